@@ -1,0 +1,65 @@
+// Dynamic evaluation (Krause, Kahembwe, Murray, Renals 2018, 2019): the method that the Fast Weight Layer replaces.
+// Scores a segment, then takes a gradient step on ALL weights with that segment's loss. Every token is scored before
+// any update uses it. fwl.md section 11.
+#pragma once
+
+#include <string>
+
+#include "core/base/config.h"
+#include "core/model/language_model.h"
+
+namespace fwl {
+
+struct DynamicEvaluationConfig {
+  std::string rule = "rms";
+  double learning_rate = 1e-4;
+  double decay = 0.0;
+  double epsilon = 1e-5;
+  int64_t segment = 128;
+  std::string reset = "document";
+  int64_t statistics_batches = 16;
+
+  void visit_fields(FieldList& list);
+};
+
+// Mean over batches of squared gradients of the mean token loss, one per parameter (flat). For the RMS rule.
+// Call add() once per training batch of the size that the trained weights saw.
+class GradientStatistics {
+ public:
+  explicit GradientStatistics(LanguageModel& model);
+  void add(const TokenBatch& batch);
+  int64_t batches() const { return batches_; }
+  Tensor mean_square() const;
+
+ private:
+  LanguageModel& model_;
+  Tensor sum_of_squares_;
+  int64_t batches_ = 0;
+};
+
+// Owns the trained weights' copy; changes the model's weights while it reads, and restores them at the end of life.
+class DynamicEvaluator {
+ public:
+  // `mean_square` is used by the rms rule only. Throws ConfigError for settings that cannot work.
+  DynamicEvaluator(LanguageModel& model, const DynamicEvaluationConfig& config, const Tensor& mean_square);
+  ~DynamicEvaluator();
+  DynamicEvaluator(const DynamicEvaluator&) = delete;
+  DynamicEvaluator& operator=(const DynamicEvaluator&) = delete;
+
+  // Scores one window [1, T], adapting after every segment; attention reaches back to the window's start. Returns the
+  // tokens' nll [1, T]. `batch.weight_bt` marks the tokens that are scored and learned from.
+  Tensor score(const TokenBatch& batch);
+  // Goes back to the trained weights.
+  void reset();
+
+ private:
+  void update();
+
+  LanguageModel& model_;
+  DynamicEvaluationConfig config_;
+  Tensor trained_;            // flat copy of the weights
+  Tensor rate_;               // per-weight learning rate: lr / (sqrt(MS) + eps), or lr
+  Tensor pull_;               // per-weight decay towards the trained weights
+};
+
+}  // namespace fwl

@@ -1,0 +1,60 @@
+// Errors by what the caller can do about them, and the checks that throw them.
+//
+// Every message has one grammar: *problem (why it matters). What to do.* Checks of anything that comes from
+// users, disk or peers are always on and name the values. launch/main.cpp turns a class into an exit code.
+#pragma once
+
+#include <sstream>
+#include <stdexcept>
+#include <string>
+
+namespace fwl {
+
+// Exit codes of every command of the `fwl` program.
+enum class ExitCode : int { kOk = 0, kInternal = 1, kConfig = 2, kData = 3, kComm = 4, kCheckFailed = 5 };
+
+class Error : public std::runtime_error {
+ public:
+  Error(ExitCode code, const std::string& message) : std::runtime_error(message), code_(code) {}
+  ExitCode code() const { return code_; }
+
+ private:
+  ExitCode code_;
+};
+
+// The input (a flag, a config key, a combination of them) must be fixed by the user.
+struct ConfigError : Error {
+  explicit ConfigError(const std::string& m) : Error(ExitCode::kConfig, m) {}
+};
+// A file (data, tokenizer, checkpoint, golden) is missing or bad: names path, dataset and offset.
+struct DataError : Error {
+  explicit DataError(const std::string& m) : Error(ExitCode::kData, m) {}
+};
+// A peer is gone or late.
+struct CommError : Error {
+  explicit CommError(const std::string& m) : Error(ExitCode::kComm, m) {}
+};
+// A `verify` command found a difference above its tolerance.
+struct CheckFailed : Error {
+  explicit CheckFailed(const std::string& m) : Error(ExitCode::kCheckFailed, m) {}
+};
+// A bug in fwl.
+struct InternalError : Error {
+  explicit InternalError(const std::string& m) : Error(ExitCode::kInternal, m) {}
+};
+
+// Joins its arguments with operator<< : cat("row ", 3, " of ", n).
+template <typename... Parts>
+std::string cat(const Parts&... parts) {
+  std::ostringstream out;
+  (out << ... << parts);
+  return out.str();
+}
+
+// Throws E(cat(parts...)) when `condition` is false. The message is only built on failure.
+template <typename E, typename... Parts>
+void require(bool condition, const Parts&... parts) {
+  if (!condition) throw E(cat(parts...));
+}
+
+}  // namespace fwl

@@ -1,0 +1,484 @@
+#include "core/base/hdf5.h"
+
+#include <hdf5.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <mutex>
+#include <numeric>
+#include <utility>
+
+#include "core/base/error.h"
+#include "core/base/file.h"
+
+namespace fwl {
+namespace {
+
+// A closed-by-itself HDF5 identifier; the closer is a template argument, so the object is one hid_t.
+template <herr_t (*Close)(hid_t)>
+class Handle {
+ public:
+  Handle() = default;
+  explicit Handle(hid_t id) : id_(id) {}
+  ~Handle() { reset(); }
+  Handle(Handle&& other) noexcept : id_(std::exchange(other.id_, -1)) {}
+  Handle& operator=(Handle&& other) noexcept {
+    if (this != &other) {
+      reset();
+      id_ = std::exchange(other.id_, -1);
+    }
+    return *this;
+  }
+  hid_t get() const { return id_; }
+  explicit operator bool() const { return id_ >= 0; }
+  void reset() {
+    if (id_ >= 0) Close(std::exchange(id_, -1));
+  }
+
+ private:
+  hid_t id_ = -1;
+};
+using FileHandle = Handle<H5Fclose>;
+using DatasetHandle = Handle<H5Dclose>;
+using GroupHandle = Handle<H5Gclose>;
+using SpaceHandle = Handle<H5Sclose>;
+using TypeHandle = Handle<H5Tclose>;
+using PropertyHandle = Handle<H5Pclose>;
+using AttributeHandle = Handle<H5Aclose>;
+using ObjectHandle = Handle<H5Oclose>;
+
+// The library is not built for threads, and its state is global: one call at a time in this process.
+std::recursive_mutex& library_mutex() {
+  static std::recursive_mutex mutex;
+  return mutex;
+}
+
+// HDF5's own printing goes off, and its locks, which fail on many network file systems: files are published
+// by rename and never written while they are read.
+void prepare_library() {
+  static const bool done = [] {
+    setenv("HDF5_USE_FILE_LOCKING", "FALSE", 0);
+    H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
+    return true;
+  }();
+  (void)done;
+}
+
+// The innermost description on HDF5's error stack.
+std::string library_text() {
+  std::string text = "no details";
+  H5Ewalk2(
+      H5E_DEFAULT, H5E_WALK_UPWARD,
+      [](unsigned n, const H5E_error2_t* error, void* out) -> herr_t {
+        if (n == 0 && error->desc != nullptr) *static_cast<std::string*>(out) = error->desc;
+        return 0;
+      },
+      &text);
+  return text;
+}
+
+template <typename T>
+hid_t native_type();
+template <>
+hid_t native_type<uint8_t>() {
+  return H5T_NATIVE_UINT8;
+}
+template <>
+hid_t native_type<uint16_t>() {
+  return H5T_NATIVE_UINT16;
+}
+template <>
+hid_t native_type<int32_t>() {
+  return H5T_NATIVE_INT32;
+}
+template <>
+hid_t native_type<uint32_t>() {
+  return H5T_NATIVE_UINT32;
+}
+template <>
+hid_t native_type<int64_t>() {
+  return H5T_NATIVE_INT64;
+}
+template <>
+hid_t native_type<uint64_t>() {
+  return H5T_NATIVE_UINT64;
+}
+template <>
+hid_t native_type<float>() {
+  return H5T_NATIVE_FLOAT;
+}
+template <>
+hid_t native_type<double>() {
+  return H5T_NATIVE_DOUBLE;
+}
+
+// No sane dataset of this project has more elements; a damaged header may claim so.
+constexpr int64_t kMostElements = int64_t{1} << 40;
+
+int64_t product(const std::vector<int64_t>& shape) {
+  return std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>());
+}
+
+}  // namespace
+
+struct Hdf5File::Handles {
+  std::string path;
+  FileHandle file;
+
+  template <typename... Parts>
+  void require_data(bool condition, const std::string& dataset, const Parts&... parts) const {
+    if (!condition)
+      throw DataError(cat(path, dataset.empty() ? "" : ": dataset '" + dataset + "'", ": ", parts...,
+                          " (HDF5: ", library_text(), "). Make the file again, or use another."));
+  }
+
+  DatasetHandle open_dataset(const std::string& name) const {
+    DatasetHandle dataset(H5Dopen2(file.get(), name.c_str(), H5P_DEFAULT));
+    require_data(static_cast<bool>(dataset), name, "cannot be opened");
+    return dataset;
+  }
+
+  std::vector<int64_t> shape_of(const DatasetHandle& dataset, const std::string& name) const {
+    const SpaceHandle space(H5Dget_space(dataset.get()));
+    const int rank = H5Sget_simple_extent_ndims(space.get());
+    require_data(rank >= 0 && rank <= 8, name, "has no simple shape");
+    std::vector<hsize_t> dims(static_cast<size_t>(rank));
+    if (rank > 0)
+      require_data(H5Sget_simple_extent_dims(space.get(), dims.data(), nullptr) == rank, name,
+                   "has no readable shape");
+    std::vector<int64_t> shape;
+    double elements = 1;
+    for (const hsize_t d : dims) {
+      elements *= static_cast<double>(d);
+      shape.push_back(static_cast<int64_t>(d));
+    }
+    require_data(elements < static_cast<double>(kMostElements), name, "claims ", elements, " elements");
+    return shape;
+  }
+
+  void require_numeric(const DatasetHandle& dataset, const std::string& name) const {
+    const TypeHandle type(H5Dget_type(dataset.get()));
+    const H5T_class_t kind = H5Tget_class(type.get());
+    require_data(kind == H5T_INTEGER || kind == H5T_FLOAT, name, "holds no numbers");
+  }
+
+  PropertyHandle dataset_properties(const std::vector<int64_t>& shape, const Hdf5Layout& layout) const {
+    PropertyHandle properties(H5Pcreate(H5P_DATASET_CREATE));
+    H5Pset_obj_track_times(properties.get(),
+                           0);  // the same content is the same bytes, whenever it is written
+    if (layout.chunk_elements <= 0 || shape.empty() || product(shape) == 0) return properties;
+    std::vector<hsize_t> chunk(shape.begin(), shape.end());
+    chunk[0] = static_cast<hsize_t>(std::min(layout.chunk_elements, shape[0]));
+    bool ok = H5Pset_chunk(properties.get(), static_cast<int>(chunk.size()), chunk.data()) >= 0;
+    if (layout.deflate_level > 0) {
+      ok = ok && H5Pset_shuffle(properties.get()) >= 0 &&
+           H5Pset_deflate(properties.get(), static_cast<unsigned>(layout.deflate_level)) >= 0;
+    }
+    if (layout.fletcher32) ok = ok && H5Pset_fletcher32(properties.get()) >= 0;
+    require_data(ok, "", "cannot set the chunk layout");
+    return properties;
+  }
+
+  // The groups above `name` that are not there yet.
+  void create_parents(const std::string& name) const {
+    const PropertyHandle properties(H5Pcreate(H5P_GROUP_CREATE));
+    H5Pset_obj_track_times(properties.get(), 0);
+    for (size_t slash = name.find('/', 1); slash != std::string::npos; slash = name.find('/', slash + 1)) {
+      const std::string group = name.substr(0, slash);
+      if (H5Lexists(file.get(), group.c_str(), H5P_DEFAULT) > 0) continue;
+      const GroupHandle made(
+          H5Gcreate2(file.get(), group.c_str(), H5P_DEFAULT, properties.get(), H5P_DEFAULT));
+      require_data(static_cast<bool>(made), name, "its group '", group, "' cannot be created");
+    }
+  }
+
+  DatasetHandle create_dataset(const std::string& name, hid_t type, const std::vector<int64_t>& shape,
+                               const Hdf5Layout& layout) const {
+    const std::vector<hsize_t> dims(shape.begin(), shape.end());
+    const SpaceHandle space(shape.empty()
+                                ? H5Screate(H5S_SCALAR)
+                                : H5Screate_simple(static_cast<int>(dims.size()), dims.data(), nullptr));
+    create_parents(name);
+    const PropertyHandle properties = dataset_properties(shape, layout);
+    DatasetHandle dataset(
+        H5Dcreate2(file.get(), name.c_str(), type, space.get(), H5P_DEFAULT, properties.get(), H5P_DEFAULT));
+    require_data(static_cast<bool>(dataset), name, "cannot be created");
+    return dataset;
+  }
+
+  AttributeHandle open_attribute(const std::string& name) const {
+    AttributeHandle attribute(H5Aopen(file.get(), name.c_str(), H5P_DEFAULT));
+    require_data(static_cast<bool>(attribute), "", "attribute '", name, "' is missing");
+    return attribute;
+  }
+
+  template <typename T>
+  T read_number_attribute(const std::string& name) const {
+    const AttributeHandle attribute = open_attribute(name);
+    const TypeHandle type(H5Aget_type(attribute.get()));
+    const SpaceHandle space(H5Aget_space(attribute.get()));
+    const H5T_class_t kind = H5Tget_class(type.get());
+    T value{};
+    require_data((kind == H5T_INTEGER || kind == H5T_FLOAT) &&
+                     H5Sget_simple_extent_npoints(space.get()) == 1 &&
+                     H5Aread(attribute.get(), native_type<T>(), &value) >= 0,
+                 "", "attribute '", name, "' is no number");
+    return value;
+  }
+
+  template <typename T>
+  void write_attribute(const std::string& name, hid_t type, const T* value) const {
+    const SpaceHandle space(H5Screate(H5S_SCALAR));
+    if (H5Aexists(file.get(), name.c_str()) > 0) H5Adelete(file.get(), name.c_str());
+    const AttributeHandle attribute(
+        H5Acreate2(file.get(), name.c_str(), type, space.get(), H5P_DEFAULT, H5P_DEFAULT));
+    require_data(attribute && H5Awrite(attribute.get(), type, value) >= 0, "", "attribute '", name,
+                 "' cannot be written");
+  }
+};
+
+Hdf5File::Hdf5File(std::unique_ptr<Handles> handles) : handles_(std::move(handles)) {}
+Hdf5File::Hdf5File(Hdf5File&&) noexcept = default;
+Hdf5File& Hdf5File::operator=(Hdf5File&& other) noexcept {
+  const std::lock_guard lock(library_mutex());
+  handles_ = std::move(other.handles_);
+  return *this;
+}
+Hdf5File::~Hdf5File() {
+  const std::lock_guard lock(library_mutex());
+  handles_.reset();
+}
+
+Hdf5File Hdf5File::open(const std::string& path, const std::string& what) {
+  const std::lock_guard lock(library_mutex());
+  prepare_library();
+  require<DataError>(std::filesystem::is_regular_file(path), what, " '", path,
+                     "' does not exist. Check the path.");
+  auto handles = std::make_unique<Handles>();
+  handles->path = path;
+  handles->file = FileHandle(H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT));
+  require<DataError>(static_cast<bool>(handles->file), what, " '", path, "' is no readable HDF5 file (",
+                     library_text(),
+                     "; it is damaged, cut off or something else). Make it again, or use another.");
+  return Hdf5File(std::move(handles));
+}
+
+Hdf5File Hdf5File::create(const std::string& path) {
+  const std::lock_guard lock(library_mutex());
+  prepare_library();
+  auto handles = std::make_unique<Handles>();
+  handles->path = path;
+  // The format of HDF5 1.10 has checksums on its metadata; the library crashes on damaged metadata of older
+  // ones.
+  const PropertyHandle access(H5Pcreate(H5P_FILE_ACCESS));
+  H5Pset_libver_bounds(access.get(), H5F_LIBVER_V110, H5F_LIBVER_V110);
+  const PropertyHandle creation(H5Pcreate(H5P_FILE_CREATE));
+  H5Pset_obj_track_times(creation.get(), 0);
+  handles->file = FileHandle(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, creation.get(), access.get()));
+  require<DataError>(static_cast<bool>(handles->file), "cannot create '", path, "' (", library_text(),
+                     "). Check the folder, its permissions and free space.");
+  return Hdf5File(std::move(handles));
+}
+
+const std::string& Hdf5File::path() const {
+  return handles_->path;
+}
+
+bool Hdf5File::has(const std::string& name) const {
+  const std::lock_guard lock(library_mutex());
+  // H5Lexists wants every parent to exist: ask from the root down.
+  for (size_t slash = name.find('/', 1);; slash = name.find('/', slash + 1)) {
+    const std::string part = name.substr(0, slash);
+    if (H5Lexists(handles_->file.get(), part.c_str(), H5P_DEFAULT) <= 0) return false;
+    if (slash == std::string::npos) return true;
+  }
+}
+
+std::vector<std::string> Hdf5File::datasets() const {
+  const std::lock_guard lock(library_mutex());
+  std::vector<std::string> names;
+  const herr_t visited = H5Ovisit(
+      handles_->file.get(), H5_INDEX_NAME, H5_ITER_NATIVE,
+      [](hid_t, const char* name, const H5O_info_t* info, void* out) -> herr_t {
+        if (info->type == H5O_TYPE_DATASET) static_cast<std::vector<std::string>*>(out)->push_back(name);
+        return 0;
+      },
+      &names);
+  handles_->require_data(visited >= 0, "", "its groups cannot be listed");
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+std::vector<int64_t> Hdf5File::shape(const std::string& dataset) const {
+  const std::lock_guard lock(library_mutex());
+  return handles_->shape_of(handles_->open_dataset(dataset), dataset);
+}
+
+std::string Hdf5File::element_type(const std::string& dataset) const {
+  const std::lock_guard lock(library_mutex());
+  const DatasetHandle handle = handles_->open_dataset(dataset);
+  const TypeHandle type(H5Dget_type(handle.get()));
+  const H5T_class_t kind = H5Tget_class(type.get());
+  const size_t bits = 8 * H5Tget_size(type.get());
+  if (kind == H5T_FLOAT) return cat("float", bits);
+  if (kind == H5T_INTEGER) return cat(H5Tget_sign(type.get()) == H5T_SGN_NONE ? "uint" : "int", bits);
+  return kind == H5T_STRING ? "string" : "other";
+}
+
+template <typename T>
+std::vector<T> Hdf5File::read(const std::string& dataset) const {
+  const std::lock_guard lock(library_mutex());
+  const DatasetHandle handle = handles_->open_dataset(dataset);
+  handles_->require_numeric(handle, dataset);
+  const int64_t elements = product(handles_->shape_of(handle, dataset));
+  // A chunked dataset may claim far more than the file holds: do not allocate it before asking.
+  const auto stored = H5Dget_storage_size(handle.get());
+  handles_->require_data(
+      elements <= 1024 || static_cast<double>(elements) <= 2000.0 * static_cast<double>(stored) + 1024,
+      dataset, "claims ", elements, " elements, but the file stores ", stored, " bytes of it");
+  std::vector<T> values(static_cast<size_t>(elements));
+  if (elements == 0) return values;
+  handles_->require_data(
+      H5Dread(handle.get(), native_type<T>(), H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data()) >= 0, dataset,
+      "cannot be read (damaged or cut off; the checksum says so)");
+  return values;
+}
+
+template <typename T>
+void Hdf5File::read_rows(const std::string& dataset, int64_t first, int64_t count, T* out) const {
+  const std::lock_guard lock(library_mutex());
+  const DatasetHandle handle = handles_->open_dataset(dataset);
+  handles_->require_numeric(handle, dataset);
+  const std::vector<int64_t> shape = handles_->shape_of(handle, dataset);
+  require<DataError>(!shape.empty() && first >= 0 && count >= 0 && first + count <= shape[0], handles_->path,
+                     ": dataset '", dataset, "': rows ", first, " to ", first + count, " of ",
+                     shape.empty() ? 0 : shape[0],
+                     " were asked for (the file is shorter than its index says). Make it again.");
+  if (count == 0) return;
+  std::vector<hsize_t> start(shape.size(), 0), extent(shape.begin(), shape.end());
+  start[0] = static_cast<hsize_t>(first);
+  extent[0] = static_cast<hsize_t>(count);
+  const SpaceHandle file_space(H5Dget_space(handle.get()));
+  const SpaceHandle memory_space(H5Screate_simple(static_cast<int>(extent.size()), extent.data(), nullptr));
+  const bool ok =
+      H5Sselect_hyperslab(file_space.get(), H5S_SELECT_SET, start.data(), nullptr, extent.data(), nullptr) >=
+          0 &&
+      H5Dread(handle.get(), native_type<T>(), memory_space.get(), file_space.get(), H5P_DEFAULT, out) >= 0;
+  handles_->require_data(ok, dataset, "rows ", first, " to ", first + count,
+                         " cannot be read (damaged or cut off; the checksum says so)");
+}
+
+template <typename T>
+void Hdf5File::write(const std::string& dataset, const std::vector<int64_t>& shape, const T* data,
+                     Hdf5Layout layout) {
+  const std::lock_guard lock(library_mutex());
+  const DatasetHandle handle = handles_->create_dataset(dataset, native_type<T>(), shape, layout);
+  if (product(shape) == 0) return;
+  handles_->require_data(H5Dwrite(handle.get(), native_type<T>(), H5S_ALL, H5S_ALL, H5P_DEFAULT, data) >= 0,
+                         dataset, "cannot be written (disk full?)");
+}
+
+std::vector<std::string> Hdf5File::read_strings(const std::string& dataset) const {
+  const std::lock_guard lock(library_mutex());
+  const bool is_bytes = element_type(dataset) == "uint8" && shape(dataset).size() == 1;
+  const std::vector<uint8_t> bytes = is_bytes ? read<uint8_t>(dataset) : std::vector<uint8_t>(1, 1);
+  require<DataError>(bytes.empty() || bytes.back() == 0, path(), ": dataset '", dataset,
+                     "' is no list of strings (bytes, a zero after each string). Make the file again.");
+  std::vector<std::string> strings;
+  for (auto begin = bytes.begin(); begin != bytes.end();) {
+    const auto end = std::find(begin, bytes.end(), uint8_t{0});
+    strings.emplace_back(begin, end);
+    begin = end + 1;
+  }
+  return strings;
+}
+
+void Hdf5File::write_strings(const std::string& dataset, const std::vector<std::string>& strings,
+                             Hdf5Layout layout) {
+  std::vector<uint8_t> bytes;
+  for (const std::string& text : strings) {
+    require<InternalError>(text.find('\0') == std::string::npos, path(), ": dataset '", dataset,
+                           "': a string holds a zero byte");
+    bytes.insert(bytes.end(), text.begin(), text.end());
+    bytes.push_back(0);
+  }
+  write(dataset, {static_cast<int64_t>(bytes.size())}, bytes.data(), layout);
+}
+
+bool Hdf5File::has_attribute(const std::string& name) const {
+  const std::lock_guard lock(library_mutex());
+  return H5Aexists(handles_->file.get(), name.c_str()) > 0;
+}
+
+std::string Hdf5File::string_attribute(const std::string& name) const {
+  const std::lock_guard lock(library_mutex());
+  const AttributeHandle attribute = handles_->open_attribute(name);
+  const TypeHandle type(H5Aget_type(attribute.get()));
+  const SpaceHandle space(H5Aget_space(attribute.get()));
+  handles_->require_data(
+      H5Tget_class(type.get()) == H5T_STRING && H5Sget_simple_extent_npoints(space.get()) == 1, "",
+      "attribute '", name, "' is no string");
+  if (H5Tis_variable_str(type.get()) > 0) {
+    char* text = nullptr;
+    handles_->require_data(H5Aread(attribute.get(), type.get(), &text) >= 0 && text != nullptr, "",
+                           "attribute '", name, "' cannot be read");
+    std::string value = text;
+    H5free_memory(text);
+    return value;
+  }
+  std::string value(H5Tget_size(type.get()), '\0');
+  handles_->require_data(H5Aread(attribute.get(), type.get(), value.data()) >= 0, "", "attribute '", name,
+                         "' cannot be read");
+  return value.substr(0, value.find('\0'));
+}
+
+int64_t Hdf5File::integer_attribute(const std::string& name) const {
+  const std::lock_guard lock(library_mutex());
+  return handles_->read_number_attribute<int64_t>(name);
+}
+double Hdf5File::number_attribute(const std::string& name) const {
+  const std::lock_guard lock(library_mutex());
+  return handles_->read_number_attribute<double>(name);
+}
+
+void Hdf5File::set_attribute(const std::string& name, const std::string& value) {
+  const std::lock_guard lock(library_mutex());
+  // Of fixed length: the library crashes on damaged strings of variable length.
+  const TypeHandle type(H5Tcopy(H5T_C_S1));
+  H5Tset_size(type.get(), value.size() + 1);
+  H5Tset_cset(type.get(), H5T_CSET_UTF8);
+  handles_->write_attribute(name, type.get(), value.c_str());
+}
+void Hdf5File::set_attribute(const std::string& name, int64_t value) {
+  const std::lock_guard lock(library_mutex());
+  handles_->write_attribute(name, H5T_NATIVE_INT64, &value);
+}
+void Hdf5File::set_attribute(const std::string& name, double value) {
+  const std::lock_guard lock(library_mutex());
+  handles_->write_attribute(name, H5T_NATIVE_DOUBLE, &value);
+}
+
+void Hdf5File::close() {
+  const std::lock_guard lock(library_mutex());
+  handles_->require_data(H5Fflush(handles_->file.get(), H5F_SCOPE_GLOBAL) >= 0, "",
+                         "cannot be flushed (disk full?)");
+  handles_->file.reset();
+  sync_path(handles_->path);
+}
+
+#define FWL_HDF5_INSTANTIATE(T)                                                         \
+  template std::vector<T> Hdf5File::read<T>(const std::string&) const;                  \
+  template void Hdf5File::read_rows<T>(const std::string&, int64_t, int64_t, T*) const; \
+  template void Hdf5File::write<T>(const std::string&, const std::vector<int64_t>&, const T*, Hdf5Layout);
+FWL_HDF5_INSTANTIATE(uint8_t)
+FWL_HDF5_INSTANTIATE(uint16_t)
+FWL_HDF5_INSTANTIATE(int32_t)
+FWL_HDF5_INSTANTIATE(uint32_t)
+FWL_HDF5_INSTANTIATE(int64_t)
+FWL_HDF5_INSTANTIATE(uint64_t)
+FWL_HDF5_INSTANTIATE(float)
+FWL_HDF5_INSTANTIATE(double)
+#undef FWL_HDF5_INSTANTIATE
+
+}  // namespace fwl

@@ -1,0 +1,76 @@
+// HDF5 files: typed reads and writes of whole datasets and of slices, attributes, and listings.
+// core/base/hdf5.cpp is the only file that includes <hdf5.h>.
+//
+// Handles are move-only and close themselves. Files are opened with file locking handled for network file
+// systems. HDF5's own error printing is off; its text goes into the DataError, which always names path and
+// dataset. Calls of several threads wait for each other: the library has global state and is not built for
+// threads.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace fwl {
+
+// How a dataset is laid out on disk. `chunk_elements` 0: contiguous (then no filter applies).
+struct Hdf5Layout {
+  int64_t chunk_elements = 0;  // rows of the first dim per chunk
+  int deflate_level = 0;       // 0: none
+  bool fletcher32 = false;     // checksum per chunk, verified at every read
+};
+
+// T below is one of: uint8_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t, float, double.
+class Hdf5File {
+ public:
+  // Opens for reading. `what` names the kind of file in errors ("golden file"). Throws DataError.
+  static Hdf5File open(const std::string& path, const std::string& what);
+  // Makes a new file, replacing one of this name. The same writes give the same bytes. Throws DataError.
+  static Hdf5File create(const std::string& path);
+  Hdf5File(Hdf5File&&) noexcept;
+  Hdf5File& operator=(Hdf5File&&) noexcept;
+  ~Hdf5File();
+
+  const std::string& path() const;
+  bool has(const std::string& name) const;                       // dataset or group
+  std::vector<std::string> datasets() const;                     // full paths of all datasets, sorted
+  std::vector<int64_t> shape(const std::string& dataset) const;  // empty: scalar
+  // Class and size of the elements: "float32", "float64", "int64", "uint16", ...
+  std::string element_type(const std::string& dataset) const;
+
+  // All elements, row-major, converted to T by HDF5.
+  template <typename T>
+  std::vector<T> read(const std::string& dataset) const;
+  // `count` rows of the first dim from `first`, into `out`.
+  template <typename T>
+  void read_rows(const std::string& dataset, int64_t first, int64_t count, T* out) const;
+  // Creates the dataset (and its parent groups) and writes all of it. Empty shape: scalar.
+  template <typename T>
+  void write(const std::string& dataset, const std::vector<int64_t>& shape, const T* data,
+             Hdf5Layout layout = {});
+  // A list of strings is stored as uint8, a zero after each: HDF5's own strings of variable length are
+  // neither compressed nor checked, and the library crashes when they are damaged. No string may hold a zero.
+  std::vector<std::string> read_strings(const std::string& dataset) const;
+  void write_strings(const std::string& dataset, const std::vector<std::string>& strings,
+                     Hdf5Layout layout = {});
+
+  // Attributes of the root group.
+  bool has_attribute(const std::string& name) const;
+  std::string string_attribute(const std::string& name) const;
+  int64_t integer_attribute(const std::string& name) const;
+  double number_attribute(const std::string& name) const;
+  void set_attribute(const std::string& name, const std::string& value);
+  void set_attribute(const std::string& name, int64_t value);
+  void set_attribute(const std::string& name, double value);
+
+  // Flushes HDF5's buffers and the file's data to the disk, then closes. Throws DataError (disk full, ...).
+  void close();
+
+ private:
+  struct Handles;
+  explicit Hdf5File(std::unique_ptr<Handles> handles);
+  std::unique_ptr<Handles> handles_;
+};
+
+}  // namespace fwl

@@ -1,0 +1,76 @@
+// The Fast Weight Layer (Clark, Guu, Chang, Pasupat, Hinton, Norouzi 2022; exact form: fwl.md section 2).
+//
+// A position-wise block (norm, dense, squared ReLU, dense, residual, norm, unembedding) is applied twice. The SLOW pass
+// gives every token's loss and its gradient with respect to the dense layers' outputs, all at the slow weights, in
+// parallel. The FAST pass runs the same block with weights that have taken a decayed gradient step for every EARLIER
+// token: linear attention with queries = the layer's inputs, keys = inputs of the slow pass, values = gradients.
+// The prediction at t uses gradients of tokens before t only: no token sees its own label.
+//
+// These are functions of explicit weights. core/model/language_model.h owns the trainable parameters.
+// Shape suffixes: b batch, t position, d width, f hidden, v vocabulary.
+#pragma once
+
+#include <cstdint>
+
+#include "core/base/torch.h"
+#include "core/fast_weight/loss_head.h"
+
+namespace fwl {
+
+enum class FastLayers { kBoth, kSecond };
+
+struct FastWeightOptions {
+  FastLayers fast_layers = FastLayers::kBoth;
+  int64_t chunk = 64;             // no effect on the result
+  double inner_loss_scale = 1.0;  // constant factor of every token's inner loss
+  double norm_epsilon = 1e-5;
+  bool residual = true;
+  bool fast_biases = false;   // dense biases are fast too: a constant 1 joins the keys and queries
+  bool fast_norm = false;     // scale and bias of the output norm are fast too
+  bool second_order = true;   // false: the inner gradients are constants for the outer gradient; keys and queries are not
+};
+
+// Weights and hyperparameters of one block. Undefined optional tensors switch their part off.
+struct FastWeightWeights {
+  Tensor input_norm_scale_d, input_norm_bias_d;  // optional: no input norm
+  Tensor dense1_fd, dense1_bias_f;
+  Tensor dense2_df, dense2_bias_d;
+  Tensor norm_scale_d, norm_bias_d;
+  Unembedding unembedding;
+  // Step sizes (inner learning rates), scalar or one per output row: [] or [f], [] or [d], [] or [d].
+  Tensor step_size1, step_size2, step_size_norm;
+  // Logarithms of the decay per token, scalars <= 0. The norm's is used with fast_norm only.
+  Tensor log_decay1, log_decay2, log_decay_norm;
+  // Optional gains of the queries (fwl.md: kappa), [d] and [f].
+  Tensor query_gain1_d, query_gain2_f;
+};
+
+// What has been learned before the first position; undefined tensors are zero. Accumulation type.
+struct FastWeightState {
+  Tensor dense1_bfd;  // [B, f, d], or [B, f, d + 1] with fast biases
+  Tensor dense2_bdf;  // [B, d, f], or [B, d, f + 1] with fast biases
+  Tensor norm_bd;     // [B, 2d, 1]: scale, then bias
+};
+
+// The tokens of a batch, as the layer sees them.
+struct LossTokens {
+  Tensor label_bt;           // int64: the token after each position
+  Tensor weight_bt;          // loss weight, accumulation type: 0 at padding; scales the inner gradient
+  Tensor document_start_bt;  // bool, or undefined: the state is zero before these positions
+};
+
+struct FastWeightResult {
+  Tensor slow_normed_btd;  // input of the unembedding at the slow weights
+  Tensor slow_nll_bt;      // inner loss per token, unweighted; differentiable
+  Tensor fast_normed_btd;  // input of the unembedding at the fast weights: the layer's result
+  FastWeightState state;   // after the last position
+};
+
+// The block at its slow weights alone: what a static model computes. Returns the input of the unembedding.
+Tensor slow_pass(const FastWeightWeights& weights, const FastWeightOptions& options, const Tensor& hidden_btd);
+
+// The whole layer. `inbound` is the state before the first position.
+FastWeightResult fast_weight_layer(const FastWeightWeights& weights, const FastWeightOptions& options, const Tensor& hidden_btd,
+                                   const LossTokens& tokens, const FastWeightState& inbound);
+
+}  // namespace fwl

@@ -1,0 +1,149 @@
+#include "core/fast_weight/loss_head.h"
+
+#include <algorithm>
+
+#include "core/kernels/matmul.h"
+#include "core/kernels/softmax_rows.h"
+
+namespace fwl {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+// Tensors that may be undefined go through autograd::Function as optionals.
+std::optional<Tensor> optional_of(const Tensor& t) { return t.defined() ? std::optional<Tensor>(t) : std::nullopt; }
+
+// Calls visit(first, count) over blocks of tokens.
+template <typename Visit>
+void for_each_block(int64_t tokens, int64_t block, Visit visit) {
+  for (int64_t first = 0; first < tokens; first += block) visit(first, std::min(block, tokens - first));
+}
+
+// Accumulators of dL/dE and dL/dbias, in the accumulation type; undefined when not wanted.
+struct UnembeddingGradient {
+  Tensor weight_vd;
+  Tensor bias_v;
+
+  UnembeddingGradient(const Unembedding& unembedding, at::ScalarType type) {
+    const auto options = unembedding.weight_vd.options().dtype(type);
+    weight_vd = at::zeros(unembedding.weight_vd.sizes(), options);
+    if (unembedding.bias_v.defined()) bias_v = at::zeros(unembedding.bias_v.sizes(), options);
+  }
+  // += logits_bar^T x, += sum of logits_bar.
+  void add(const Tensor& logits_bar_nv, const Tensor& x_nd) {
+    add_product_(weight_vd, logits_bar_nv.t(), x_nd);
+    if (bias_v.defined()) bias_v.add_(at::sum(logits_bar_nv, {0}, false, bias_v.scalar_type()));
+  }
+};
+
+class InnerLossFunction : public torch::autograd::Function<InnerLossFunction> {
+ public:
+  static variable_list forward(AutogradContext* ctx, const Tensor& x_nd, const Tensor& weight_vd, const std::optional<Tensor>& bias,
+                               const Tensor& label_n, const Tensor& weight_n) {
+    const int64_t tokens = x_nd.size(0);
+    const Tensor bias_v = bias.value_or(Tensor());
+    const Unembedding unembedding{weight_vd, bias_v};
+    Tensor nll_n = at::empty({tokens}, weight_n.options());
+    Tensor gradient_nd = at::empty_like(x_nd);
+    for_each_block(tokens, head_block_tokens(weight_vd.size(0), x_nd.device()), [&](int64_t first, int64_t count) {
+      Tensor error_nv = logits_of(x_nd.narrow(0, first, count), unembedding);
+      nll_n.narrow(0, first, count)
+          .copy_(cross_entropy_gradient_(error_nv, label_n.narrow(0, first, count), weight_n.narrow(0, first, count)));
+      Tensor out_nd = gradient_nd.narrow(0, first, count);
+      at::mm_out(out_nd, error_nv, weight_vd);
+    });
+    ctx->save_for_backward({x_nd, weight_vd, bias_v, label_n, weight_n});
+    return {nll_n, gradient_nd};
+  }
+
+  // Per block, with e = w (p - y) and the cotangents nll_bar, gradient_bar (of q = e E):
+  //   e_bar = gradient_bar E^T,  logits_bar = nll_bar (p - y) + softmax Hessian applied to e_bar,
+  //   x_bar = logits_bar E,      E_bar += logits_bar^T x + e^T gradient_bar.
+  static variable_list backward(AutogradContext* ctx, variable_list bars) {
+    const auto saved = ctx->get_saved_variables();
+    const Tensor &x_nd = saved[0], &label_n = saved[3], &weight_n = saved[4];
+    const Unembedding unembedding{saved[1], saved[2]};
+    const Tensor nll_bar_n = bars[0].defined() ? bars[0].contiguous() : at::zeros_like(weight_n);
+    const Tensor gradient_bar_nd = bars[1].defined() ? bars[1].contiguous() : at::zeros_like(x_nd);
+    UnembeddingGradient unembedding_bar(unembedding, weight_n.scalar_type());
+    Tensor x_bar_nd = at::empty_like(x_nd);
+    for_each_block(x_nd.size(0), head_block_tokens(unembedding.weight_vd.size(0), x_nd.device()), [&](int64_t first, int64_t count) {
+      const auto block = [&](const Tensor& t) { return t.narrow(0, first, count); };
+      Tensor error_nv = logits_of(block(x_nd), unembedding);
+      Tensor logits_bar_nv = at::mm(block(gradient_bar_nd), unembedding.weight_vd.t());
+      cross_entropy_gradient_backward_(error_nv, logits_bar_nv, block(label_n), block(weight_n), block(nll_bar_n));
+      Tensor out_nd = block(x_bar_nd);
+      at::mm_out(out_nd, logits_bar_nv, unembedding.weight_vd);
+      unembedding_bar.add(logits_bar_nv, block(x_nd));
+      add_product_(unembedding_bar.weight_vd, error_nv.t(), block(gradient_bar_nd));
+    });
+    const Tensor weight_bar_vd = unembedding_bar.weight_vd.to(unembedding.weight_vd.scalar_type());
+    const Tensor bias_bar_v = unembedding.bias_v.defined() ? unembedding_bar.bias_v.to(unembedding.bias_v.scalar_type()) : Tensor();
+    return {x_bar_nd, weight_bar_vd, bias_bar_v, Tensor(), Tensor()};
+  }
+};
+
+class OuterLossFunction : public torch::autograd::Function<OuterLossFunction> {
+ public:
+  static variable_list forward(AutogradContext* ctx, const Tensor& x_nd, const Tensor& weight_vd, const std::optional<Tensor>& bias,
+                               const Tensor& label_n, const Tensor& weight_n, int64_t wants_gradient) {
+    const int64_t tokens = x_nd.size(0);
+    const Tensor bias_v = bias.value_or(Tensor());
+    const Unembedding unembedding{weight_vd, bias_v};
+    Tensor nll_n = at::empty({tokens}, weight_n.options());
+    Tensor x_bar_nd = wants_gradient ? at::empty_like(x_nd) : Tensor();
+    std::optional<UnembeddingGradient> unembedding_bar;
+    if (wants_gradient) unembedding_bar.emplace(unembedding, weight_n.scalar_type());
+    for_each_block(tokens, head_block_tokens(weight_vd.size(0), x_nd.device()), [&](int64_t first, int64_t count) {
+      const auto block = [&](const Tensor& t) { return t.narrow(0, first, count); };
+      Tensor error_nv = logits_of(block(x_nd), unembedding);
+      block(nll_n).copy_(cross_entropy_gradient_(error_nv, block(label_n), block(weight_n)));
+      if (!wants_gradient) return;
+      Tensor out_nd = block(x_bar_nd);
+      at::mm_out(out_nd, error_nv, weight_vd);
+      unembedding_bar->add(error_nv, block(x_nd));
+    });
+    if (wants_gradient) {
+      const Tensor weight_bar = unembedding_bar->weight_vd.to(weight_vd.scalar_type());
+      const Tensor bias_bar = bias_v.defined() ? unembedding_bar->bias_v.to(bias_v.scalar_type()) : Tensor();
+      ctx->save_for_backward({x_bar_nd, weight_bar, bias_bar});
+    }
+    ctx->mark_non_differentiable({nll_n});
+    return {at::dot(nll_n, weight_n), nll_n};
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list bars) {
+    const auto saved = ctx->get_saved_variables();
+    const auto scaled = [&](const Tensor& t) { return t.defined() ? t * bars[0].to(t.scalar_type()) : t; };
+    return {scaled(saved[0]), scaled(saved[1]), scaled(saved[2]), Tensor(), Tensor(), Tensor()};
+  }
+};
+
+}  // namespace
+
+int64_t head_block_tokens(int64_t vocabulary, at::Device device) {
+  // A GPU wants few, large products; a CPU wants the block of logits in its cache.
+  const int64_t elements = device.is_cuda() ? int64_t{256} << 20 : int64_t{1} << 20;
+  return std::clamp<int64_t>(elements / vocabulary, 64, 16384);
+}
+
+Tensor logits_of(const Tensor& x_nd, const Unembedding& unembedding) {
+  if (unembedding.bias_v.defined()) return at::addmm(unembedding.bias_v, x_nd, unembedding.weight_vd.t());
+  return at::mm(x_nd, unembedding.weight_vd.t());
+}
+
+InnerLoss inner_loss(const Tensor& x_nd, const Unembedding& unembedding, const Tensor& label_n, const Tensor& weight_n) {
+  const variable_list result =
+      InnerLossFunction::apply(x_nd.contiguous(), unembedding.weight_vd, optional_of(unembedding.bias_v), label_n.contiguous(), weight_n.contiguous());
+  return {result[0], result[1]};
+}
+
+OuterLoss outer_loss(const Tensor& x_nd, const Unembedding& unembedding, const Tensor& label_n, const Tensor& weight_n) {
+  const bool wants_gradient = at::GradMode::is_enabled() && (x_nd.requires_grad() || unembedding.weight_vd.requires_grad());
+  const variable_list result = OuterLossFunction::apply(x_nd.contiguous(), unembedding.weight_vd, optional_of(unembedding.bias_v),
+                                                        label_n.contiguous(), weight_n.contiguous(), int64_t{wants_gradient});
+  return {result[0], result[1]};
+}
+
+}  // namespace fwl

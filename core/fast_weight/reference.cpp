@@ -1,0 +1,129 @@
+#include "core/fast_weight/reference.h"
+
+
+#include "core/base/error.h"
+
+namespace fwl {
+namespace {
+
+// The weights that a token's gradient is taken of, by name: W1, W2 and, where fast, the biases and the norm.
+struct BlockWeights {
+  Tensor dense1_fd, dense1_bias_f, dense2_df, dense2_bias_d, norm_scale_d, norm_bias_d;
+};
+
+BlockWeights slow_weights(const FastWeightWeights& w) {
+  return {w.dense1_fd, w.dense1_bias_f, w.dense2_df, w.dense2_bias_d, w.norm_scale_d, w.norm_bias_d};
+}
+
+Tensor norm(const Tensor& x_d, const Tensor& scale_d, const Tensor& bias_d, double epsilon) {
+  const Tensor centred = x_d - x_d.mean();
+  return scale_d * centred / (centred.square().mean() + epsilon).sqrt() + bias_d;
+}
+
+// Input of the unembedding for one token.
+Tensor block_output(const BlockWeights& b, const FastWeightOptions& options, const Tensor& z_d, const Tensor& residual_d) {
+  const Tensor act_f = at::relu(at::mv(b.dense1_fd, z_d) + b.dense1_bias_f).square();
+  const Tensor out_d = at::mv(b.dense2_df, act_f) + b.dense2_bias_d;
+  return norm(options.residual ? out_d + residual_d : out_d, b.norm_scale_d, b.norm_bias_d, options.norm_epsilon);
+}
+
+Tensor nll(const Tensor& normed_d, const Unembedding& u, const Tensor& label) {
+  Tensor logits_v = at::mv(u.weight_vd, normed_d);
+  if (u.bias_v.defined()) logits_v = logits_v + u.bias_v;
+  return at::logsumexp(logits_v, {0}) - logits_v.gather(0, label.view({1})).squeeze(0);
+}
+
+// Rows of a weight times a per-row (or scalar) step size.
+Tensor scale_rows(const Tensor& step, const Tensor& weight) { return step.dim() == 1 && weight.dim() == 2 ? step.unsqueeze(1) * weight : step * weight; }
+Tensor scale_columns(const Tensor& weight, const Tensor& gain) { return gain.defined() ? weight * gain.unsqueeze(0) : weight; }
+
+class TokenByToken {
+ public:
+  TokenByToken(const FastWeightWeights& weights, const FastWeightOptions& options) : w_(weights), options_(options) { reset(); }
+
+  // Document start: everything learned is forgotten.
+  void reset() {
+    const BlockWeights slow = slow_weights(w_);
+    sum_ = {at::zeros_like(slow.dense1_fd),     at::zeros_like(slow.dense1_bias_f), at::zeros_like(slow.dense2_df),
+            at::zeros_like(slow.dense2_bias_d), at::zeros_like(slow.norm_scale_d),  at::zeros_like(slow.norm_bias_d)};
+  }
+
+  // W_t = W - step * S_t, written out as matrices.
+  BlockWeights fast_weights() const {
+    BlockWeights b = slow_weights(w_);
+    if (options_.fast_layers == FastLayers::kBoth) {
+      b.dense1_fd = b.dense1_fd - scale_columns(scale_rows(w_.step_size1, sum_.dense1_fd), w_.query_gain1_d);
+      if (options_.fast_biases) b.dense1_bias_f = b.dense1_bias_f - w_.step_size1 * sum_.dense1_bias_f;
+    }
+    b.dense2_df = b.dense2_df - scale_columns(scale_rows(w_.step_size2, sum_.dense2_df), w_.query_gain2_f);
+    if (options_.fast_biases) b.dense2_bias_d = b.dense2_bias_d - w_.step_size2 * sum_.dense2_bias_d;
+    if (options_.fast_norm) {
+      b.norm_scale_d = b.norm_scale_d - w_.step_size_norm * sum_.norm_scale_d;
+      b.norm_bias_d = b.norm_bias_d - w_.step_size_norm * sum_.norm_bias_d;
+    }
+    return b;
+  }
+
+  Tensor input(const Tensor& hidden_d) const {
+    return w_.input_norm_scale_d.defined() ? norm(hidden_d, w_.input_norm_scale_d, w_.input_norm_bias_d, options_.norm_epsilon) : hidden_d;
+  }
+
+  // S_{t+1} = decay S_t + gradient of this token's inner loss at the slow weights.
+  void learn(const Tensor& z_d, const Tensor& hidden_d, const Tensor& label, const Tensor& weight) {
+    BlockWeights at_slow = slow_weights(w_);
+    // Gradients with respect to copies: the graph behind z and the weights stays for the outer gradient.
+    std::vector<Tensor> inputs = {at_slow.dense1_fd, at_slow.dense1_bias_f, at_slow.dense2_df, at_slow.dense2_bias_d,
+                                  at_slow.norm_scale_d, at_slow.norm_bias_d};
+    for (Tensor& t : inputs) t = t.requires_grad() ? t * 1 : t.detach().requires_grad_(true);
+    at_slow = {inputs[0], inputs[1], inputs[2], inputs[3], inputs[4], inputs[5]};
+    const Tensor loss = nll(block_output(at_slow, options_, z_d, hidden_d), w_.unembedding, label) * weight * options_.inner_loss_scale;
+    const auto g = torch::autograd::grad({loss}, inputs, {}, /*retain_graph=*/true, /*create_graph=*/true);
+    // The gradient of a dense layer's bias is the gradient of its output; times the input it is that of the weight.
+    const bool second = options_.second_order;
+    const Tensor act_f = at::relu(at::mv(w_.dense1_fd, z_d) + w_.dense1_bias_f).square();
+    const auto constant = [&](const Tensor& t) { return second ? t : t.detach(); };
+    const Tensor weight1 = second ? g[0] : at::outer(g[1].detach(), z_d);
+    const Tensor weight2 = second ? g[2] : at::outer(g[3].detach(), act_f);
+    const Tensor decay1 = w_.log_decay1.defined() ? w_.log_decay1.exp() : at::ones({}, z_d.options());
+    const Tensor decay2 = w_.log_decay2.exp();
+    sum_.dense1_fd = decay1 * sum_.dense1_fd + weight1;
+    sum_.dense1_bias_f = decay1 * sum_.dense1_bias_f + constant(g[1]);
+    sum_.dense2_df = decay2 * sum_.dense2_df + weight2;
+    sum_.dense2_bias_d = decay2 * sum_.dense2_bias_d + constant(g[3]);
+    if (!options_.fast_norm) return;
+    sum_.norm_scale_d = w_.log_decay_norm.exp() * sum_.norm_scale_d + constant(g[4]);
+    sum_.norm_bias_d = w_.log_decay_norm.exp() * sum_.norm_bias_d + constant(g[5]);
+  }
+
+ private:
+  const FastWeightWeights& w_;
+  const FastWeightOptions& options_;
+  BlockWeights sum_;  // S_t, per weight
+};
+
+}  // namespace
+
+FastWeightResult fast_weight_layer_by_token(const FastWeightWeights& weights, const FastWeightOptions& options, const Tensor& hidden_btd,
+                                            const LossTokens& tokens) {
+  std::vector<Tensor> slow_rows, fast_rows, nll_rows;
+  for (int64_t b = 0; b < hidden_btd.size(0); ++b) {
+    TokenByToken learner(weights, options);
+    for (int64_t t = 0; t < hidden_btd.size(1); ++t) {
+      if (tokens.document_start_bt.defined() && tokens.document_start_bt[b][t].item<bool>()) learner.reset();
+      const Tensor hidden_d = hidden_btd[b][t];
+      const Tensor z_d = learner.input(hidden_d);
+      const Tensor label = tokens.label_bt[b][t];
+      slow_rows.push_back(block_output(slow_weights(weights), options, z_d, hidden_d));
+      nll_rows.push_back(nll(slow_rows.back(), weights.unembedding, label));
+      fast_rows.push_back(block_output(learner.fast_weights(), options, z_d, hidden_d));
+      learner.learn(z_d, hidden_d, label, tokens.weight_bt[b][t]);
+    }
+  }
+  FastWeightResult result;
+  result.slow_normed_btd = at::stack(slow_rows).view_as(hidden_btd);
+  result.fast_normed_btd = at::stack(fast_rows).view_as(hidden_btd);
+  result.slow_nll_bt = at::stack(nll_rows).view_as(tokens.label_bt);
+  return result;
+}
+
+}  // namespace fwl

@@ -1,0 +1,53 @@
+// Shape and options of the language model: transformer body, Fast Weight Layer on top, unembedding.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "core/base/config.h"
+
+namespace fwl {
+
+struct FastWeightConfig {
+  std::string update = "slow_gradient";
+  int64_t width = 0;
+  int64_t chunk = 64;
+  bool residual = true;
+  bool input_norm = true;
+  bool fast_biases = false;
+  bool fast_norm = false;
+  std::string fast_layers = "both";
+  std::string step_size = "row";
+  std::string step_size_space = "log";
+  double step_size_init = 0.25;
+  double decay_init = 0.998;
+  bool second_order = true;
+  bool query_gain = false;
+  double inner_loss_scale = 1.0;
+  double slow_loss_weight = 0.0;
+
+  void visit_fields(FieldList& list);
+};
+
+struct ModelConfig {
+  int64_t layers = 4;
+  int64_t width = 192;
+  int64_t heads = 6;
+  int64_t context = 1024;
+  int64_t window = 0;
+  int64_t vocab_size = 0;
+  std::string norm = "rms";
+  std::string feed_forward = "squared_relu";
+  double feed_forward_ratio = 4.0;
+  double rotary_base = 10000.0;
+  bool tied_embedding = true;
+  bool unembedding_bias = false;
+  FastWeightConfig fast_weight;
+
+  void visit_fields(FieldList& list);
+};
+
+// Throws ConfigError for combinations that cannot be built (width not divisible by heads, odd head dim, ...).
+void validate(const ModelConfig& config);
+
+}  // namespace fwl

@@ -1,0 +1,200 @@
+#include "core/model/language_model.h"
+
+#include <cmath>
+
+#include <ATen/CPUGeneratorImpl.h>
+
+#include "core/base/error.h"
+#include "core/kernels/matmul.h"
+
+namespace fwl {
+namespace {
+
+FastWeightOptions options_of(const FastWeightConfig& c) {
+  FastWeightOptions o;
+  o.fast_layers = c.fast_layers == "second" ? FastLayers::kSecond : FastLayers::kBoth;
+  o.chunk = c.chunk;
+  o.inner_loss_scale = c.inner_loss_scale;
+  o.residual = c.residual;
+  o.fast_biases = c.fast_biases;
+  o.fast_norm = c.fast_norm;
+  o.second_order = c.second_order;
+  return o;
+}
+
+int64_t hidden_width(const ModelConfig& c) { return c.fast_weight.width > 0 ? c.fast_weight.width : 4 * c.width; }
+
+// Inverse of decay = exp(-softplus(r)): softplus(r) = -log decay.
+double raw_decay(double decay) { return std::log(std::expm1(-std::log(decay))); }
+
+void declare_step_size(const ModelConfig& c, const std::string& layer, int64_t rows, Parameters& parameters) {
+  const FastWeightConfig& f = c.fast_weight;
+  // In log space the start is relative to the width: the scores <z_i, z_t> grow with it.
+  const double init = f.step_size_space == "log" ? std::log(f.step_size_init / static_cast<double>(c.width)) : f.step_size_init;
+  const auto shape = f.step_size == "row" ? std::vector<int64_t>{rows} : std::vector<int64_t>{};
+  parameters.declare("fast_weight.step_size." + layer, ParameterGroup::kStepSize, at::full(shape, init, at::kDouble));
+  if (f.decay_init < 1.0) {
+    parameters.declare("fast_weight.decay." + layer, ParameterGroup::kStepSize, at::full({}, raw_decay(f.decay_init), at::kDouble));
+  }
+}
+
+void declare_layer(const ModelConfig& c, at::Generator& generator, Parameters& parameters) {
+  const FastWeightConfig& f = c.fast_weight;
+  const int64_t d = c.width, hidden = hidden_width(c);
+  const double out_std = f.residual ? 0.02 / std::sqrt(2.0 * static_cast<double>(std::max<int64_t>(c.layers, 1))) : 0.02;
+  const auto matrix = [&](const std::string& name, int64_t rows, int64_t columns, double std) {
+    parameters.declare(name, ParameterGroup::kDecay, at::empty({rows, columns}, at::kFloat).normal_(0.0, std, generator));
+  };
+  const auto vector = [&](const std::string& name, const Tensor& initial) { parameters.declare(name, ParameterGroup::kNoDecay, initial); };
+  if (f.input_norm) {
+    vector("fast_weight.input_norm.scale", at::ones({d}));
+    vector("fast_weight.input_norm.bias", at::zeros({d}));
+  }
+  matrix("fast_weight.dense1.weight", hidden, d, 0.02);
+  vector("fast_weight.dense1.bias", at::zeros({hidden}));
+  matrix("fast_weight.dense2.weight", d, hidden, out_std);
+  vector("fast_weight.dense2.bias", at::zeros({d}));
+  vector("fast_weight.norm.scale", at::ones({d}));
+  vector("fast_weight.norm.bias", at::zeros({d}));
+  if (!c.tied_embedding) matrix("unembedding.weight", c.vocab_size, d, 0.02);
+  if (c.unembedding_bias) vector("unembedding.bias", at::zeros({c.vocab_size}));
+  if (f.update == "none") return;
+  if (f.fast_layers == "both") declare_step_size(c, "dense1", hidden, parameters);
+  declare_step_size(c, "dense2", d, parameters);
+  if (f.fast_norm) declare_step_size(c, "norm", d, parameters);
+  if (f.query_gain) {
+    vector("fast_weight.query_gain1", at::ones({d}));
+    vector("fast_weight.query_gain2", at::ones({hidden}));
+  }
+}
+
+}  // namespace
+
+LanguageModel::LanguageModel(const ModelConfig& config, at::Device device, at::ScalarType dtype, uint64_t seed)
+    : config_(config), device_(device), compute_(dtype), options_(options_of(config.fast_weight)) {
+  validate(config_);
+  require<InternalError>(config_.vocab_size > 0, "model.vocab_size is not set");
+  at::Generator generator = at::make_generator<at::CPUGeneratorImpl>(seed);
+  declare_body(config_, generator, parameters_);
+  declare_layer(config_, generator, parameters_);
+  parameters_.build(device, accumulation_type());
+}
+
+at::ScalarType LanguageModel::accumulation_type() const { return accumulate_type(compute_); }
+
+Tensor LanguageModel::step_size(const std::string& layer) const {
+  const std::string name = "fast_weight.step_size." + layer;
+  if (!parameters_.has(name)) return {};
+  return config_.fast_weight.step_size_space == "log" ? parameters_[name].exp() : parameters_[name];
+}
+
+Tensor LanguageModel::log_decay(const std::string& layer) const {
+  const std::string name = "fast_weight.decay." + layer;
+  if (!parameters_.has(name)) return at::zeros({}, parameters_.all().front().value.options().requires_grad(false));
+  return at::softplus(parameters_[name]).neg();
+}
+
+FastWeightWeights LanguageModel::layer_weights(const WeightView& view) const {
+  FastWeightWeights w;
+  w.input_norm_scale_d = view.optional("fast_weight.input_norm.scale");
+  w.input_norm_bias_d = view.optional("fast_weight.input_norm.bias");
+  w.dense1_fd = view("fast_weight.dense1.weight");
+  w.dense1_bias_f = view("fast_weight.dense1.bias");
+  w.dense2_df = view("fast_weight.dense2.weight");
+  w.dense2_bias_d = view("fast_weight.dense2.bias");
+  w.norm_scale_d = view("fast_weight.norm.scale");
+  w.norm_bias_d = view("fast_weight.norm.bias");
+  w.unembedding = {view(config_.tied_embedding ? "embedding" : "unembedding.weight"), view.optional("unembedding.bias")};
+  w.step_size1 = step_size("dense1");
+  w.step_size2 = step_size("dense2");
+  w.step_size_norm = step_size("norm");
+  w.log_decay1 = log_decay("dense1");
+  w.log_decay2 = log_decay("dense2");
+  w.log_decay_norm = log_decay("norm");
+  w.query_gain1_d = view.optional("fast_weight.query_gain1");
+  w.query_gain2_f = view.optional("fast_weight.query_gain2");
+  return w;
+}
+
+FastWeightResult LanguageModel::fast_result(const WeightView& view, const TokenBatch& batch) const {
+  require<ConfigError>(has_fast_weights(), "this model has no fast weights (model.fast_weight.update is none: it is a static control). "
+                                           "Ask for the slow pass, or give a model trained with update slow_gradient.");
+  return fast_weight_layer(layer_weights(view), options_, body_forward(config_, view, batch.input_bt),
+                           {batch.label_bt, batch.weight_bt, batch.document_start_bt}, {});
+}
+
+Tensor LanguageModel::slow_normed(const WeightView& view, const Tensor& hidden_btd) const {
+  return slow_pass(layer_weights(view), options_, hidden_btd);
+}
+
+TrainingLoss LanguageModel::training_loss(const TokenBatch& batch, double scale) const {
+  const WeightView view(parameters_, compute_);
+  const Tensor weight_n = batch.weight_bt.flatten() * scale;
+  const FastWeightWeights weights = layer_weights(view);
+  const Tensor hidden_btd = body_forward(config_, view, batch.input_bt);
+  const auto weighted_sum = [&](const Tensor& nll_n) { return at::dot(nll_n.detach().flatten(), batch.weight_bt.flatten()); };
+  if (!has_fast_weights()) {
+    const OuterLoss loss =
+        outer_loss(slow_pass(weights, options_, hidden_btd).flatten(0, 1), weights.unembedding, batch.label_bt.flatten(), weight_n);
+    return {loss.total, weighted_sum(loss.nll_n), weighted_sum(loss.nll_n)};
+  }
+  const FastWeightResult layer =
+      fast_weight_layer(weights, options_, hidden_btd, {batch.label_bt, batch.weight_bt, batch.document_start_bt}, {});
+  const OuterLoss loss = outer_loss(layer.fast_normed_btd.flatten(0, 1), weights.unembedding, batch.label_bt.flatten(), weight_n);
+  const double alpha = config_.fast_weight.slow_loss_weight;
+  const Tensor objective = alpha > 0 ? loss.total + at::dot(layer.slow_nll_bt.flatten(), weight_n) * alpha : loss.total;
+  return {objective, weighted_sum(loss.nll_n), weighted_sum(layer.slow_nll_bt)};
+}
+
+Tensor LanguageModel::token_losses(const TokenBatch& batch, Pass pass) const {
+  const at::NoGradGuard no_grad;
+  const WeightView view(parameters_, compute_);
+  const Tensor normed_btd = pass == Pass::kFast ? fast_result(view, batch).fast_normed_btd
+                                                : slow_normed(view, body_forward(config_, view, batch.input_bt));
+  return outer_loss(normed_btd.flatten(0, 1), layer_weights(view).unembedding, batch.label_bt.flatten(), batch.weight_bt.flatten())
+      .nll_n.view(batch.label_bt.sizes());
+}
+
+OuterLoss LanguageModel::segment_loss(const TokenBatch& batch, BodyMemory& memory) const {
+  const WeightView view(parameters_, compute_);
+  const Tensor normed_btd = slow_normed(view, body_forward(config_, view, batch.input_bt, memory));
+  return outer_loss(normed_btd.flatten(0, 1), layer_weights(view).unembedding, batch.label_bt.flatten(), batch.weight_bt.flatten());
+}
+
+Tensor LanguageModel::next_logits(const Tensor& input_bt, BodyMemory& memory) const {
+  const at::NoGradGuard no_grad;
+  const WeightView view(parameters_, compute_);
+  const Tensor normed_btd = slow_normed(view, body_forward(config_, view, input_bt, memory));
+  const Tensor logits_nv = logits_of(normed_btd.flatten(0, 1), layer_weights(view).unembedding);
+  return logits_nv.view({input_bt.size(0), input_bt.size(1), -1}).to(accumulation_type());
+}
+
+Tensor LanguageModel::logits(const TokenBatch& batch, Pass pass) const {
+  const at::NoGradGuard no_grad;
+  const WeightView view(parameters_, compute_);
+  const Tensor normed_btd = pass == Pass::kFast ? fast_result(view, batch).fast_normed_btd
+                                                : slow_normed(view, body_forward(config_, view, batch.input_bt));
+  const Tensor logits_nv = logits_of(normed_btd.flatten(0, 1), layer_weights(view).unembedding);
+  return logits_nv.view({batch.input_bt.size(0), batch.input_bt.size(1), -1}).to(accumulation_type());
+}
+
+std::vector<std::pair<std::string, double>> LanguageModel::mean_step_sizes() const {
+  const at::NoGradGuard no_grad;
+  std::vector<std::pair<std::string, double>> means;
+  for (const char* layer : {"dense1", "dense2", "norm"}) {
+    const Tensor step = step_size(layer);
+    if (step.defined()) means.emplace_back(layer, step.mean().item<double>());
+  }
+  return means;
+}
+
+std::vector<std::pair<std::string, double>> LanguageModel::decays() const {
+  const at::NoGradGuard no_grad;
+  std::vector<std::pair<std::string, double>> found;
+  for (const char* layer : {"dense1", "dense2", "norm"}) {
+    if (step_size(layer).defined()) found.emplace_back(layer, log_decay(layer).exp().item<double>());
+  }
+  return found;
+}
+
+}  // namespace fwl

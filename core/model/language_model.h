@@ -1,0 +1,72 @@
+// The language model: transformer body, Fast Weight Layer, unembedding; parameters, losses and decoding.
+#pragma once
+
+#include <string>
+
+#include "core/fast_weight/layer.h"
+#include "core/model/config.h"
+#include "core/model/parameters.h"
+#include "core/model/transformer.h"
+
+namespace fwl {
+
+// A batch on the model's device.
+struct TokenBatch {
+  Tensor input_bt;           // int64
+  Tensor label_bt;           // int64
+  Tensor weight_bt;          // loss weights in the accumulation type; 0: not scored and not learned from
+  Tensor document_start_bt;  // bool, or undefined
+};
+
+// Which weights predict: the slow ones alone, or the fast ones.
+enum class Pass { kSlow, kFast };
+
+struct TrainingLoss {
+  Tensor objective;     // what to differentiate: sum of weighted losses times `scale`
+  Tensor main_sum;      // sum of weight * nll of the pass that is trained (fast, or slow for the control)
+  Tensor slow_sum;      // the same of the slow pass
+};
+
+class LanguageModel {
+ public:
+  // Initialises on the CPU from `seed` (the same weights on every device), then moves to `device`. Parameters are kept
+  // in float32 (float64 for fp64); `dtype` is what the matrix products run in. config.vocab_size must be set.
+  LanguageModel(const ModelConfig& config, at::Device device, at::ScalarType dtype, uint64_t seed);
+
+  const ModelConfig& config() const { return config_; }
+  Parameters& parameters() { return parameters_; }
+  at::Device device() const { return device_; }
+  at::ScalarType accumulation_type() const;
+  bool has_fast_weights() const { return config_.fast_weight.update != "none"; }
+
+  // Loss of a batch. `scale` is 1 / (loss-weighted tokens of the GLOBAL batch).
+  TrainingLoss training_loss(const TokenBatch& batch, double scale) const;
+  // Negative log-likelihood of every token, [B, T]; without gradient. Throws ConfigError for kFast on a control.
+  Tensor token_losses(const TokenBatch& batch, Pass pass) const;
+  // Loss of the slow pass for a segment that follows what `memory` holds: sum of weight * nll (differentiable) and the
+  // tokens' nll. For dynamic evaluation.
+  OuterLoss segment_loss(const TokenBatch& batch, BodyMemory& memory) const;
+  // Logits of the slow pass for tokens that follow those in `memory`, [B, T, v]. For generation.
+  Tensor next_logits(const Tensor& input_bt, BodyMemory& memory) const;
+  // Logits of a whole batch, [B, T, v], in the accumulation type; for tests of causality on small models.
+  Tensor logits(const TokenBatch& batch, Pass pass) const;
+
+  // Step sizes as the layer uses them: mean over rows, by layer ("dense1", "dense2", "norm"); empty for a control.
+  std::vector<std::pair<std::string, double>> mean_step_sizes() const;
+  std::vector<std::pair<std::string, double>> decays() const;
+
+ private:
+  FastWeightWeights layer_weights(const WeightView& view) const;
+  Tensor step_size(const std::string& layer) const;
+  Tensor log_decay(const std::string& layer) const;
+  Tensor slow_normed(const WeightView& view, const Tensor& hidden_btd) const;
+  FastWeightResult fast_result(const WeightView& view, const TokenBatch& batch) const;
+
+  ModelConfig config_;
+  at::Device device_;
+  at::ScalarType compute_;
+  FastWeightOptions options_;
+  Parameters parameters_;
+};
+
+}  // namespace fwl

@@ -1,0 +1,105 @@
+#include "data/dataset.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "core/base/error.h"
+#include "core/base/file.h"
+
+namespace fwl {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr size_t kOpenShards = 8;
+
+}  // namespace
+
+Split::Split(const std::string& path, int64_t tokens_in_memory) : tokens_in_memory_(tokens_in_memory) {
+  locate(path);
+  for (const ShardEntry& shard : entry().shards) {
+    first_token_of_shard_.push_back(num_tokens_);
+    for (Document& document : ShardReader(dataset_dir_, shard, manifest_).documents()) {
+      document.first_token += num_tokens_;
+      documents_.push_back(std::move(document));
+    }
+    num_tokens_ += shard.tokens;
+  }
+}
+
+void Split::locate(const std::string& path) {
+  require<DataError>(fs::is_directory(path), "data set '", path,
+                     "' does not exist. Make one with `fwl tokenize`.");
+  fs::path folder = fs::absolute(path).lexically_normal();
+  if (!folder.has_filename()) folder = folder.parent_path();
+  const bool whole = fs::exists(folder / kManifestName);
+  require<DataError>(whole || fs::exists(folder.parent_path() / kManifestName), "'", path, "' has no ",
+                     kManifestName,
+                     " and is no split of a data set (nothing says what it holds; a data set without it is "
+                     "unfinished). Make one with `fwl tokenize`.");
+  dataset_dir_ = whole ? folder.string() : folder.parent_path().string();
+  name_ = whole ? "train" : folder.filename().string();
+  manifest_ = read_manifest(dataset_dir_);
+  std::string names;
+  for (const auto& [name, split] : manifest_.splits) names += (names.empty() ? "" : ", ") + name;
+  require<DataError>(manifest_.splits.count(name_) > 0, dataset_dir_, "/", kManifestName, " names no split '",
+                     name_, "'. It has: ", names, ".");
+}
+
+const Document& Split::document(int64_t index) const {
+  require<InternalError>(index >= 0 && index < num_documents(), "document ", index, " of ", num_documents());
+  return documents_[static_cast<size_t>(index)];
+}
+
+int64_t Split::document_of(int64_t position) const {
+  require<InternalError>(position >= 0 && position < num_tokens_, "token ", position, " of ", num_tokens_);
+  const auto after = std::upper_bound(documents_.begin(), documents_.end(), position,
+                                      [](int64_t p, const Document& d) { return p < d.first_token; });
+  return after - documents_.begin() - 1;
+}
+
+const Tokenizer& Split::tokenizer() const {
+  if (tokenizer_) return *tokenizer_;
+  const std::string file = dataset_dir_ + "/" + kTokenizerName;
+  const bool bytes = manifest_.tokenizer_kind == "byte";
+  auto tokenizer = make_tokenizer(manifest_.tokenizer_kind, bytes ? "" : read_file(file, "tokenizer"), file);
+  const std::string hash = to_hex(tokenizer->hash());
+  require<DataError>(hash == manifest_.tokenizer_hash && tokenizer->vocab_size() == vocab_size() &&
+                         tokenizer->document_start() == document_start(),
+                     bytes ? dataset_dir_ + "/" + kManifestName : file,
+                     ": not the tokenizer that made the data set (hash ", hash, ", manifest ",
+                     manifest_.tokenizer_hash, "). Put the right model back, or make the data set again.");
+  tokenizer_ = std::move(tokenizer);
+  return *tokenizer_;
+}
+
+const ShardReader& Split::reader(size_t shard) const {
+  const auto found =
+      std::find_if(open_.begin(), open_.end(), [&](const auto& item) { return item.first == shard; });
+  if (found != open_.end()) {
+    open_.splice(open_.begin(), open_, found);
+    return open_.front().second;
+  }
+  const bool keep_all = num_tokens_ <= tokens_in_memory_;
+  ShardReader fresh(dataset_dir_, entry().shards[shard], manifest_);
+  if (keep_all) fresh.load();
+  if (!keep_all && open_.size() >= kOpenShards) open_.pop_back();
+  open_.emplace_front(shard, std::move(fresh));
+  return open_.front().second;
+}
+
+void Split::read_tokens(int64_t first, int64_t count, int64_t* out) const {
+  require<InternalError>(first >= 0 && count >= 0 && first <= num_tokens_ - count, "tokens ", first, " to ",
+                         first + count, " of ", num_tokens_, " were asked for");
+  const auto after = std::upper_bound(first_token_of_shard_.begin(), first_token_of_shard_.end(), first);
+  for (auto shard = static_cast<size_t>(after - first_token_of_shard_.begin()); count > 0; ++shard) {
+    const int64_t inside = first - first_token_of_shard_[shard - 1];
+    const int64_t part = std::min(count, entry().shards[shard - 1].tokens - inside);
+    reader(shard - 1).read(inside, part, out);
+    first += part;
+    out += part;
+    count -= part;
+  }
+}
+
+}  // namespace fwl

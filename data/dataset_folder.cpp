@@ -1,0 +1,75 @@
+#include "data/dataset_folder.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "core/base/error.h"
+#include "data/format.h"
+
+namespace fwl {
+namespace {
+
+namespace fs = std::filesystem;
+
+bool begins_with(const std::string& text, const std::string& start) {
+  return text.compare(0, start.size(), start) == 0;
+}
+
+// Files of the format, under their final or their temporary names.
+bool is_own_file(const fs::path& file) {
+  const std::string name = file.filename().string();
+  return begins_with(name, kManifestName) || begins_with(name, kTokenizerName);
+}
+
+bool is_split_folder(const fs::path& folder) {
+  return std::all_of(
+      fs::directory_iterator(folder), fs::directory_iterator(), [](const fs::directory_entry& entry) {
+        return entry.is_regular_file() && begins_with(entry.path().filename().string(), "shard-");
+      });
+}
+
+// What in `dir` is no part of a data set; empty when all is.
+std::string foreign_entry(const std::string& dir) {
+  for (const fs::directory_entry& entry : fs::directory_iterator(dir)) {
+    const bool own = entry.is_directory() && !entry.is_symlink()
+                         ? is_split_folder(entry.path())
+                         : entry.is_regular_file() && is_own_file(entry.path());
+    if (!own) return entry.path().filename().string();
+  }
+  return "";
+}
+
+void remove_dataset(const std::string& dir) {
+  fs::remove(fs::path(dir) / kManifestName);
+  for (const fs::directory_entry& entry : fs::directory_iterator(dir)) fs::remove_all(entry.path());
+}
+
+void prepare(const std::string& dir, const std::vector<std::string>& splits, ExistingDataset existing) {
+  require<ConfigError>(!fs::exists(dir) || fs::is_directory(dir), "--out '", dir,
+                       "' is a file. Choose a new folder.");
+  if (fs::exists(dir) && !fs::is_empty(dir)) {
+    const std::string foreign = foreign_entry(dir);
+    require<ConfigError>(
+        foreign.empty(), "--out '", dir, "' holds '", foreign,
+        "', which is no part of an fwl data set (files would be mixed). Choose a new folder.");
+    require<ConfigError>(existing == ExistingDataset::kReplace, "--out '", dir, "' holds ",
+                         fs::exists(fs::path(dir) / kManifestName) ? "a data set" : "an unfinished data set",
+                         " already. Give --overwrite to replace it, or choose a new folder.");
+    remove_dataset(dir);
+  }
+  for (const std::string& split : splits) fs::create_directories(fs::path(dir) / split);
+}
+
+}  // namespace
+
+void prepare_dataset_folder(const std::string& dir, const std::vector<std::string>& splits,
+                            ExistingDataset existing) {
+  try {
+    prepare(dir, splits, existing);
+  } catch (const fs::filesystem_error& error) {
+    throw ConfigError(cat("--out '", dir, "' cannot be prepared: ", error.what(),
+                          ". Choose a folder that can be written."));
+  }
+}
+
+}  // namespace fwl

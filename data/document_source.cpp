@@ -1,0 +1,88 @@
+#include "data/document_source.h"
+
+#include <fnmatch.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <set>
+
+#include "core/base/error.h"
+
+namespace fwl {
+namespace {
+
+namespace fs = std::filesystem;
+
+bool is_included(const std::string& relative, const std::vector<std::string>& includes) {
+  const std::string name = fs::path(relative).filename().string();
+  const auto matches = [&](const std::string& pattern) {
+    return fnmatch(pattern.c_str(), relative.c_str(), 0) == 0 ||
+           fnmatch(pattern.c_str(), name.c_str(), 0) == 0;
+  };
+  return includes.empty() || std::any_of(includes.begin(), includes.end(), matches);
+}
+
+bool is_skipped_folder(const fs::path& folder) {
+  const std::string name = folder.filename().string();
+  return name == "__pycache__" || name.front() == '.';
+}
+
+void add_folder(const std::string& folder, const std::vector<std::string>& includes,
+                std::vector<DocumentFile>& files) {
+  for (auto it = fs::recursive_directory_iterator(folder); it != fs::recursive_directory_iterator(); ++it) {
+    if (it->is_symlink()) continue;
+    if (it->is_directory()) {
+      if (is_skipped_folder(it->path())) it.disable_recursion_pending();
+      continue;
+    }
+    if (!it->is_regular_file()) continue;
+    const std::string relative = it->path().lexically_relative(folder).generic_string();
+    if (!is_included(relative, includes)) continue;
+    files.push_back({it->path().string(), relative, static_cast<int64_t>(it->file_size())});
+  }
+}
+
+void add_path(const std::string& path, const std::vector<std::string>& includes,
+              std::vector<DocumentFile>& files) {
+  require<DataError>(fs::exists(path), "'", path, "' does not exist. Give existing files or folders.");
+  try {
+    if (fs::is_directory(path)) {
+      add_folder(path, includes, files);
+    } else {
+      require<DataError>(fs::is_regular_file(path), "'", path,
+                         "' is neither a file nor a folder. Give text files.");
+      const std::string name = fs::path(path).filename().string();
+      if (is_included(name, includes))
+        files.push_back({path, name, static_cast<int64_t>(fs::file_size(path))});
+    }
+  } catch (const fs::filesystem_error& error) {
+    throw DataError(cat("'", path, "' cannot be listed: ", error.what(), ". Check its permissions."));
+  }
+}
+
+void require_each_once(const std::vector<DocumentFile>& files) {
+  std::set<std::string> seen;
+  for (const DocumentFile& file : files) {
+    require<ConfigError>(
+        seen.insert(fs::weakly_canonical(file.path).string()).second, "'", file.path,
+        "' is reached by two of the given paths (its text could be in two splits). Name each once.");
+  }
+}
+
+}  // namespace
+
+std::vector<DocumentFile> find_documents(const std::vector<std::string>& paths,
+                                         const std::vector<std::string>& includes) {
+  std::vector<DocumentFile> files;
+  for (const std::string& path : paths) add_path(path, includes, files);
+  require<DataError>(
+      !files.empty(), "no file was found in ", paths.empty() ? "nothing" : "'" + paths.front() + "'",
+      paths.size() > 1 ? " and the other paths" : "", includes.empty() ? "" : " that --include matches",
+      " (there is no text). Check the paths and patterns.");
+  std::stable_sort(files.begin(), files.end(),
+                   [](const DocumentFile& a, const DocumentFile& b) { return a.name < b.name; });
+  require_each_once(files);
+  return files;
+}
+
+}  // namespace fwl

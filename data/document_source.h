@@ -1,0 +1,23 @@
+// The documents of a data set: which files, under which names, in which order. One document per file.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace fwl {
+
+struct DocumentFile {
+  std::string path;  // to open it
+  std::string name;  // relative to the folder that was given, or the file's own name
+  int64_t bytes = 0;
+};
+
+// All regular files under `paths` (files or folders) whose relative path or file name matches one of
+// `includes` (fnmatch patterns; none: all files), sorted by relative path. Hidden folders and __pycache__ are
+// skipped, symbolic links below the named paths are not followed. Throws DataError for a missing path or when
+// nothing is found, ConfigError when a file is reached twice.
+std::vector<DocumentFile> find_documents(const std::vector<std::string>& paths,
+                                         const std::vector<std::string>& includes);
+
+}  // namespace fwl

@@ -1,0 +1,99 @@
+#include "data/shard_reader.h"
+
+#include <algorithm>
+
+#include "core/base/error.h"
+#include "core/base/hash.h"
+
+namespace fwl {
+
+ShardReader::ShardReader(const std::string& dataset_dir, const ShardEntry& entry, const Manifest& manifest)
+    : path_(dataset_dir + "/" + entry.file),
+      file_(Hdf5File::open(path_, "shard")),
+      entry_(entry),
+      vocab_size_(manifest.vocab_size) {
+  check_attributes(manifest);
+  check_tokens();
+}
+
+void ShardReader::check_attributes(const Manifest& manifest) const {
+  require<DataError>(file_->has_attribute("format") && file_->string_attribute("format") == kShardFormat,
+                     path_, " is no shard of an fwl data set. Make the data set again.");
+  const int64_t version = file_->integer_attribute("version");
+  require<DataError>(version == kDatasetVersion, path_, ": shard version ", version,
+                     " is unknown (this program reads version ", kDatasetVersion,
+                     "). Use the fwl that wrote it.");
+  const int64_t vocab_size = file_->integer_attribute("vocab_size");
+  const std::string hash = file_->string_attribute("tokenizer_hash");
+  require<DataError>(vocab_size == manifest.vocab_size && hash == manifest.tokenizer_hash, path_,
+                     ": made with tokenizer ", hash, " of ", vocab_size, " tokens, the manifest says ",
+                     manifest.tokenizer_hash, " of ", manifest.vocab_size,
+                     " (its tokens mean other text). Make the data set again.");
+}
+
+void ShardReader::check_tokens() const {
+  const std::vector<int64_t> shape = file_->shape("tokens");
+  require<DataError>(shape.size() == 1 && shape[0] == entry_.tokens, path_, ": dataset 'tokens' has ",
+                     shape.size(), " dims and ", shape.empty() ? 0 : shape[0], " rows, the manifest says ",
+                     entry_.tokens, " tokens (the shard was swapped or cut). Make the data set again.");
+  const std::string type = file_->element_type("tokens");
+  require<DataError>(type == "uint16" || type == "uint32", path_, ": dataset 'tokens' is ", type,
+                     ", not uint16 or uint32. Make the data set again.");
+}
+
+std::vector<Document> ShardReader::documents() const {
+  const auto offsets = file_->read<int64_t>("documents/offsets");
+  const auto bytes = file_->read<int64_t>("documents/bytes");
+  const auto names = file_->read_strings("documents/names");
+  const auto count = static_cast<size_t>(entry_.documents);
+  require<DataError>(offsets.size() == count + 1 && bytes.size() == count && names.size() == count, path_,
+                     ": datasets 'documents/offsets', 'bytes' and 'names' hold ", offsets.size(), ", ",
+                     bytes.size(), " and ", names.size(), " entries for ", count,
+                     " documents. Make the data set again.");
+  require<DataError>(offsets.front() == 0 && offsets.back() == entry_.tokens, path_,
+                     ": dataset 'documents/offsets' runs from ", offsets.front(), " to ", offsets.back(),
+                     ", not 0 to ", entry_.tokens, ". Make the data set again.");
+  std::vector<Document> documents;
+  documents.reserve(count);
+  int64_t total_bytes = 0;
+  for (size_t i = 0; i < count; ++i) {
+    require<DataError>(offsets[i] < offsets[i + 1] && offsets[i + 1] <= entry_.tokens, path_,
+                       ": dataset 'documents/offsets', offset ", i, ": ", offsets[i], " is followed by ",
+                       offsets[i + 1], " (must ascend). Make the data set again.");
+    require<DataError>(bytes[i] >= 0 && bytes[i] <= entry_.bytes - total_bytes, path_,
+                       ": dataset 'documents/bytes', offset ", i, ": ", bytes[i],
+                       " bytes do not fit the manifest's ", entry_.bytes, ". Make the data set again.");
+    total_bytes += bytes[i];
+    documents.push_back({names[i], offsets[i], offsets[i + 1] - offsets[i], bytes[i]});
+  }
+  require<DataError>(total_bytes == entry_.bytes, path_, ": dataset 'documents/bytes' sums to ", total_bytes,
+                     ", the manifest says ", entry_.bytes, ". Make the data set again.");
+  return documents;
+}
+
+void ShardReader::read(int64_t first, int64_t count, int64_t* out) const {
+  require<InternalError>(first >= 0 && count >= 0 && first <= entry_.tokens - count, "tokens ", first, " to ",
+                         first + count, " of ", entry_.tokens, " were asked for");
+  if (!file_) {
+    std::copy_n(loaded_.begin() + first, count, out);
+  } else {
+    file_->read_rows("tokens", first, count, out);
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    require<DataError>(out[i] >= 0 && out[i] < vocab_size_, path_, ": dataset 'tokens', offset ", first + i,
+                       ": token ", out[i], " is outside the vocabulary of ", vocab_size_,
+                       " (damaged, or made with another tokenizer). Make the data set again.");
+  }
+}
+
+void ShardReader::load() {
+  loaded_ = file_->read<uint32_t>("tokens");
+  const uint64_t hash = hash_tokens(loaded_.data(), static_cast<int64_t>(loaded_.size()), kTokenHashSeed);
+  const std::string checksum = to_hex(mix_bits(hash));
+  require<DataError>(checksum == entry_.checksum, path_, ": dataset 'tokens' has checksum ", checksum,
+                     ", the manifest says ", entry_.checksum,
+                     " (the shard was damaged or swapped). Make the data set again.");
+  file_.reset();
+}
+
+}  // namespace fwl

@@ -1,0 +1,47 @@
+// Reads one shard (data/FORMAT.md) and checks it against the manifest.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/base/hdf5.h"
+#include "data/format.h"
+
+namespace fwl {
+
+struct Document {
+  std::string name;
+  int64_t first_token = 0;  // in the stream it was asked from; it is the document-start token
+  int64_t num_tokens = 0;
+  int64_t num_bytes = 0;
+};
+
+class ShardReader {
+ public:
+  // Opens `dataset_dir`/`entry.file`. Throws DataError when it is missing, damaged, of another version or
+  // tokenizer, or has other counts than the manifest says.
+  ShardReader(const std::string& dataset_dir, const ShardEntry& entry, const Manifest& manifest);
+
+  // The shard's documents; `first_token` counts from the shard's begin. Throws DataError.
+  std::vector<Document> documents() const;
+  // Tokens [first, first + count) of the shard. Throws DataError naming the offset of a damaged chunk or of a
+  // token outside the vocabulary.
+  void read(int64_t first, int64_t count, int64_t* out) const;
+  // Reads all tokens into memory (4 bytes each) and closes the file; documents() must not follow. Throws
+  // DataError when their checksum is not the manifest's.
+  void load();
+
+ private:
+  void check_attributes(const Manifest& manifest) const;
+  void check_tokens() const;
+
+  std::string path_;
+  std::optional<Hdf5File> file_;  // until load()
+  ShardEntry entry_;
+  int64_t vocab_size_;
+  std::vector<uint32_t> loaded_;
+};
+
+}  // namespace fwl

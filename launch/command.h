@@ -1,0 +1,28 @@
+// The commands of the `fwl` program. Each `add_*` declares one subcommand with its flags on `app`; the work
+// runs in CLI11's callback and reports by exception (core/base/error.h). Exit codes: launch/main.cpp.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+
+namespace CLI {
+class App;
+}
+
+namespace fwl {
+
+void add_tokenizer_command(CLI::App& app);
+void add_tokenize_command(CLI::App& app);
+void add_train_command(CLI::App& app);
+void add_eval_command(CLI::App& app);
+void add_verify_command(CLI::App& app);
+void add_inspect_command(CLI::App& app);
+void add_generate_command(CLI::App& app);
+void add_report_command(CLI::App& app);
+
+// Declares `--json FILE` on a subcommand, bound to `path`.
+void add_json_option(CLI::App& command, std::string& path);
+// Writes `result` to `path` by temporary file and rename; does nothing for an empty path. Throws DataError.
+void write_json(const std::string& path, const nlohmann::json& result);
+
+}  // namespace fwl

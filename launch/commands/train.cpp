@@ -1,0 +1,38 @@
+#include <CLI/CLI.hpp>
+#include <iostream>
+#include <memory>
+
+#include "launch/command.h"
+#include "launch/run_config.h"
+#include "launch/trainer.h"
+
+namespace fwl {
+namespace {
+
+struct TrainArguments {
+  std::string config;
+  std::vector<std::string> settings;
+  bool print_config = false;
+};
+
+void run_train(const TrainArguments& arguments) {
+  RunConfig config = load_run_config(arguments.config, arguments.settings);
+  if (arguments.print_config) {
+    std::cout << to_yaml(fields_of(config), HelpComments::kInclude);
+    return;
+  }
+  Trainer(config).run();
+}
+
+}  // namespace
+
+void add_train_command(CLI::App& app) {
+  auto arguments = std::make_shared<TrainArguments>();
+  CLI::App* command = app.add_subcommand("train", "train a model; under `mpirun -n N` on N ranks");
+  command->add_option("config", arguments->config, "run config, e.g. launch/configs/tiny.yaml")->required()->type_name("CONFIG.yaml");
+  command->add_option("--set", arguments->settings, "override a key: --set train.steps=100 (repeatable)")->type_name("KEY=VALUE")->allow_extra_args(false);
+  command->add_flag("--print-config", arguments->print_config, "print the resolved config with what each key means, and stop");
+  command->callback([arguments] { run_train(*arguments); });
+}
+
+}  // namespace fwl

@@ -1,0 +1,95 @@
+#include "launch/data_inspection.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <numeric>
+
+#include "core/base/error.h"
+#include "core/base/hdf5.h"
+#include "data/dataset.h"
+#include "data/tokenizer.h"
+
+namespace fwl {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+bool ends_with(const std::string& text, const std::string& end) {
+  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
+}
+
+// The folder with the manifest: the path itself, or the one above a split.
+std::string dataset_folder(const std::string& path) {
+  const fs::path clean = fs::absolute(path).lexically_normal();
+  if (fs::exists(clean / kManifestName)) return clean.string();
+  const fs::path folder = clean.has_filename() ? clean : clean.parent_path();
+  return folder.parent_path().string();
+}
+
+json describe_split(const SplitEntry& split) {
+  return {{"documents", split.documents()},
+          {"tokens", split.tokens()},
+          {"bytes", split.bytes()},
+          {"bytes_per_token",
+           static_cast<double>(split.bytes()) / static_cast<double>(std::max<int64_t>(1, split.tokens()))},
+          {"shards", split.shards.size()}};
+}
+
+}  // namespace
+
+bool looks_like_dataset(const std::string& path) {
+  return fs::is_directory(path) && fs::exists(fs::path(dataset_folder(path)) / kManifestName);
+}
+bool looks_like_shard(const std::string& path) {
+  return fs::is_regular_file(path) && (ends_with(path, ".h5") || ends_with(path, ".hdf5"));
+}
+bool looks_like_tokenizer(const std::string& path) {
+  return fs::is_regular_file(path) && ends_with(path, ".model");
+}
+
+json describe_dataset(const std::string& path) {
+  const std::string folder = dataset_folder(path);
+  const Manifest manifest = read_manifest(folder);
+  json description = {{"kind", "data set"},
+                      {"path", folder},
+                      {"tokenizer", manifest.tokenizer_kind},
+                      {"tokenizer_hash", manifest.tokenizer_hash},
+                      {"vocab_size", manifest.vocab_size},
+                      {"document_start", manifest.document_start}};
+  for (const auto& [name, split] : manifest.splits) {
+    Split(folder + "/" + name).tokenizer();  // checks every shard, and the tokenizer
+    description["splits"][name] = describe_split(split);
+  }
+  return description;
+}
+
+json describe_shard(const std::string& path) {
+  const Hdf5File file = Hdf5File::open(path, "shard");
+  json description = {{"kind", "HDF5 file"}, {"path", path}, {"bytes", fs::file_size(path)}};
+  if (file.has_attribute("format") && file.string_attribute("format") == kShardFormat) {
+    description["kind"] = "shard";
+    description["version"] = file.integer_attribute("version");
+    description["vocab_size"] = file.integer_attribute("vocab_size");
+    description["tokenizer_hash"] = file.string_attribute("tokenizer_hash");
+    const auto bytes = file.read<int64_t>("documents/bytes");
+    description["documents"] = bytes.size();
+    description["document_bytes"] = std::accumulate(bytes.begin(), bytes.end(), int64_t{0});
+  }
+  for (const std::string& name : file.datasets())
+    description["datasets"][name] = {{"type", file.element_type(name)}, {"shape", file.shape(name)}};
+  return description;
+}
+
+json describe_tokenizer(const std::string& path) {
+  const auto tokenizer = open_tokenizer(path);
+  return {{"kind", "tokenizer"},
+          {"path", path},
+          {"type", tokenizer->kind()},
+          {"vocab_size", tokenizer->vocab_size()},
+          {"document_start", tokenizer->document_start()},
+          {"hash", to_hex(tokenizer->hash())}};
+}
+
+}  // namespace fwl

@@ -1,0 +1,18 @@
+// What `fwl inspect` says of data sets, shards and tokenizers.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+
+namespace fwl {
+
+bool looks_like_dataset(const std::string& path);
+bool looks_like_shard(const std::string& path);
+bool looks_like_tokenizer(const std::string& path);
+
+// Throw DataError for a damaged one.
+nlohmann::json describe_dataset(const std::string& path);
+nlohmann::json describe_shard(const std::string& path);
+nlohmann::json describe_tokenizer(const std::string& path);
+
+}  // namespace fwl

@@ -1,0 +1,39 @@
+#include "launch/load_model.h"
+
+#include <ATen/Parallel.h>
+
+#include <cstdlib>
+#include <thread>
+
+#include "core/base/device.h"
+#include "core/base/error.h"
+
+namespace fwl {
+
+LoadedModel load_model(const std::string& path, const std::string& device, const std::string& dtype) {
+  LoadedModel loaded;
+  loaded.info = read_checkpoint_info(find_checkpoint(path));
+  try {
+    loaded.config = parse_run_config(loaded.info.config_yaml, loaded.info.path + "/manifest.json: config");
+    validate(loaded.config.model);
+  } catch (const ConfigError& error) {
+    throw DataError(cat(error.what(), " (the checkpoint's config is damaged, or from another version)"));
+  }
+  require<DataError>(loaded.config.model.vocab_size > 0, loaded.info.path, "/manifest.json: config has no model.vocab_size (it is damaged). Use another checkpoint.");
+  const std::string type = dtype.empty() ? loaded.config.train.dtype : dtype;
+  // Weights are stored in float32 or float64; a checkpoint of one is not read as the other.
+  require<ConfigError>((type == "fp64") == (loaded.config.train.dtype == "fp64"), "--dtype ", type, " does not fit a checkpoint of train.dtype ",
+                       loaded.config.train.dtype, " (its weights have another width). Leave --dtype out.");
+  loaded.model = std::make_unique<LanguageModel>(loaded.config.model, choose_device(device, 0), parse_dtype(type), 0);
+  read_checkpoint_tensors(loaded.info.path, loaded.model->parameters(), nullptr, nullptr);
+  loaded.tokenizer = make_tokenizer(loaded.info.tokenizer_kind, loaded.info.tokenizer_bytes, loaded.info.path);
+  return loaded;
+}
+
+void set_thread_count(int local_ranks) {
+  if (std::getenv("OMP_NUM_THREADS") != nullptr) return;
+  const int cores = static_cast<int>(std::thread::hardware_concurrency());
+  at::set_num_threads(std::max(1, cores / std::max(1, local_ranks)));
+}
+
+}  // namespace fwl

@@ -1,0 +1,27 @@
+// A trained model from a checkpoint, with what belongs to it.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "checkpoints/checkpoint.h"
+#include "core/model/language_model.h"
+#include "data/tokenizer.h"
+#include "launch/run_config.h"
+
+namespace fwl {
+
+struct LoadedModel {
+  RunConfig config;
+  CheckpointInfo info;
+  std::unique_ptr<LanguageModel> model;
+  std::unique_ptr<Tokenizer> tokenizer;
+};
+
+// `path`: a run's folder or a checkpoint. `dtype` "": as it was trained. Throws DataError, ConfigError.
+LoadedModel load_model(const std::string& path, const std::string& device, const std::string& dtype);
+
+// Lets LibTorch use this rank's share of the cores, unless OMP_NUM_THREADS says otherwise.
+void set_thread_count(int local_ranks);
+
+}  // namespace fwl

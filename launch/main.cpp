@@ -1,0 +1,58 @@
+// The `fwl` program: parses the command line and turns errors into exit codes, here and nowhere else.
+#include <c10/util/Exception.h>
+
+#include <CLI/CLI.hpp>
+#include <exception>
+
+#include "core/base/device.h"
+#include "core/base/error.h"
+#include "core/base/log.h"
+#include "launch/command.h"
+#include "parallel/session.h"
+
+namespace {
+
+int exit_code_of(fwl::ExitCode code) { return static_cast<int>(code); }
+
+void declare_commands(CLI::App& app) {
+  app.require_subcommand(1);
+  app.set_version_flag("--version", FWL_VERSION);
+  fwl::add_tokenizer_command(app);
+  fwl::add_tokenize_command(app);
+  fwl::add_train_command(app);
+  fwl::add_eval_command(app);
+  fwl::add_generate_command(app);
+  fwl::add_verify_command(app);
+  fwl::add_inspect_command(app);
+  fwl::add_report_command(app);
+  app.footer("Exit codes: 0 ok, 1 internal error, 2 bad config or usage, 3 bad data or checkpoint file, "
+             "4 communication, 5 a check failed.");
+}
+
+// A rank that fails alone must not leave the others waiting in a collective: it ends the whole job.
+int fail(fwl::ExitCode code, const std::string& message) {
+  fwl::log_error(message);
+  fwl::abort_if_parallel(exit_code_of(code));
+  return exit_code_of(code);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("fwl: trains, evaluates and runs Fast Weight Language Models", "fwl");
+  try {
+    declare_commands(app);
+    app.parse(argc, argv);
+    fwl::finalize_session();
+    return exit_code_of(fwl::ExitCode::kOk);
+  } catch (const CLI::ParseError& error) {
+    const int code = app.exit(error);
+    return code == 0 ? 0 : exit_code_of(fwl::ExitCode::kConfig);
+  } catch (const fwl::Error& error) {
+    return fail(error.code(), error.what());
+  } catch (const c10::Error& error) {
+    return fail(fwl::ExitCode::kInternal, fwl::cat("internal error in LibTorch: ", error.what_without_backtrace()));
+  } catch (const std::exception& error) {
+    return fail(fwl::ExitCode::kInternal, fwl::cat("internal error: ", error.what(), ". Please report it with the command line."));
+  }
+}

@@ -1,0 +1,63 @@
+// The whole configuration of a run: one YAML file, `--set a.b=c`, `--print-config`. The resolved form is stored in the
+// run's folder and in every checkpoint.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/base/config.h"
+#include "core/model/config.h"
+#include "core/optim/adamw.h"
+#include "core/optim/schedule.h"
+
+namespace fwl {
+
+struct TrainConfig {
+  int64_t steps = 1000;
+  int64_t global_batch = 8;
+  int64_t micro_batch = 0;
+  int64_t seed = 1;
+  std::string device = "auto";
+  std::string dtype = "fp32";
+  double learning_rate = 1e-3;
+  int64_t warmup_steps = 100;
+  double learning_rate_floor = 0.1;
+  double clip_norm = 1.0;
+  AdamWConfig optimizer;
+  std::string resume = "none";
+  int64_t save_every = 500;
+  int64_t keep = 3;
+  int64_t log_every = 10;
+  int64_t max_skipped = 10;
+
+  void visit_fields(FieldList& list);
+  ScheduleConfig schedule() const;
+};
+
+struct ParallelConfig {
+  int64_t data = -1;
+  int64_t sequence = 1;
+  double timeout_s = 600;
+  double bucket_mb = 25;
+
+  void visit_fields(FieldList& list);
+};
+
+struct RunConfig {
+  std::string run_dir = "runs/default";
+  std::string data_path;
+  ModelConfig model;
+  TrainConfig train;
+  ParallelConfig parallel;
+
+  void visit_fields(FieldList& list);
+};
+
+// Reads the file, applies the settings in order. Throws ConfigError.
+RunConfig load_run_config(const std::string& path, const std::vector<std::string>& settings);
+// From the YAML text of a checkpoint.
+RunConfig parse_run_config(const std::string& yaml, const std::string& where);
+// Checks what depends on the number of ranks: layout, batch sizes. Throws ConfigError naming what would fit.
+void validate(const RunConfig& config, int ranks);
+
+}  // namespace fwl

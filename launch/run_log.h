@@ -1,0 +1,46 @@
+// What a training run says of itself: JSON lines in the run's folder (all of it, rank 0), one line an interval on the
+// terminal, and a progress bar with the time left when the terminal is one.
+#pragma once
+
+#include <chrono>
+#include <fstream>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace fwl {
+
+// One logged interval.
+struct LogEntry {
+  int64_t step = 0;    // steps done
+  int64_t tokens = 0;  // read so far over all ranks
+  double loss = 0;     // nats per token over the interval, of the pass that is trained
+  double loss_slow = 0;
+  double grad_norm = 0;  // of the interval's last step, before clipping
+  double learning_rate = 0;
+  double tokens_per_s = 0;
+  double time_s = 0;  // since the program's start of training
+  int64_t skipped = 0;
+  std::vector<std::pair<std::string, double>> step_sizes;
+  std::vector<std::pair<std::string, double>> decays;
+};
+
+class RunLog {
+ public:
+  // Appends to RUN/log.jsonl after removing entries of steps beyond `resumed_step` (they will be logged again).
+  // Throws DataError when the file cannot be written.
+  RunLog(const std::string& run_dir, int64_t resumed_step, int64_t total_steps);
+  void write(const LogEntry& entry);
+  // Redraws the progress bar at most a few times a second.
+  void progress(int64_t step);
+
+ private:
+  std::string bar(int64_t step) const;
+  std::string path_;
+  std::ofstream file_;
+  int64_t first_step_, total_steps_;
+  bool terminal_;
+  std::chrono::steady_clock::time_point start_, drawn_;
+};
+
+}  // namespace fwl

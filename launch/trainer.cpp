@@ -1,0 +1,217 @@
+#include "launch/trainer.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+
+#include "core/base/device.h"
+#include "core/base/error.h"
+#include "core/base/file.h"
+#include "core/base/log.h"
+#include "launch/batches.h"
+#include "parallel/session.h"
+
+namespace fwl {
+namespace {
+
+namespace fs = std::filesystem;
+
+double now_s() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+// A fresh run in a folder that holds one: the old run is renamed, never mixed or lost.
+void set_old_run_aside(const std::string& dir) {
+  if (!fs::exists(dir + "/config.yaml") && !fs::exists(dir + "/checkpoints")) return;
+  for (int n = 1;; ++n) {
+    const std::string aside = cat(dir, ".previous-", n);
+    if (fs::exists(aside)) continue;
+    fs::rename(dir, aside);
+    log_info(cat("'", dir, "' held a run; it is now '", aside, "' (train.resume=auto would have gone on with it)"));
+    return;
+  }
+}
+
+}  // namespace
+
+Trainer::Trainer(RunConfig config) : config_(std::move(config)), device_(at::kCPU) {
+  const Placement& place = world();
+  set_log_rank(place.rank, place.size);
+  validate(config_, place.size);
+  device_ = choose_device(config_.train.device, place.local_rank);
+  host_comm_ = make_world_communicator(config_.parallel.timeout_s);
+  if (device_.is_cuda() && place.size > 1) device_comm_ = make_world_nccl_communicator(device_.index(), config_.parallel.timeout_s);
+  open_data();
+  model_ = std::make_unique<LanguageModel>(config_.model, device_, parse_dtype(config_.train.dtype), static_cast<uint64_t>(config_.train.seed));
+  optimizer_ = std::make_unique<AdamW>(model_->parameters(), config_.train.optimizer);
+  Communicator& gradients_comm = device_comm_ ? *device_comm_ : *host_comm_;
+  reducer_ = std::make_unique<GradientReducer>(gradients_comm, model_->parameters().gradients(),
+                                               static_cast<int64_t>(config_.parallel.bucket_mb * 1024 * 1024));
+  resume();
+  prepare_run_folder();
+  log_info(cat("training ", model_->parameters().count(), " parameters on ", place.size, " rank(s), ", device_.str(), ", ", config_.train.dtype,
+               ", gradients over ", gradients_comm.name(), "; ", config_.train.global_batch, " x ", config_.model.context, " tokens a step"));
+}
+
+Trainer::~Trainer() = default;
+
+void Trainer::open_data() {
+  split_ = std::make_unique<Split>(config_.data_path);
+  const int64_t vocabulary = split_->vocab_size();
+  if (config_.model.vocab_size == 0) config_.model.vocab_size = vocabulary;
+  require<ConfigError>(config_.model.vocab_size >= vocabulary, "model.vocab_size = ", config_.model.vocab_size, " is smaller than the data set's ",
+                       vocabulary, " (its tokens would have no embedding). Set model.vocab_size=0 or at least ", vocabulary, ".");
+  loader_ = std::make_unique<Loader>(*split_, config_.model.context, static_cast<uint64_t>(config_.train.seed));
+}
+
+// Rank 0 alone touches the folder; the others wait, so that nobody reads a half-prepared one.
+void Trainer::prepare_run_folder() {
+  if (is_first_rank()) {
+    if (config_.train.resume == "none") set_old_run_aside(config_.run_dir);
+    std::error_code error;
+    fs::create_directories(config_.run_dir, error);
+    require<ConfigError>(!error, "run.dir '", config_.run_dir, "' cannot be made: ", error.message(), ". Choose a folder that can be written.");
+    publish_file(config_.run_dir + "/config.yaml", to_yaml(fields_of(config_)));
+    log_ = std::make_unique<RunLog>(config_.run_dir, progress_.step, config_.train.steps);
+  }
+  host_comm_->barrier();
+}
+
+void Trainer::load(const std::string& step_dir) {
+  const CheckpointInfo info = read_checkpoint_info(step_dir);
+  read_checkpoint_tensors(step_dir, model_->parameters(), &optimizer_->first_moments(), &optimizer_->second_moments());
+  progress_ = info.progress;
+  optimizer_->set_updates(progress_.updates);
+}
+
+void Trainer::resume() {
+  const std::string& from = config_.train.resume;
+  if (from == "none") return;
+  if (from != "auto") {
+    load(find_checkpoint(from));
+    log_info(cat("resumed from ", from, " at step ", progress_.step));
+    return;
+  }
+  for (const std::string& step_dir : list_checkpoints(config_.run_dir + "/checkpoints")) {
+    try {
+      load(step_dir);
+      log_info(cat("resumed from ", step_dir, " at step ", progress_.step));
+      return;
+    } catch (const DataError& error) {
+      log_warn(cat(error.what(), " Passed over: trying the checkpoint before it."));
+    }
+  }
+  log_info("train.resume=auto: no checkpoint yet, starting at step 0");
+}
+
+void Trainer::run() {
+  started_at_s_ = now_s();
+  double interval_start = started_at_s_;
+  int64_t interval_tokens = 0;
+  while (progress_.step < config_.train.steps) {
+    const StepResult result = train_step();
+    interval_tokens += config_.train.global_batch * config_.model.context;
+    if (progress_.step % config_.train.log_every == 0 || progress_.step == config_.train.steps) {
+      log_interval(result, now_s() - interval_start, interval_tokens);
+      interval_start = now_s();
+      interval_tokens = 0;
+    }
+    if (log_) log_->progress(progress_.step);
+    const bool last = progress_.step == config_.train.steps;
+    // Saving counts as time of the next interval: tokens/s is what a user gets.
+    if (last || (config_.train.save_every > 0 && progress_.step % config_.train.save_every == 0)) save();
+  }
+}
+
+void Trainer::accumulate_gradients(double* main_sum, double* slow_sum, double* tokens) {
+  const int64_t share = config_.train.global_batch / host_comm_->size();
+  const int64_t micro = config_.train.micro_batch > 0 ? std::min(config_.train.micro_batch, share) : share;
+  const int64_t first_sample = progress_.samples + share * host_comm_->rank();
+  // Every position of a training window is scored, so the global count is known without asking the other ranks.
+  *tokens = static_cast<double>(config_.train.global_batch * config_.model.context);
+  Tensor sums = at::zeros({2}, at::TensorOptions().dtype(at::kDouble).device(device_));
+  for (int64_t done = 0; done < share; done += micro) {
+    const Batch batch = loader_->read(first_sample + done, std::min(micro, share - done));
+    const TrainingLoss loss = model_->training_loss(to_device(batch, device_, model_->accumulation_type()), 1.0 / *tokens);
+    loss.objective.backward();
+    sums.add_(at::stack({loss.main_sum, loss.slow_sum}).to(at::kDouble));
+  }
+  const Tensor host = sums.to(at::kCPU);
+  *main_sum = host[0].item<double>();
+  *slow_sum = host[1].item<double>();
+}
+
+Trainer::StepResult Trainer::train_step() {
+  StepResult result;
+  double main_sum = 0, slow_sum = 0, tokens = 0;
+  model_->parameters().zero_gradients();
+  accumulate_gradients(&main_sum, &slow_sum, &tokens);
+  reducer_->reduce();
+  Tensor sums = at::tensor({main_sum, slow_sum}, at::kDouble);
+  host_comm_->all_reduce_sum(sums);
+  main_sum = sums[0].item<double>();
+  slow_sum = sums[1].item<double>();
+  // Sums over all ranks: every rank sees the same values, so all of them decide alike.
+  result.grad_norm = global_norm(model_->parameters().gradients());
+  result.learning_rate = learning_rate_at(config_.train.schedule(), progress_.step);
+  result.skipped = !std::isfinite(main_sum) || !std::isfinite(result.grad_norm);
+  progress_.step += 1;
+  progress_.samples += config_.train.global_batch;
+  progress_.tokens += config_.train.global_batch * config_.model.context;
+  count_skip(result, main_sum / tokens);
+  if (result.skipped) return result;
+  const double clip = config_.train.clip_norm;
+  optimizer_->step(result.learning_rate, clip > 0 && result.grad_norm > clip ? clip / result.grad_norm : 1.0);
+  progress_.updates = optimizer_->updates();
+  progress_.loss_sum += main_sum;
+  progress_.slow_loss_sum += slow_sum;
+  progress_.loss_tokens += tokens;
+  return result;
+}
+
+void Trainer::count_skip(const StepResult& result, double loss) {
+  if (!result.skipped) {
+    progress_.skipped_in_a_row = 0;
+    return;
+  }
+  progress_.skipped += 1;
+  progress_.skipped_in_a_row += 1;
+  if (is_first_rank()) log_warn(cat("step ", progress_.step, " skipped: loss ", loss, ", gradient norm ", result.grad_norm, " (not finite)"));
+  require<CheckFailed>(progress_.skipped_in_a_row < config_.train.max_skipped, progress_.skipped_in_a_row,
+                       " steps in a row had a non-finite loss or gradient (training has diverged; nothing was updated since). Lower "
+                       "train.learning_rate or model.fast_weight.step_size_init and resume from the last checkpoint.");
+}
+
+void Trainer::log_interval(const StepResult& last, double interval_s, int64_t interval_tokens) {
+  const double tokens = progress_.loss_tokens;
+  if (log_) {
+    LogEntry entry;
+    entry.step = progress_.step;
+    entry.tokens = progress_.tokens;
+    entry.loss = tokens > 0 ? progress_.loss_sum / tokens : std::nan("");
+    entry.loss_slow = tokens > 0 ? progress_.slow_loss_sum / tokens : std::nan("");
+    entry.grad_norm = last.grad_norm;
+    entry.learning_rate = last.learning_rate;
+    entry.tokens_per_s = static_cast<double>(interval_tokens) / interval_s;
+    entry.time_s = now_s() - started_at_s_;
+    entry.skipped = progress_.skipped;
+    entry.step_sizes = model_->mean_step_sizes();
+    entry.decays = model_->decays();
+    log_->write(entry);
+  }
+  progress_.loss_sum = progress_.slow_loss_sum = progress_.loss_tokens = 0;
+}
+
+void Trainer::save() {
+  if (is_first_rank()) {
+    const Tokenizer& tokenizer = split_->tokenizer();
+    const std::string kind = tokenizer.kind();
+    const std::string dir = write_checkpoint(config_.run_dir + "/checkpoints",
+                                             {model_->parameters(), optimizer_->first_moments(), optimizer_->second_moments(), progress_,
+                                              to_yaml(fields_of(config_)), kind, kind == "byte" ? std::string() : tokenizer.serialized()},
+                                             config_.train.keep);
+    log_debug(cat("saved ", dir));
+  }
+  host_comm_->barrier();
+}
+
+}  // namespace fwl

@@ -1,0 +1,64 @@
+// Training: one loop over steps, the same on every rank and device. Data-parallel ranks take contiguous shares of each
+// global batch; gradients are summed, so any number of ranks computes the same step.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "checkpoints/checkpoint.h"
+#include "core/model/language_model.h"
+#include "core/optim/adamw.h"
+#include "data/loader.h"
+#include "launch/run_config.h"
+#include "launch/run_log.h"
+#include "parallel/communicator.h"
+#include "parallel/gradient_reducer.h"
+
+namespace fwl {
+
+class Trainer {
+ public:
+  // Collective over the world. Opens the data, builds the model, prepares the run's folder and resumes if asked to.
+  // Throws ConfigError, DataError, CommError.
+  explicit Trainer(RunConfig config);
+  ~Trainer();
+
+  // Collective over the world. Trains to train.steps, with log lines and checkpoints.
+  void run();
+
+  LanguageModel& model() { return *model_; }
+  const TrainingProgress& progress() const { return progress_; }
+
+ private:
+  struct StepResult {
+    double grad_norm = 0;
+    double learning_rate = 0;
+    bool skipped = false;
+  };
+
+  void open_data();
+  void prepare_run_folder();
+  void resume();
+  void load(const std::string& step_dir);
+  StepResult train_step();
+  void accumulate_gradients(double* main_sum, double* slow_sum, double* tokens);
+  void count_skip(const StepResult& result, double loss);
+  void log_interval(const StepResult& last, double interval_s, int64_t interval_tokens);
+  void save();
+  bool is_first_rank() const { return host_comm_->rank() == 0; }
+
+  RunConfig config_;
+  std::unique_ptr<Communicator> host_comm_;    // scalars and agreement, over MPI
+  std::unique_ptr<Communicator> device_comm_;  // tensors on a GPU, over NCCL; null on the CPU
+  at::Device device_;
+  std::unique_ptr<Split> split_;
+  std::unique_ptr<Loader> loader_;
+  std::unique_ptr<LanguageModel> model_;
+  std::unique_ptr<AdamW> optimizer_;
+  std::unique_ptr<GradientReducer> reducer_;
+  std::unique_ptr<RunLog> log_;  // first rank only
+  TrainingProgress progress_;
+  double started_at_s_ = 0;
+};
+
+}  // namespace fwl

@@ -1,0 +1,77 @@
+#include "parallel/launcher.h"
+
+#include <unistd.h>
+
+#include <array>
+#include <cstdlib>
+
+#include "core/base/error.h"
+
+namespace fwl {
+namespace {
+
+// Set by a launcher in the processes that it starts as ranks.
+constexpr std::array kRankVariables = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK",   "PMI_RANK",
+                                       "MV2_COMM_WORLD_RANK",  "PALS_RANKID", "FLUX_TASK_RANK"};
+
+struct Count {
+  std::string variable;
+  long processes = 0;
+};
+
+long number_of(const Environment& environment, const std::string& variable) {
+  const auto found = environment.find(variable);
+  return found == environment.end() ? 0 : std::strtol(found->second.c_str(), nullptr, 10);
+}
+
+// A step that srun started. A batch script has SLURM_PROCID too, but no step of its own.
+bool inside_slurm_step(const Environment& environment) {
+  return environment.count("SLURM_PROCID") > 0 && environment.count("SLURM_STEP_ID") > 0;
+}
+
+// How many ranks the nearest launcher started. Under mpirun only Open MPI's own variable counts: mpirun
+// starts its daemons with srun, so the Slurm variables that its ranks inherit describe the daemons.
+Count launched_processes(const Environment& environment) {
+  if (environment.count("OMPI_COMM_WORLD_SIZE") > 0) {
+    return {"OMPI_COMM_WORLD_SIZE", number_of(environment, "OMPI_COMM_WORLD_SIZE")};
+  }
+  for (const char* variable : {"PMI_SIZE", "MV2_COMM_WORLD_SIZE"}) {
+    if (environment.count(variable) > 0) return {variable, number_of(environment, variable)};
+  }
+  if (inside_slurm_step(environment)) {
+    const char* variable =
+        environment.count("SLURM_STEP_NUM_TASKS") > 0 ? "SLURM_STEP_NUM_TASKS" : "SLURM_NTASKS";
+    return {variable, number_of(environment, variable)};
+  }
+  return {};
+}
+
+}  // namespace
+
+Environment process_environment() {
+  Environment environment;
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    const std::string text = *entry;
+    const size_t equals = text.find('=');
+    if (equals != std::string::npos) environment[text.substr(0, equals)] = text.substr(equals + 1);
+  }
+  return environment;
+}
+
+bool started_by_launcher(const Environment& environment) {
+  for (const char* variable : kRankVariables) {
+    if (environment.count(variable) > 0) return true;
+  }
+  return inside_slurm_step(environment);
+}
+
+std::string copies_of_rank_zero(const Environment& environment, int world_size) {
+  const Count launched = launched_processes(environment);
+  if (world_size != 1 || launched.processes <= 1) return {};
+  return cat("the launcher started ", launched.processes, " processes (", launched.variable, "=",
+             launched.processes, "), but MPI sees a world of one in each (they would be ", launched.processes,
+             " copies of rank 0 that train alone and overwrite each other's files). Start fwl with "
+             "`srun --mpi=pmix` or with the mpirun of the MPI that fwl was built with.");
+}
+
+}  // namespace fwl

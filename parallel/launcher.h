@@ -1,0 +1,22 @@
+// What the environment says of the launcher that started this process. Pure functions of the environment, so
+// that tests can describe any launcher.
+#pragma once
+
+#include <map>
+#include <string>
+
+namespace fwl {
+
+using Environment = std::map<std::string, std::string>;
+
+Environment process_environment();
+
+// Whether an MPI launcher (mpirun, mpiexec, srun, flux, ...) started this process as one of its ranks.
+// Without one, MPI need not be initialised at all.
+bool started_by_launcher(const Environment& environment);
+
+// The error message when the launcher started several processes but MPI sees a world of `world_size` = 1, so
+// that each would train alone as rank 0 and overwrite the others' files. Empty when all is well.
+std::string copies_of_rank_zero(const Environment& environment, int world_size);
+
+}  // namespace fwl

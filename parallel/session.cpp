@@ -1,0 +1,94 @@
+#include "parallel/session.h"
+
+#include <mpi.h>
+
+#include <mutex>
+#include <optional>
+
+#include "parallel/launcher.h"
+#include "parallel/mpi_check.h"
+#include "parallel/mpi_communicator.h"
+
+namespace fwl {
+namespace {
+
+// MPI is one per process, and so is what is known of it.
+struct Session {
+  std::mutex mutex;
+  std::optional<Placement> placement;
+};
+
+Session& session() {
+  static Session only;
+  return only;
+}
+
+bool mpi_is_up() {
+  int initialized = 0, finalized = 0;
+  MPI_Initialized(&initialized);
+  MPI_Finalized(&finalized);
+  return initialized && !finalized;
+}
+
+void initialize_mpi() {
+  int initialized = 0, provided = 0;
+  FWL_MPI(MPI_Initialized(&initialized));
+  if (initialized) return;
+  FWL_MPI(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided));
+  FWL_MPI(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN));
+  require<CommError>(provided >= MPI_THREAD_SERIALIZED, "this MPI library only supports one thread (level ",
+                     provided,
+                     "; fwl calls it from several, one at a time). Use an MPI built with thread support.");
+}
+
+// The ranks that share memory with this one are those of its host.
+void find_local_rank(Placement* placement) {
+  MPI_Comm host = MPI_COMM_NULL;
+  FWL_MPI(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, placement->rank, MPI_INFO_NULL, &host));
+  FWL_MPI(MPI_Comm_rank(host, &placement->local_rank));
+  FWL_MPI(MPI_Comm_size(host, &placement->local_size));
+  FWL_MPI(MPI_Comm_free(&host));
+}
+
+Placement find_placement() {
+  // Taken before MPI_Init, which may add variables of its own.
+  const Environment environment = process_environment();
+  Placement placement;
+  if (!started_by_launcher(environment)) return placement;
+  initialize_mpi();
+  FWL_MPI(MPI_Comm_rank(MPI_COMM_WORLD, &placement.rank));
+  FWL_MPI(MPI_Comm_size(MPI_COMM_WORLD, &placement.size));
+  const std::string problem = copies_of_rank_zero(environment, placement.size);
+  require<ConfigError>(problem.empty(), problem);
+  if (placement.size > 1) find_local_rank(&placement);
+  return placement;
+}
+
+}  // namespace
+
+const Placement& world() {
+  const std::lock_guard lock(session().mutex);
+  if (!session().placement) session().placement = find_placement();
+  return *session().placement;
+}
+
+std::unique_ptr<Communicator> make_world_communicator(double timeout_s) {
+  if (world().size == 1) return make_local_communicator();
+  require<InternalError>(mpi_is_up(), "a communicator was asked for after the session's end.");
+  MPI_Comm own = MPI_COMM_NULL;
+  FWL_MPI(MPI_Comm_dup(MPI_COMM_WORLD, &own));
+  return std::make_unique<MpiCommunicator>(own, timeout_s);
+}
+
+void finalize_session() {
+  if (mpi_is_up()) FWL_MPI(MPI_Finalize());
+}
+
+void abort_if_parallel(int exit_code) noexcept {
+  if (!mpi_is_up()) return;
+  int size = 1;
+  MPI_Comm_size(MPI_COMM_WORLD, &size);
+  if (size > 1) MPI_Abort(MPI_COMM_WORLD, exit_code);
+}
+
+}  // namespace fwl

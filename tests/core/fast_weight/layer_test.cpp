@@ -1,0 +1,199 @@
+// The chunked layer against the token-by-token definition: values and every gradient, in float64.
+#include "core/fast_weight/layer.h"
+
+#include <gtest/gtest.h>
+
+#include "core/fast_weight/reference.h"
+#include "tests/support/layer_case.h"
+
+namespace fwl {
+namespace {
+
+constexpr double kTolerance = 1e-9;
+
+void expect_equals_definition(const LayerCase& c) {
+  LayerSetup setup = make_layer(c);
+  const NamedTensors definition =
+      outputs_and_gradients(setup, fast_weight_layer_by_token(setup.weights, c.options, setup.hidden_btd, setup.tokens));
+  LayerSetup again = make_layer(c);
+  const NamedTensors chunked = outputs_and_gradients(again, fast_weight_layer(again.weights, c.options, again.hidden_btd, again.tokens, {}));
+  std::string worst;
+  EXPECT_LT(largest_difference(definition, chunked, &worst), kTolerance) << worst;
+}
+
+TEST(FastWeightLayer, EqualsTheDefinitionForEveryChunkSize) {
+  for (const int64_t chunk : {1, 3, 4, 13, 64}) {
+    SCOPED_TRACE(chunk);
+    LayerCase c;
+    c.options.chunk = chunk;
+    expect_equals_definition(c);
+  }
+}
+
+TEST(FastWeightLayer, EqualsTheDefinitionAcrossDocumentStarts) {
+  for (const std::vector<int64_t>& documents : {std::vector<int64_t>{5}, {0, 4, 8}, {3, 4, 5}, {12}}) {
+    LayerCase c;
+    c.options.chunk = 4;
+    c.documents = documents;
+    expect_equals_definition(c);
+  }
+}
+
+TEST(FastWeightLayer, EqualsTheDefinitionInThePublishedForm) {
+  LayerCase c;
+  c.options.residual = false;
+  c.options.fast_norm = true;
+  c.options.inner_loss_scale = 1.0 / 17;
+  c.options.chunk = 5;
+  c.input_norm = c.row_step_sizes = c.decay = false;
+  c.unembedding_bias = true;
+  expect_equals_definition(c);
+}
+
+TEST(FastWeightLayer, EqualsTheDefinitionWithFastBiasesNormAndGains) {
+  LayerCase c;
+  c.options.fast_biases = c.options.fast_norm = true;
+  c.options.chunk = 4;
+  c.query_gain = true;
+  c.documents = {6};
+  expect_equals_definition(c);
+}
+
+TEST(FastWeightLayer, EqualsTheDefinitionWithTheSecondLayerFastAlone) {
+  LayerCase c;
+  c.options.fast_layers = FastLayers::kSecond;
+  c.options.chunk = 4;
+  c.documents = {7};
+  expect_equals_definition(c);
+}
+
+TEST(FastWeightLayer, EqualsTheDefinitionInFirstOrder) {
+  LayerCase c;
+  c.options.second_order = false;
+  c.options.chunk = 4;
+  c.options.fast_biases = c.options.fast_norm = true;
+  expect_equals_definition(c);
+}
+
+TEST(FastWeightLayer, FirstAndSecondOrderGradientsDiffer) {
+  LayerCase c;
+  LayerSetup setup = make_layer(c);
+  const NamedTensors second = outputs_and_gradients(setup, fast_weight_layer(setup.weights, c.options, setup.hidden_btd, setup.tokens, {}));
+  c.options.second_order = false;
+  LayerSetup again = make_layer(c);
+  const NamedTensors first = outputs_and_gradients(again, fast_weight_layer(again.weights, c.options, again.hidden_btd, again.tokens, {}));
+  for (size_t i = 0; i < first.size(); ++i) {
+    const bool is_gradient_of_slow_part = first[i].first == "d dense2" || first[i].first == "d unembedding" || first[i].first == "d hidden";
+    const double difference = (first[i].second - second[i].second).abs().max().item<double>();
+    if (is_gradient_of_slow_part) {
+      EXPECT_GT(difference, 1e-5) << first[i].first;
+    } else if (first[i].first.rfind("d ", 0) != 0) {
+      EXPECT_EQ(difference, 0) << first[i].first;
+    }
+  }
+}
+
+TEST(FastWeightLayer, GradientEqualsFiniteDifferencesInARandomDirection) {
+  LayerCase c;
+  c.documents = {6};
+  LayerSetup setup = make_layer(c);
+  const auto loss_of = [&](LayerSetup& s) {
+    const FastWeightResult r = fast_weight_layer(s.weights, c.options, s.hidden_btd, s.tokens, {});
+    return outer_loss(r.fast_normed_btd.flatten(0, 1), s.weights.unembedding, s.tokens.label_bt.flatten(), s.tokens.weight_bt.flatten()).total;
+  };
+  loss_of(setup).backward();
+  double slope = 0;
+  at::manual_seed(3);
+  std::vector<Tensor> direction;
+  for (auto& [name, leaf] : setup.leaves) {
+    direction.push_back(at::randn_like(leaf.detach()));
+    slope += (leaf.grad() * direction.back()).sum().item<double>();
+  }
+  const double h = 1e-6;
+  const auto loss_at = [&](double distance) {
+    const at::NoGradGuard no_grad;
+    LayerCase same = c;
+    LayerSetup moved = make_layer(same);
+    for (size_t i = 0; i < direction.size(); ++i) moved.leaves[i].second.add_(direction[i], distance);
+    // Step sizes were exponentiated before the move: make them again from the moved leaves.
+    for (auto& [name, leaf] : moved.leaves) {
+      if (name == "log_step1") moved.weights.step_size1 = leaf.exp();
+      if (name == "log_step2") moved.weights.step_size2 = leaf.exp();
+    }
+    return loss_of(moved).item<double>();
+  };
+  const double measured = (loss_at(h) - loss_at(-h)) / (2 * h);
+  EXPECT_NEAR(measured, slope, 1e-6 * std::abs(slope));
+}
+
+TEST(FastWeightLayer, StateCarriedOverACutContinuesTheSequence) {
+  LayerCase c;
+  c.options.chunk = 4;
+  c.options.fast_biases = c.options.fast_norm = true;
+  c.documents = {9};
+  LayerSetup setup = make_layer(c);
+  const FastWeightResult whole = fast_weight_layer(setup.weights, c.options, setup.hidden_btd, setup.tokens, {});
+  for (const int64_t cut : {1, 5, 8, 9, 12}) {
+    const auto part = [&](int64_t first, int64_t count, const FastWeightState& inbound) {
+      const auto narrow = [&](const Tensor& t) { return t.narrow(1, first, count); };
+      const LossTokens tokens{narrow(setup.tokens.label_bt), narrow(setup.tokens.weight_bt), narrow(setup.tokens.document_start_bt)};
+      return fast_weight_layer(setup.weights, c.options, narrow(setup.hidden_btd), tokens, inbound);
+    };
+    const FastWeightResult left = part(0, cut, {});
+    const FastWeightResult right = part(cut, c.length - cut, left.state);
+    const Tensor joined = at::cat({left.fast_normed_btd, right.fast_normed_btd}, 1);
+    EXPECT_LT((joined - whole.fast_normed_btd).abs().max().item<double>(), 1e-12) << "cut at " << cut;
+    EXPECT_LT((right.state.dense2_bdf - whole.state.dense2_bdf).abs().max().item<double>(), 1e-12) << "cut at " << cut;
+    // The gradient flows back through the carried state.
+    const auto gradient = [&](const Tensor& out) { return torch::autograd::grad({out.square().sum()}, {setup.hidden_btd}, {}, true)[0]; };
+    EXPECT_LT((gradient(joined) - gradient(whole.fast_normed_btd)).abs().max().item<double>(), 1e-11) << "cut at " << cut;
+  }
+}
+
+TEST(FastWeightLayer, StepSizeZeroIsTheStaticBlock) {
+  LayerCase c;
+  LayerSetup setup = make_layer(c);
+  setup.weights.step_size1 = at::zeros({c.hidden}, at::kDouble);
+  setup.weights.step_size2 = at::zeros({c.width}, at::kDouble);
+  const FastWeightResult r = fast_weight_layer(setup.weights, c.options, setup.hidden_btd, setup.tokens, {});
+  EXPECT_TRUE(at::equal(r.fast_normed_btd, r.slow_normed_btd));
+  EXPECT_TRUE(at::equal(r.slow_normed_btd, slow_pass(setup.weights, c.options, setup.hidden_btd)));
+}
+
+TEST(FastWeightLayer, PredictionUsesEveryEarlierLabelAndNeverItsOwn) {
+  LayerCase c;
+  c.zero_weights = false;
+  c.options.chunk = 4;
+  c.options.fast_biases = c.options.fast_norm = true;
+  LayerSetup setup = make_layer(c);
+  const at::NoGradGuard no_grad;
+  const auto output = [&](const LossTokens& tokens) {
+    return fast_weight_layer(setup.weights, c.options, setup.hidden_btd, tokens, {}).fast_normed_btd;
+  };
+  const Tensor before = output(setup.tokens);
+  for (int64_t t = 0; t + 1 < c.length; ++t) {
+    LossTokens edited = setup.tokens;
+    edited.label_bt = setup.tokens.label_bt.clone();
+    edited.label_bt[0][t] = (setup.tokens.label_bt[0][t].item<int64_t>() + 1) % c.vocabulary;
+    const Tensor after = output(edited);
+    EXPECT_TRUE(at::equal(after.narrow(1, 0, t + 1), before.narrow(1, 0, t + 1))) << "label " << t << " leaked backwards";
+    EXPECT_FALSE(at::equal(after[0][t + 1], before[0][t + 1])) << "label " << t << " is not used at the next position";
+    EXPECT_TRUE(at::equal(after[1], before[1])) << "label " << t << " leaked into another sequence";
+  }
+}
+
+TEST(FastWeightLayer, NothingCrossesADocumentStart) {
+  LayerCase c;
+  c.options.chunk = 4;
+  c.documents = {6};
+  LayerSetup setup = make_layer(c);
+  const at::NoGradGuard no_grad;
+  const Tensor before = fast_weight_layer(setup.weights, c.options, setup.hidden_btd, setup.tokens, {}).fast_normed_btd;
+  Tensor hidden = setup.hidden_btd.clone();
+  hidden[0].narrow(0, 0, 6).add_(1.0);
+  const Tensor after = fast_weight_layer(setup.weights, c.options, hidden, setup.tokens, {}).fast_normed_btd;
+  EXPECT_TRUE(at::equal(after[0].narrow(0, 6, c.length - 6), before[0].narrow(0, 6, c.length - 6)));
+}
+
+}  // namespace
+}  // namespace fwl

@@ -1,0 +1,64 @@
+// The two heads against autograd of the plain formulas, in float64, over several blocks of tokens.
+#include "core/fast_weight/loss_head.h"
+
+#include <gtest/gtest.h>
+
+namespace fwl {
+namespace {
+
+struct HeadCase {
+  Tensor x_nd, weight_vd, bias_v, label_n, weight_n, nll_bar_n, gradient_bar_nd;
+};
+
+HeadCase make_case(int64_t tokens, int64_t vocabulary) {
+  at::manual_seed(5);
+  const auto wide = at::TensorOptions().dtype(at::kDouble);
+  HeadCase c{at::randn({tokens, 5}, wide), at::randn({vocabulary, 5}, wide), at::randn({vocabulary}, wide),
+             at::randint(vocabulary, {tokens}, at::TensorOptions().dtype(at::kLong)), (at::rand({tokens}, wide) < 0.7).to(at::kDouble) * 0.6,
+             at::randn({tokens}, wide), at::randn({tokens, 5}, wide)};
+  for (Tensor* leaf : {&c.x_nd, &c.weight_vd, &c.bias_v}) leaf->requires_grad_(true);
+  return c;
+}
+
+std::vector<Tensor> leaf_gradients(const HeadCase& c, const Tensor& objective) {
+  return torch::autograd::grad({objective}, {c.x_nd, c.weight_vd, c.bias_v});
+}
+
+void expect_close(const std::vector<Tensor>& a, const std::vector<Tensor>& b) {
+  for (size_t i = 0; i < a.size(); ++i) EXPECT_LT((a[i] - b[i]).abs().max().item<double>(), 1e-10) << "array " << i;
+}
+
+TEST(InnerLoss, EqualsAutogradOfItsDefinitionInBothOrders) {
+  // More tokens than one block holds (a block is at least 64 tokens).
+  const HeadCase c = make_case(150, 20000);
+  const InnerLoss op = inner_loss(c.x_nd, {c.weight_vd, c.bias_v}, c.label_n, c.weight_n);
+  const auto ours = leaf_gradients(c, at::dot(op.nll_n, c.nll_bar_n) + (op.gradient_nd * c.gradient_bar_nd).sum());
+
+  const Tensor log_p_nv = at::log_softmax(at::addmm(c.bias_v, c.x_nd, c.weight_vd.t()), -1);
+  const Tensor nll_n = log_p_nv.gather(1, c.label_n.unsqueeze(1)).squeeze(1).neg();
+  const Tensor gradient_nd = torch::autograd::grad({at::dot(nll_n, c.weight_n)}, {c.x_nd}, {}, true, true)[0];
+  const auto plain = leaf_gradients(c, at::dot(nll_n, c.nll_bar_n) + (gradient_nd * c.gradient_bar_nd).sum());
+
+  expect_close({op.nll_n, op.gradient_nd}, {nll_n, gradient_nd});
+  expect_close(ours, plain);
+}
+
+TEST(OuterLoss, EqualsAutogradOfCrossEntropy) {
+  const HeadCase c = make_case(150, 20000);
+  const OuterLoss op = outer_loss(c.x_nd, {c.weight_vd, c.bias_v}, c.label_n, c.weight_n);
+  const Tensor log_p_nv = at::log_softmax(at::addmm(c.bias_v, c.x_nd, c.weight_vd.t()), -1);
+  const Tensor nll_n = log_p_nv.gather(1, c.label_n.unsqueeze(1)).squeeze(1).neg();
+  expect_close({op.total, op.nll_n}, {at::dot(nll_n, c.weight_n), nll_n});
+  expect_close(leaf_gradients(c, op.total * 1.7), leaf_gradients(c, at::dot(nll_n, c.weight_n) * 1.7));
+}
+
+TEST(OuterLoss, WithoutGradientGivesTheSameValues) {
+  const HeadCase c = make_case(70, 300);
+  const OuterLoss with = outer_loss(c.x_nd, {c.weight_vd, c.bias_v}, c.label_n, c.weight_n);
+  const at::NoGradGuard no_grad;
+  const OuterLoss without = outer_loss(c.x_nd, {c.weight_vd, c.bias_v}, c.label_n, c.weight_n);
+  EXPECT_TRUE(at::equal(with.nll_n, without.nll_n));
+}
+
+}  // namespace
+}  // namespace fwl

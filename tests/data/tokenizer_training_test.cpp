@@ -1,0 +1,92 @@
+#include "data/tokenizer_training.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "core/base/error.h"
+#include "data/tokenizer.h"
+#include "tests/data/tiny_dataset.h"
+#include "tests/support/temporary_folder.h"
+
+namespace fwl {
+namespace {
+
+std::string words(int count, uint64_t seed) {
+  static const char* const kWords[] = {"value",  "return", "index", "matrix",
+                                       "lookup", "table",  "print", "other"};
+  std::string text;
+  for (int i = 0; i < count; ++i) {
+    seed = seed * 6364136223846793005ull + 1442695040888963407ull;
+    text += kWords[(seed >> 33) % 8];
+    text += (seed >> 40) % 5 == 0 ? "\n    " : " ";
+  }
+  return text;
+}
+
+class TokenizerTrainingTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    for (int i = 0; i < 6; ++i)
+      write_text(folder_ / ("f" + std::to_string(i)), words(800, static_cast<uint64_t>(i)));
+  }
+  std::string train(const TokenizerTraining& options) {
+    return train_sentencepiece(find_documents({folder_.path()}, {}), options);
+  }
+  TemporaryFolder folder_;
+};
+
+TEST_F(TokenizerTrainingTest, SameInputGivesTheSameBytes) {
+  EXPECT_EQ(train({310, 1'000'000}), train({310, 1'000'000}));
+}
+
+TEST_F(TokenizerTrainingTest, SampleIsDeterministicAndSmaller) {
+  EXPECT_EQ(train({310, 12'000}), train({310, 12'000}));
+  EXPECT_NE(train({310, 12'000}), train({310, 1'000'000}));
+}
+
+TEST_F(TokenizerTrainingTest, HasTheSizeThatWasAskedFor) {
+  EXPECT_EQ(make_tokenizer("sentencepiece", train({317, 1'000'000}), "test")->vocab_size(), 317);
+}
+
+TEST_F(TokenizerTrainingTest, TooLargeAVocabularyNamesWhatFits) {
+  const std::string message = message_of<ConfigError>([&] { train({5000, 1'000'000}); });
+  const size_t at = message.find("at most ");
+  ASSERT_NE(at, std::string::npos) << message;
+  const int64_t fits = std::stoll(message.substr(at + 8));
+  EXPECT_EQ(make_tokenizer("sentencepiece", train({fits, 1'000'000}), "test")->vocab_size(), fits);
+  EXPECT_THROW(train({fits + 1, 1'000'000}), ConfigError);
+}
+
+TEST_F(TokenizerTrainingTest, TooSmallAVocabularyNamesWhatFits) {
+  std::string text;
+  for (int i = 0; i < 600; ++i)
+    text += {static_cast<char>(0xC4 + i % 4), static_cast<char>(0x80 + i % 64), 'a'};
+  for (int i = 0; i < 20; ++i) write_text(folder_ / ("wide" + std::to_string(i)), text);
+  const std::string message = message_of<ConfigError>([&] { train({300, 1'000'000}); });
+  const size_t at = message.find("at least ");
+  ASSERT_NE(at, std::string::npos) << message;
+  EXPECT_EQ(
+      make_tokenizer("sentencepiece", train({std::stoll(message.substr(at + 9)), 1'000'000}), "test")->kind(),
+      std::string("sentencepiece"));
+}
+
+TEST_F(TokenizerTrainingTest, RefusesSizesThatCannotBe) {
+  EXPECT_THROW(train({0, 1'000'000}), ConfigError);
+  EXPECT_THROW(train({256, 1'000'000}), ConfigError);
+}
+
+TEST(TokenizerTraining, EmptyTextIsDataError) {
+  TemporaryFolder folder;
+  write_text(folder / "empty", "");
+  EXPECT_THROW(train_sentencepiece(find_documents({folder.path()}, {}), {300, 1000}), DataError);
+}
+
+TEST(TokenizerTraining, TextOfBytesThatAreNoCharactersIsDataError) {
+  TemporaryFolder folder;
+  write_text(folder / "noise", std::string(1000, '\xFF'));
+  EXPECT_THROW(train_sentencepiece(find_documents({folder.path()}, {}), {300, 1000}), DataError);
+}
+
+}  // namespace
+}  // namespace fwl

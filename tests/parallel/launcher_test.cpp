@@ -1,0 +1,64 @@
+#include "parallel/launcher.h"
+
+#include <gtest/gtest.h>
+
+namespace fwl {
+namespace {
+
+const Environment kSlurmStep = {
+    {"SLURM_PROCID", "1"}, {"SLURM_STEP_ID", "0"}, {"SLURM_STEP_NUM_TASKS", "4"}, {"SLURM_NTASKS", "4"}};
+
+Environment with(Environment environment, const Environment& more) {
+  for (const auto& [name, value] : more) environment[name] = value;
+  return environment;
+}
+
+TEST(Launcher, NoneMeansNoMpi) {
+  EXPECT_FALSE(started_by_launcher({{"PATH", "/bin"}}));
+  EXPECT_EQ(copies_of_rank_zero({{"PATH", "/bin"}}, 1), "");
+}
+
+TEST(Launcher, IsSeenByItsRankVariable) {
+  EXPECT_TRUE(started_by_launcher({{"OMPI_COMM_WORLD_RANK", "0"}}));
+  EXPECT_TRUE(started_by_launcher({{"PMI_RANK", "3"}}));
+  EXPECT_TRUE(started_by_launcher(kSlurmStep));
+}
+
+TEST(Launcher, BatchScriptIsNoStep) {
+  const Environment batch = {{"SLURM_PROCID", "0"}, {"SLURM_NTASKS", "8"}, {"SLURM_JOB_ID", "17"}};
+  EXPECT_FALSE(started_by_launcher(batch));
+  EXPECT_EQ(copies_of_rank_zero(batch, 1), "");
+}
+
+TEST(Launcher, SlurmStepWithoutPmixIsCopiesOfRankZero) {
+  const std::string problem = copies_of_rank_zero(kSlurmStep, 1);
+  EXPECT_NE(problem.find("4 copies of rank 0"), std::string::npos) << problem;
+  EXPECT_NE(problem.find("SLURM_STEP_NUM_TASKS=4"), std::string::npos) << problem;
+  EXPECT_NE(problem.find("srun --mpi=pmix"), std::string::npos) << problem;
+}
+
+TEST(Launcher, OldSlurmWithoutStepTasksUsesTheJobs) {
+  const Environment step = {{"SLURM_PROCID", "0"}, {"SLURM_STEP_ID", "0"}, {"SLURM_NTASKS", "2"}};
+  EXPECT_NE(copies_of_rank_zero(step, 1), "");
+}
+
+TEST(Launcher, AStepOfOneTaskInALargeJobIsFine) {
+  EXPECT_EQ(copies_of_rank_zero(with(kSlurmStep, {{"SLURM_STEP_NUM_TASKS", "1"}}), 1), "");
+}
+
+TEST(Launcher, AWorldOfSeveralRanksIsFine) {
+  EXPECT_EQ(copies_of_rank_zero(kSlurmStep, 4), "");
+}
+
+TEST(Launcher, UnderMpirunSlurmVariablesDescribeItsDaemonsAndAreIgnored) {
+  EXPECT_EQ(copies_of_rank_zero(with(kSlurmStep, {{"OMPI_COMM_WORLD_SIZE", "1"}}), 1), "");
+}
+
+TEST(Launcher, AnotherMpiThanTheLaunchersIsCopiesOfRankZero) {
+  EXPECT_NE(copies_of_rank_zero({{"OMPI_COMM_WORLD_SIZE", "2"}}, 1), "");
+  EXPECT_NE(copies_of_rank_zero({{"PMI_RANK", "1"}, {"PMI_SIZE", "2"}}, 1), "");
+  EXPECT_EQ(copies_of_rank_zero({{"PMI_RANK", "0"}, {"PMI_SIZE", "1"}}, 1), "");
+}
+
+}  // namespace
+}  // namespace fwl
