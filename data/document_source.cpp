@@ -13,22 +13,29 @@ namespace {
 
 namespace fs = std::filesystem;
 
-bool is_included(const std::string& relative, const std::vector<std::string>& includes) {
+// fnmatch's `*` crosses folders: "site-packages/*" matches all that is below.
+bool matches_any(const std::string& relative, const std::vector<std::string>& patterns) {
   const std::string name = fs::path(relative).filename().string();
-  const auto matches = [&](const std::string& pattern) {
+  return std::any_of(patterns.begin(), patterns.end(), [&](const std::string& pattern) {
     return fnmatch(pattern.c_str(), relative.c_str(), 0) == 0 ||
            fnmatch(pattern.c_str(), name.c_str(), 0) == 0;
-  };
-  return includes.empty() || std::any_of(includes.begin(), includes.end(), matches);
+  });
 }
+
+struct NameFilter {
+  const std::vector<std::string>& includes;
+  const std::vector<std::string>& excludes;
+  bool accepts(const std::string& relative) const {
+    return (includes.empty() || matches_any(relative, includes)) && !matches_any(relative, excludes);
+  }
+};
 
 bool is_skipped_folder(const fs::path& folder) {
   const std::string name = folder.filename().string();
   return name == "__pycache__" || name.front() == '.';
 }
 
-void add_folder(const std::string& folder, const std::vector<std::string>& includes,
-                std::vector<DocumentFile>& files) {
+void add_folder(const std::string& folder, const NameFilter& filter, std::vector<DocumentFile>& files) {
   for (auto it = fs::recursive_directory_iterator(folder); it != fs::recursive_directory_iterator(); ++it) {
     if (it->is_symlink()) continue;
     if (it->is_directory()) {
@@ -37,22 +44,21 @@ void add_folder(const std::string& folder, const std::vector<std::string>& inclu
     }
     if (!it->is_regular_file()) continue;
     const std::string relative = it->path().lexically_relative(folder).generic_string();
-    if (!is_included(relative, includes)) continue;
+    if (!filter.accepts(relative)) continue;
     files.push_back({it->path().string(), relative, static_cast<int64_t>(it->file_size())});
   }
 }
 
-void add_path(const std::string& path, const std::vector<std::string>& includes,
-              std::vector<DocumentFile>& files) {
+void add_path(const std::string& path, const NameFilter& filter, std::vector<DocumentFile>& files) {
   require<DataError>(fs::exists(path), "'", path, "' does not exist. Give existing files or folders.");
   try {
     if (fs::is_directory(path)) {
-      add_folder(path, includes, files);
+      add_folder(path, filter, files);
     } else {
       require<DataError>(fs::is_regular_file(path), "'", path,
                          "' is neither a file nor a folder. Give text files.");
       const std::string name = fs::path(path).filename().string();
-      if (is_included(name, includes))
+      if (filter.accepts(name))
         files.push_back({path, name, static_cast<int64_t>(fs::file_size(path))});
     }
   } catch (const fs::filesystem_error& error) {
@@ -72,12 +78,13 @@ void require_each_once(const std::vector<DocumentFile>& files) {
 }  // namespace
 
 std::vector<DocumentFile> find_documents(const std::vector<std::string>& paths,
-                                         const std::vector<std::string>& includes) {
+                                         const std::vector<std::string>& includes,
+                                         const std::vector<std::string>& excludes) {
   std::vector<DocumentFile> files;
-  for (const std::string& path : paths) add_path(path, includes, files);
+  for (const std::string& path : paths) add_path(path, NameFilter{includes, excludes}, files);
   require<DataError>(
       !files.empty(), "no file was found in ", paths.empty() ? "nothing" : "'" + paths.front() + "'",
-      paths.size() > 1 ? " and the other paths" : "", includes.empty() ? "" : " that --include matches",
+      paths.size() > 1 ? " and the other paths" : "", includes.empty() && excludes.empty() ? "" : " that --include and --exclude leave",
       " (there is no text). Check the paths and patterns.");
   std::stable_sort(files.begin(), files.end(),
                    [](const DocumentFile& a, const DocumentFile& b) { return a.name < b.name; });

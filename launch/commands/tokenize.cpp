@@ -27,7 +27,7 @@ namespace {
 constexpr int64_t kBytesAtOnce = 64'000'000;
 
 struct TokenizeArguments {
-  std::vector<std::string> paths, include;
+  std::vector<std::string> paths, include, exclude;
   std::string tokenizer, out, split, json_path;
   int64_t shard_tokens = 100'000'000;
   int threads = 0;
@@ -137,7 +137,7 @@ nlohmann::json report_on(const Manifest& manifest, const std::string& out, doubl
 void run_tokenize(const TokenizeArguments& a) {
   const std::vector<SplitRange> ranges = parse_splits(a.split);
   const auto tokenizer = open_tokenizer(a.tokenizer);
-  const std::vector<DocumentFile> files = find_documents(a.paths, a.include);
+  const std::vector<DocumentFile> files = find_documents(a.paths, a.include, a.exclude);
   prepare_dataset_folder(a.out, split_names(ranges),
                          a.overwrite ? ExistingDataset::kReplace : ExistingDataset::kRefuse);
   const auto start = std::chrono::steady_clock::now();
@@ -159,6 +159,10 @@ void add_tokenize_command(CLI::App& app) {
   command->add_option("--out", a->out, "folder of the data set")->required()->type_name("DIR");
   command
       ->add_option("--include", a->include, "read only files that match (name or relative path; repeatable)")
+      ->type_name("GLOB")
+      ->allow_extra_args(false);
+  command
+      ->add_option("--exclude", a->exclude, "leave out files whose name or relative path matches; may be repeated")
       ->type_name("GLOB")
       ->allow_extra_args(false);
   command

@@ -16,14 +16,14 @@ namespace fwl {
 namespace {
 
 struct TokenizerArguments {
-  std::vector<std::string> paths, include;
+  std::vector<std::string> paths, include, exclude;
   std::string out, json_path;
   TokenizerTraining training;
 };
 
 void run_train(const TokenizerArguments& a) {
   const auto start = std::chrono::steady_clock::now();
-  const std::vector<DocumentFile> documents = find_documents(a.paths, a.include);
+  const std::vector<DocumentFile> documents = find_documents(a.paths, a.include, a.exclude);
   const std::string model = train_sentencepiece(documents, a.training);
   const auto tokenizer = make_tokenizer("sentencepiece", model, a.out);
   publish_file(a.out, model);
@@ -53,6 +53,10 @@ void add_tokenizer_command(CLI::App& app) {
   train
       ->add_option("--include", a->include,
                    "read only files whose name or relative path matches; may be repeated")
+      ->type_name("GLOB")
+      ->allow_extra_args(false);
+  train
+      ->add_option("--exclude", a->exclude, "leave out files whose name or relative path matches; may be repeated")
       ->type_name("GLOB")
       ->allow_extra_args(false);
   train

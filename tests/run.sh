@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Sets up what is missing, builds everything and runs all tests.
+#
+#   ./tests/run.sh [ARGUMENTS FOR CTEST]      for example: ./tests/run.sh -R fast_weight
+#
+# With a CUDA 13 toolkit the CUDA parts are built too; tests of the GPU (label `gpu`) skip loudly where there is none.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. launch/stages.sh
+trap print_stages EXIT
+
+stage "set-up"
+./launch/setup.sh
+
+stage "configure"
+cmake -S . -B build -G Ninja -DCMAKE_BUILD_TYPE=Release -DFWL_TESTS=ON -DFWL_CUDA=AUTO
+
+stage "build"
+cmake --build build
+
+stage "tests"
+# MPI tests start up to 4 ranks each: one test at a time keeps their timings honest on few cores.
+ctest --test-dir build --output-on-failure "$@"
+finish_stages
