@@ -1,0 +1,140 @@
+#include "core/model/language_model.h"
+
+#include <gtest/gtest.h>
+
+#include "core/base/error.h"
+#include "tests/support/small_model.h"
+
+namespace fwl {
+namespace {
+
+LanguageModel make_model(const ModelConfig& config, at::ScalarType dtype = at::kDouble) { return LanguageModel(config, at::kCPU, dtype, 11); }
+
+// Edits every token from `first` on, inputs and labels alike.
+TokenBatch edit_from(const ModelConfig& config, const TokenBatch& batch, int64_t first) {
+  TokenBatch edited = batch;
+  edited.input_bt = batch.input_bt.clone();
+  edited.label_bt = batch.label_bt.clone();
+  const int64_t length = batch.input_bt.size(1);
+  Tensor inputs = edited.input_bt.narrow(1, first, length - first);
+  inputs.copy_((inputs + 1) % config.vocab_size);
+  Tensor labels = edited.label_bt.narrow(1, first - 1, length - first + 1);  // label t is input t + 1
+  labels.copy_((labels + 1) % config.vocab_size);
+  return edited;
+}
+
+TEST(LanguageModel, NoLogitMovesWhenALaterTokenIsEdited) {
+  for (const int64_t window : {0, 8}) {
+    for (const at::ScalarType dtype : {at::kDouble, at::kFloat}) {
+      ModelConfig config = small_model_config();
+      config.window = window;
+      const LanguageModel model = make_model(config, dtype);
+      const TokenBatch batch = random_batch(config, 2, config.context, model.accumulation_type(), 3, {0, 9, 17});
+      for (const Pass pass : {Pass::kSlow, Pass::kFast}) {
+        const Tensor before = model.logits(batch, pass);
+        for (int64_t t = 1; t < config.context; ++t) {
+          const Tensor after = model.logits(edit_from(config, batch, t), pass);
+          ASSERT_TRUE(at::equal(after.narrow(1, 0, t), before.narrow(1, 0, t))) << "token " << t << " moved an earlier logit, window " << window;
+          ASSERT_FALSE(at::equal(after.select(1, t), before.select(1, t))) << "token " << t << " has no effect on its own position";
+        }
+      }
+    }
+  }
+}
+
+TEST(LanguageModel, FastWeightsReachBeyondTheAttentionWindow) {
+  ModelConfig config = small_model_config();
+  config.layers = 1;
+  config.window = 4;
+  const LanguageModel model = make_model(config);
+  const TokenBatch batch = random_batch(config, 1, config.context, at::kDouble, 3);
+  TokenBatch edited = batch;
+  edited.input_bt = batch.input_bt.clone();
+  edited.input_bt[0][0] = (batch.input_bt[0][0].item<int64_t>() + 1) % config.vocab_size;
+  const int64_t far = config.context - 1;
+  EXPECT_TRUE(at::equal(model.logits(batch, Pass::kSlow)[0][far], model.logits(edited, Pass::kSlow)[0][far]));
+  EXPECT_FALSE(at::equal(model.logits(batch, Pass::kFast)[0][far], model.logits(edited, Pass::kFast)[0][far]));
+}
+
+TEST(LanguageModel, DecodingWithAMemoryEqualsTheWholeSequence) {
+  for (const int64_t window : {0, 8}) {
+    ModelConfig config = small_model_config();
+    config.window = window;
+    const LanguageModel model = make_model(config);
+    const TokenBatch batch = random_batch(config, 2, config.context, at::kDouble, 3);
+    const Tensor whole = model.logits(batch, Pass::kSlow);
+    BodyMemory memory;
+    std::vector<Tensor> parts;
+    for (const int64_t count : {5, 1, 1, 10, 7}) {
+      parts.push_back(model.next_logits(batch.input_bt.narrow(1, memory.position, count), memory));
+    }
+    EXPECT_LT((at::cat(parts, 1) - whole).abs().max().item<double>(), 1e-12) << "window " << window;
+  }
+}
+
+TEST(LanguageModel, TheChunkSizeDoesNotChangeTheLoss) {
+  ModelConfig config = small_model_config();
+  const TokenBatch batch = random_batch(config, 2, config.context, at::kDouble, 3, {0, 7});
+  const Tensor expected = make_model(config).token_losses(batch, Pass::kFast);
+  for (const int64_t chunk : {1, 7, 24, 100}) {
+    config.fast_weight.chunk = chunk;
+    EXPECT_LT((make_model(config).token_losses(batch, Pass::kFast) - expected).abs().max().item<double>(), 1e-12) << "chunk " << chunk;
+  }
+}
+
+TEST(LanguageModel, ControlHasTheSameBlockWithoutStepSizes) {
+  ModelConfig config = small_model_config();
+  const LanguageModel with = make_model(config);
+  config.fast_weight.update = "none";
+  const LanguageModel control = make_model(config);
+  const TokenBatch batch = random_batch(config, 2, config.context, at::kDouble, 3);
+  EXPECT_TRUE(at::equal(with.token_losses(batch, Pass::kSlow), control.token_losses(batch, Pass::kSlow)));
+  EXPECT_FALSE(control.has_fast_weights());
+  EXPECT_THROW(control.token_losses(batch, Pass::kFast), ConfigError);
+}
+
+TEST(LanguageModel, EveryParameterGetsAGradient) {
+  ModelConfig config = small_model_config();
+  config.fast_weight.query_gain = config.fast_weight.fast_norm = config.fast_weight.fast_biases = true;
+  config.tied_embedding = false;
+  config.unembedding_bias = true;
+  config.feed_forward = "swiglu";
+  config.norm = "layer";
+  LanguageModel model = make_model(config);
+  const TokenBatch batch = random_batch(config, 2, config.context, at::kDouble, 3);
+  model.training_loss(batch, 1.0 / 48).objective.backward();
+  for (const Parameter& p : model.parameters().all()) {
+    EXPECT_GT(p.value.grad().abs().max().item<double>(), 0) << p.name;
+    EXPECT_TRUE(p.value.grad().is_alias_of(model.parameters().gradients())) << p.name;
+  }
+}
+
+TEST(LanguageModel, GradientOfTheWholeModelEqualsFiniteDifferences) {
+  const ModelConfig config = small_model_config();
+  LanguageModel model = make_model(config);
+  const TokenBatch batch = random_batch(config, 2, config.context, at::kDouble, 3, {0, 9});
+  model.training_loss(batch, 1.0 / 48).objective.backward();
+  at::manual_seed(4);
+  const Tensor direction = at::randn_like(model.parameters().values());
+  const double slope = (model.parameters().gradients() * direction).sum().item<double>();
+  const at::NoGradGuard no_grad;
+  const double h = 1e-6;
+  const auto loss_at = [&](double distance) {
+    model.parameters().values().add_(direction, distance);
+    const double loss = model.training_loss(batch, 1.0 / 48).objective.item<double>();
+    model.parameters().values().sub_(direction, distance);
+    return loss;
+  };
+  EXPECT_NEAR((loss_at(h) - loss_at(-h)) / (2 * h), slope, 1e-5 * std::abs(slope));
+}
+
+TEST(LanguageModel, ImpossibleShapesAreRefused) {
+  ModelConfig config = small_model_config();
+  config.heads = 3;
+  EXPECT_THROW(validate(config), ConfigError);
+  config.heads = 16;  // head width 1: rotary positions rotate pairs
+  EXPECT_THROW(validate(config), ConfigError);
+}
+
+}  // namespace
+}  // namespace fwl
