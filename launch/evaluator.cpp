@@ -39,7 +39,8 @@ Evaluator::Evaluator(LanguageModel& model, Split& split, const EvalOptions& opti
                      " does not fit the model's ", model.config().vocab_size, " (it was made with another tokenizer). Use the model's data set.");
   const int64_t available = split.num_documents();
   const int64_t wanted = options_.max_documents > 0 ? std::min(options_.max_documents, available) : available;
-  for (int64_t i = 0; i < wanted; ++i) {
+  for (int64_t n = 0; n < wanted; ++n) {
+    const int64_t i = options_.spread ? n * available / wanted : n;
     const Document document = split.document(i);
     for (int64_t done = 0; done < document.num_tokens - 1; done += options_.context) {
       windows_.push_back({i, document.first_token + done, std::min(options_.context, document.num_tokens - 1 - done)});
@@ -65,10 +66,14 @@ TokenBatch Evaluator::batch_of(const Window* windows, int64_t rows) {
   return {tokens.narrow(1, 0, longest), tokens.narrow(1, 1, longest), weight.to(model_.device()), {}};
 }
 
-double Evaluator::score_static(Pass pass) {
-  // Windows of like length go together, so that little is padded. The order does not matter: every window stands alone.
+std::vector<Evaluator::Window> Evaluator::by_length() const {
   std::vector<Window> order = windows_;
   std::stable_sort(order.begin(), order.end(), [](const Window& a, const Window& b) { return a.count > b.count; });
+  return order;
+}
+
+double Evaluator::score_static(Pass pass) {
+  const std::vector<Window> order = by_length();
   Tensor sum = at::zeros({}, at::TensorOptions().dtype(at::kDouble).device(model_.device()));
   const auto total = static_cast<int64_t>(order.size());
   for (int64_t first = 0; first < total; first += options_.batch) {
@@ -97,8 +102,10 @@ EvalResult Evaluator::run(EvalMode mode, const Tensor& mean_square) {
   result.documents = documents_;
   result.tokens = tokens_;
   result.bytes = bytes_;
-  // One batch outside the clock: allocations and kernel choices are made at first use.
-  model_.token_losses(batch_of(windows_.data(), 1), mode == EvalMode::kFast ? Pass::kFast : Pass::kSlow);
+  // The largest batch once outside the clock: allocations and kernel choices are made at first use.
+  const std::vector<Window> order = by_length();
+  const TokenBatch largest = batch_of(order.data(), std::min<int64_t>(options_.batch, static_cast<int64_t>(order.size())));
+  model_.token_losses(largest, mode == EvalMode::kFast ? Pass::kFast : Pass::kSlow);
   synchronize(model_.device());
   reset_peak_memory(model_.device());
   const auto start = std::chrono::steady_clock::now();

@@ -21,7 +21,8 @@ const char* name_of(EvalMode mode);
 struct EvalOptions {
   int64_t context = 0;        // tokens per window; 0: the model's
   int64_t batch = 8;          // windows at once (slow and fast)
-  int64_t max_documents = 0;  // 0: all
+  int64_t max_documents = 0;  // the first N; 0: all
+  bool spread = false;        // takes max_documents evenly from the whole split instead
   DynamicEvaluationConfig dynamic;
 };
 
@@ -57,6 +58,8 @@ class Evaluator {
   };
 
   TokenBatch batch_of(const Window* windows, int64_t rows);
+  // Windows of like length go together, so that little is padded; every window stands alone, so the order is free.
+  std::vector<Window> by_length() const;
   double score_static(Pass pass);
   double score_dynamic(const Tensor& mean_square);
 

@@ -12,9 +12,9 @@ namespace fwl {
 
 struct DynamicEvaluationConfig {
   std::string rule = "rms";
-  double learning_rate = 1e-4;
+  double learning_rate = 3e-4;
   double decay = 0.0;
-  double epsilon = 1e-5;
+  double epsilon = 1e-3;  // of the order of a typical root mean square: a smaller one lets rare weights jump
   int64_t segment = 128;
   std::string reset = "document";
   int64_t statistics_batches = 16;

@@ -1,6 +1,8 @@
 #include <CLI/CLI.hpp>
+#include <cmath>
 #include <cstdio>
 #include <filesystem>
+#include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -25,7 +27,7 @@ struct EvalArguments {
 };
 
 // Learning rates that work on models of a few million parameters; --tune finds the right one for another model.
-double default_rate(const std::string& rule) { return rule == "sgd" ? 0.1 : 1e-4; }
+double default_rate(const std::string& rule) { return rule == "sgd" ? 0.1 : 3e-4; }
 
 std::vector<EvalMode> modes_of(const std::string& text, const LanguageModel& model) {
   std::vector<EvalMode> modes;
@@ -56,9 +58,12 @@ double tune_rate(const EvalArguments& a, LoadedModel& loaded, const Tensor& mean
   Split split(a.tune_data);
   EvalOptions options = a.options;
   options.max_documents = a.tune_documents;
+  options.spread = true;
   const auto loss_at = [&](double rate) {
     options.dynamic.learning_rate = rate;
-    const double loss = Evaluator(*loaded.model, split, options).run(EvalMode::kDynamic, mean_square).nats_per_token();
+    const double nats = Evaluator(*loaded.model, split, options).run(EvalMode::kDynamic, mean_square).nats_per_token();
+    // Too high a rate diverges: worse than any number.
+    const double loss = std::isfinite(nats) ? nats : std::numeric_limits<double>::infinity();
     log_info(cat("tuning dynamic evaluation: learning rate ", rate, " gives ", loss, " nats per token"));
     return loss;
   };
@@ -67,7 +72,8 @@ double tune_rate(const EvalArguments& a, LoadedModel& loaded, const Tensor& mean
     for (const double step : {factor, 1 / factor}) {
       for (double rate = best * step;; rate *= step) {
         const double loss = loss_at(rate);
-        if (!(loss < best_loss)) break;
+        const bool diverged = std::isinf(best_loss) && rate < best;  // go on downwards until it is finite
+        if (!(loss < best_loss) && !(diverged && rate > 1e-12)) break;
         best = rate;
         best_loss = loss;
       }
@@ -126,7 +132,7 @@ void run_eval(EvalArguments a) {
 void add_dynamic_options(CLI::App& command, EvalArguments& a) {
   DynamicEvaluationConfig& d = a.options.dynamic;
   command.add_option("--dynamic-rule", d.rule, "update rule")->check(CLI::IsMember({"sgd", "rms"}))->capture_default_str();
-  command.add_option("--dynamic-learning-rate", a.dynamic_rate, "learning rate (default: 0.1 for sgd, 1e-4 for rms)")->check(CLI::NonNegativeNumber);
+  command.add_option("--dynamic-learning-rate", a.dynamic_rate, "learning rate (default: 0.1 for sgd, 3e-4 for rms)")->check(CLI::NonNegativeNumber);
   command.add_option("--dynamic-decay", d.decay, "decay towards the trained weights")->check(CLI::Range(0.0, 1.0))->capture_default_str();
   command.add_option("--dynamic-epsilon", d.epsilon, "added to the root of the mean squares (rms)")->check(CLI::NonNegativeNumber)->capture_default_str();
   command.add_option("--dynamic-segment", d.segment, "tokens between updates")->check(CLI::PositiveNumber)->capture_default_str();
