@@ -34,13 +34,17 @@ bool is_step_name(const std::string& name) {
 }
 
 // A view of `flat` shaped like the parameter.
-Tensor part_of(const Tensor& flat, const Parameter& p) { return flat.narrow(0, p.offset, p.value.numel()).view(p.value.sizes()); }
+Tensor part_of(const Tensor& flat, const Parameter& p) {
+  return flat.narrow(0, p.offset, p.value.numel()).view(p.value.sizes());
+}
 
 void write_tensor(Hdf5File& file, const std::string& name, const Tensor& tensor) {
   const Tensor host = tensor.detach().to(at::kCPU).contiguous();
   Hdf5Layout layout;
   layout.fletcher32 = host.dim() > 0;
-  if (host.dim() > 0) layout.chunk_elements = std::clamp<int64_t>(kChunkElements * host.size(0) / std::max<int64_t>(1, host.numel()), 1, host.size(0));
+  if (host.dim() > 0)
+    layout.chunk_elements = std::clamp<int64_t>(
+        kChunkElements * host.size(0) / std::max<int64_t>(1, host.numel()), 1, host.size(0));
   const auto shape = host.sizes().vec();
   if (host.scalar_type() == at::kDouble) {
     file.write(name, shape, host.const_data_ptr<double>(), layout);
@@ -49,16 +53,21 @@ void write_tensor(Hdf5File& file, const std::string& name, const Tensor& tensor)
   }
 }
 
-const char* type_name(const Tensor& t) { return t.scalar_type() == at::kDouble ? "float64" : "float32"; }
+const char* type_name(const Tensor& t) {
+  return t.scalar_type() == at::kDouble ? "float64" : "float32";
+}
 
 Tensor read_tensor(const Hdf5File& file, const std::string& name, const Parameter& like) {
-  require<DataError>(file.has(name), file.path(), ": tensor '", name, "' is missing (the checkpoint belongs to another model, or is damaged). "
+  require<DataError>(file.has(name), file.path(), ": tensor '", name,
+                     "' is missing (the checkpoint belongs to another model, or is damaged). "
                      "Use the config that it was written with.");
   const auto shape = file.shape(name);
-  require<DataError>(at::IntArrayRef(shape) == like.value.sizes(), file.path(), ": '", name, "' has shape ", at::IntArrayRef(shape), ", the model wants ",
-                     like.value.sizes(), ". Use the config that it was written with.");
-  require<DataError>(file.element_type(name) == type_name(like.value), file.path(), ": '", name, "' is ", file.element_type(name), ", the model wants ",
-                     type_name(like.value), ". Use the train.dtype that it was written with.");
+  require<DataError>(at::IntArrayRef(shape) == like.value.sizes(), file.path(), ": '", name, "' has shape ",
+                     at::IntArrayRef(shape), ", the model wants ", like.value.sizes(),
+                     ". Use the config that it was written with.");
+  require<DataError>(file.element_type(name) == type_name(like.value), file.path(), ": '", name, "' is ",
+                     file.element_type(name), ", the model wants ", type_name(like.value),
+                     ". Use the train.dtype that it was written with.");
   Tensor out = at::empty(like.value.sizes(), at::TensorOptions().dtype(like.value.scalar_type()));
   if (like.value.scalar_type() == at::kDouble) {
     const auto data = file.read<double>(name);
@@ -74,12 +83,24 @@ json manifest_of(const CheckpointContent& c) {
   const TrainingProgress& p = c.progress;
   json tensors = json::array();
   for (const Parameter& parameter : c.parameters.all()) {
-    tensors.push_back({{"name", parameter.name}, {"shape", parameter.value.sizes().vec()}, {"dtype", type_name(parameter.value)}});
+    tensors.push_back({{"name", parameter.name},
+                       {"shape", parameter.value.sizes().vec()},
+                       {"dtype", type_name(parameter.value)}});
   }
-  return {{"format", "fwl-checkpoint"}, {"version", kVersion}, {"step", p.step}, {"tokens", p.tokens}, {"samples", p.samples},
-          {"updates", p.updates}, {"skipped", p.skipped}, {"skipped_in_a_row", p.skipped_in_a_row}, {"loss_sum", p.loss_sum},
-          {"slow_loss_sum", p.slow_loss_sum}, {"loss_tokens", p.loss_tokens}, {"config", c.config_yaml},
-          {"tokenizer", c.tokenizer_kind}, {"tensors", tensors}};
+  return {{"format", "fwl-checkpoint"},
+          {"version", kVersion},
+          {"step", p.step},
+          {"tokens", p.tokens},
+          {"samples", p.samples},
+          {"updates", p.updates},
+          {"skipped", p.skipped},
+          {"skipped_in_a_row", p.skipped_in_a_row},
+          {"loss_sum", p.loss_sum},
+          {"slow_loss_sum", p.slow_loss_sum},
+          {"loss_tokens", p.loss_tokens},
+          {"config", c.config_yaml},
+          {"tokenizer", c.tokenizer_kind},
+          {"tensors", tensors}};
 }
 
 void write_state(const std::string& path, const CheckpointContent& c) {
@@ -108,16 +129,21 @@ void remove_old(const std::string& dir, int64_t keep) {
 json parse_manifest(const std::string& path) {
   const std::string text = read_file(path, "checkpoint manifest");
   json manifest = json::parse(text, nullptr, /*allow_exceptions=*/false);
-  require<DataError>(manifest.is_object() && manifest.value("format", json()).is_string() && manifest["format"] == "fwl-checkpoint", path,
-                     ": not the manifest of an fwl checkpoint (it is damaged or something else). Use another checkpoint.");
-  require<DataError>(manifest.value("version", json()) == kVersion, path, ": format version ", manifest.value("version", json()).dump(),
-                     " is unknown (this program reads version ", kVersion, "). Use the fwl that wrote it.");
+  require<DataError>(
+      manifest.is_object() && manifest.value("format", json()).is_string() &&
+          manifest["format"] == "fwl-checkpoint",
+      path,
+      ": not the manifest of an fwl checkpoint (it is damaged or something else). Use another checkpoint.");
+  require<DataError>(manifest.value("version", json()) == kVersion, path, ": format version ",
+                     manifest.value("version", json()).dump(), " is unknown (this program reads version ",
+                     kVersion, "). Use the fwl that wrote it.");
   return manifest;
 }
 
 }  // namespace
 
-std::string write_checkpoint(const std::string& checkpoints_dir, const CheckpointContent& content, int64_t keep) {
+std::string write_checkpoint(const std::string& checkpoints_dir, const CheckpointContent& content,
+                             int64_t keep) {
   const std::string name = step_name(content.progress.step);
   const std::string target = checkpoints_dir + "/" + name;
   const std::string writing = checkpoints_dir + "/" + kWritingPrefix + name;
@@ -135,7 +161,8 @@ std::string write_checkpoint(const std::string& checkpoints_dir, const Checkpoin
     publish_file(checkpoints_dir + "/latest", name + "\n");
     remove_old(checkpoints_dir, keep);
   } catch (const fs::filesystem_error& error) {
-    throw DataError(cat("checkpoint '", target, "' could not be written: ", error.what(), ". Free space or check the folder's permissions."));
+    throw DataError(cat("checkpoint '", target, "' could not be written: ", error.what(),
+                        ". Free space or check the folder's permissions."));
   }
   return target;
 }
@@ -144,14 +171,16 @@ std::vector<std::string> list_checkpoints(const std::string& checkpoints_dir) {
   std::vector<std::string> found;
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(checkpoints_dir, error)) {
-    if (entry.is_directory() && is_step_name(entry.path().filename().string())) found.push_back(entry.path().string());
+    if (entry.is_directory() && is_step_name(entry.path().filename().string()))
+      found.push_back(entry.path().string());
   }
   std::sort(found.rbegin(), found.rend());
   return found;
 }
 
 std::string find_checkpoint(const std::string& path) {
-  require<DataError>(fs::is_directory(path), "checkpoint '", path, "' does not exist. Give a run's folder or one of its checkpoints.");
+  require<DataError>(fs::is_directory(path), "checkpoint '", path,
+                     "' does not exist. Give a run's folder or one of its checkpoints.");
   if (fs::exists(path + "/manifest.json")) return path;
   for (const std::string& dir : {path + "/checkpoints", path}) {
     const auto all = list_checkpoints(dir);
@@ -178,13 +207,16 @@ CheckpointInfo read_checkpoint_info(const std::string& step_dir) {
     info.config_yaml = m.at("config");
     info.tokenizer_kind = m.at("tokenizer");
   } catch (const json::exception& error) {
-    throw DataError(cat(step_dir, "/manifest.json: ", error.what(), " (the manifest is damaged). Use another checkpoint."));
+    throw DataError(cat(step_dir, "/manifest.json: ", error.what(),
+                        " (the manifest is damaged). Use another checkpoint."));
   }
-  if (info.tokenizer_kind != "byte") info.tokenizer_bytes = read_file(step_dir + "/tokenizer.model", "the checkpoint's tokenizer");
+  if (info.tokenizer_kind != "byte")
+    info.tokenizer_bytes = read_file(step_dir + "/tokenizer.model", "the checkpoint's tokenizer");
   return info;
 }
 
-void read_checkpoint_tensors(const std::string& step_dir, Parameters& parameters, Tensor* first_moments, Tensor* second_moments) {
+void read_checkpoint_tensors(const std::string& step_dir, Parameters& parameters, Tensor* first_moments,
+                             Tensor* second_moments) {
   const Hdf5File file = Hdf5File::open(step_dir + "/state.h5", "checkpoint");
   Tensor* flats[] = {&parameters.values(), first_moments, second_moments};
   std::vector<std::pair<Tensor, Tensor>> copies;  // (target, value): nothing is changed until all is read
@@ -195,7 +227,8 @@ void read_checkpoint_tensors(const std::string& step_dir, Parameters& parameters
     }
   }
   const size_t expected = parameters.all().size() * kTensorKinds.size();
-  require<DataError>(file.datasets().size() == expected, file.path(), " holds ", file.datasets().size(), " tensors, the model wants ", expected,
+  require<DataError>(file.datasets().size() == expected, file.path(), " holds ", file.datasets().size(),
+                     " tensors, the model wants ", expected,
                      " (it belongs to another model). Use the config that it was written with.");
   const at::NoGradGuard no_grad;
   for (auto& [target, value] : copies) target.copy_(value);

@@ -58,8 +58,7 @@ void add_path(const std::string& path, const NameFilter& filter, std::vector<Doc
       require<DataError>(fs::is_regular_file(path), "'", path,
                          "' is neither a file nor a folder. Give text files.");
       const std::string name = fs::path(path).filename().string();
-      if (filter.accepts(name))
-        files.push_back({path, name, static_cast<int64_t>(fs::file_size(path))});
+      if (filter.accepts(name)) files.push_back({path, name, static_cast<int64_t>(fs::file_size(path))});
     }
   } catch (const fs::filesystem_error& error) {
     throw DataError(cat("'", path, "' cannot be listed: ", error.what(), ". Check its permissions."));
@@ -82,10 +81,11 @@ std::vector<DocumentFile> find_documents(const std::vector<std::string>& paths,
                                          const std::vector<std::string>& excludes) {
   std::vector<DocumentFile> files;
   for (const std::string& path : paths) add_path(path, NameFilter{includes, excludes}, files);
-  require<DataError>(
-      !files.empty(), "no file was found in ", paths.empty() ? "nothing" : "'" + paths.front() + "'",
-      paths.size() > 1 ? " and the other paths" : "", includes.empty() && excludes.empty() ? "" : " that --include and --exclude leave",
-      " (there is no text). Check the paths and patterns.");
+  require<DataError>(!files.empty(), "no file was found in ",
+                     paths.empty() ? "nothing" : "'" + paths.front() + "'",
+                     paths.size() > 1 ? " and the other paths" : "",
+                     includes.empty() && excludes.empty() ? "" : " that --include and --exclude leave",
+                     " (there is no text). Check the paths and patterns.");
   std::stable_sort(files.begin(), files.end(),
                    [](const DocumentFile& a, const DocumentFile& b) { return a.name < b.name; });
   require_each_once(files);

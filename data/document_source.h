@@ -14,9 +14,9 @@ struct DocumentFile {
 };
 
 // All regular files under `paths` (files or folders) whose relative path or file name matches one of
-// `includes` (fnmatch patterns; none: all files) and of none of `excludes`, sorted by relative path. Hidden folders and __pycache__ are
-// skipped, symbolic links below the named paths are not followed. Throws DataError for a missing path or when
-// nothing is found, ConfigError when a file is reached twice.
+// `includes` (fnmatch patterns; none: all files) and of none of `excludes`, sorted by relative path. Hidden
+// folders and __pycache__ are skipped, symbolic links below the named paths are not followed. Throws
+// DataError for a missing path or when nothing is found, ConfigError when a file is reached twice.
 std::vector<DocumentFile> find_documents(const std::vector<std::string>& paths,
                                          const std::vector<std::string>& includes,
                                          const std::vector<std::string>& excludes = {});

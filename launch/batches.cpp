@@ -13,10 +13,13 @@ TokenBatch to_device(const Batch& batch, at::Device device, at::ScalarType accum
   TokenBatch result;
   result.input_bt = tokens.narrow(1, 0, batch.length);
   result.label_bt = tokens.narrow(1, 1, batch.length);
-  result.weight_bt = at::ones({batch.rows, batch.length}, at::TensorOptions().dtype(accumulation).device(device));
+  result.weight_bt =
+      at::ones({batch.rows, batch.length}, at::TensorOptions().dtype(accumulation).device(device));
   // Undefined when no document starts inside: the layer then shares one decay mask over all chunks.
-  if (std::any_of(batch.document_start.begin(), batch.document_start.end(), [](uint8_t s) { return s != 0; })) {
-    result.document_start_bt = copy_of(batch.document_start.data(), {batch.rows, batch.length}, at::kByte).to(at::kBool);
+  if (std::any_of(batch.document_start.begin(), batch.document_start.end(),
+                  [](uint8_t s) { return s != 0; })) {
+    result.document_start_bt =
+        copy_of(batch.document_start.data(), {batch.rows, batch.length}, at::kByte).to(at::kBool);
   }
   return result;
 }

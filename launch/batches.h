@@ -6,7 +6,8 @@
 
 namespace fwl {
 
-// All labels of a training window are scored: weight 1 everywhere. `accumulation` is the model's accumulation type.
+// All labels of a training window are scored: weight 1 everywhere. `accumulation` is the model's accumulation
+// type.
 TokenBatch to_device(const Batch& batch, at::Device device, at::ScalarType accumulation);
 
 }  // namespace fwl

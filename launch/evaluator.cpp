@@ -30,20 +30,27 @@ const char* name_of(EvalMode mode) {
   throw InternalError("unknown evaluation mode");
 }
 
-double EvalResult::perplexity() const { return std::exp(nats_per_token()); }
-double EvalResult::bits_per_byte() const { return nll_sum / std::log(2.0) / static_cast<double>(bytes); }
+double EvalResult::perplexity() const {
+  return std::exp(nats_per_token());
+}
+double EvalResult::bits_per_byte() const {
+  return nll_sum / std::log(2.0) / static_cast<double>(bytes);
+}
 
-Evaluator::Evaluator(LanguageModel& model, Split& split, const EvalOptions& options) : model_(model), split_(split), options_(options) {
+Evaluator::Evaluator(LanguageModel& model, Split& split, const EvalOptions& options)
+    : model_(model), split_(split), options_(options) {
   if (options_.context == 0) options_.context = model.config().context;
-  require<DataError>(split.vocab_size() <= model.config().vocab_size, "the data set's vocabulary of ", split.vocab_size(),
-                     " does not fit the model's ", model.config().vocab_size, " (it was made with another tokenizer). Use the model's data set.");
+  require<DataError>(split.vocab_size() <= model.config().vocab_size, "the data set's vocabulary of ",
+                     split.vocab_size(), " does not fit the model's ", model.config().vocab_size,
+                     " (it was made with another tokenizer). Use the model's data set.");
   const int64_t available = split.num_documents();
   const int64_t wanted = options_.max_documents > 0 ? std::min(options_.max_documents, available) : available;
   for (int64_t n = 0; n < wanted; ++n) {
     const int64_t i = options_.spread ? n * available / wanted : n;
     const Document document = split.document(i);
     for (int64_t done = 0; done < document.num_tokens - 1; done += options_.context) {
-      windows_.push_back({i, document.first_token + done, std::min(options_.context, document.num_tokens - 1 - done)});
+      windows_.push_back(
+          {i, document.first_token + done, std::min(options_.context, document.num_tokens - 1 - done)});
     }
     tokens_ += document.num_tokens - 1;
     bytes_ += document.num_bytes;
@@ -68,7 +75,8 @@ TokenBatch Evaluator::batch_of(const Window* windows, int64_t rows) {
 
 std::vector<Evaluator::Window> Evaluator::by_length() const {
   std::vector<Window> order = windows_;
-  std::stable_sort(order.begin(), order.end(), [](const Window& a, const Window& b) { return a.count > b.count; });
+  std::stable_sort(order.begin(), order.end(),
+                   [](const Window& a, const Window& b) { return a.count > b.count; });
   return order;
 }
 
@@ -77,7 +85,8 @@ double Evaluator::score_static(Pass pass) {
   Tensor sum = at::zeros({}, at::TensorOptions().dtype(at::kDouble).device(model_.device()));
   const auto total = static_cast<int64_t>(order.size());
   for (int64_t first = 0; first < total; first += options_.batch) {
-    const TokenBatch batch = batch_of(&order[static_cast<size_t>(first)], std::min(options_.batch, total - first));
+    const TokenBatch batch =
+        batch_of(&order[static_cast<size_t>(first)], std::min(options_.batch, total - first));
     sum.add_((model_.token_losses(batch, pass) * batch.weight_bt).sum(at::kDouble));
   }
   return sum.item<double>();
@@ -104,23 +113,28 @@ EvalResult Evaluator::run(EvalMode mode, const Tensor& mean_square) {
   result.bytes = bytes_;
   // The largest batch once outside the clock: allocations and kernel choices are made at first use.
   const std::vector<Window> order = by_length();
-  const TokenBatch largest = batch_of(order.data(), std::min<int64_t>(options_.batch, static_cast<int64_t>(order.size())));
+  const TokenBatch largest =
+      batch_of(order.data(), std::min<int64_t>(options_.batch, static_cast<int64_t>(order.size())));
   model_.token_losses(largest, mode == EvalMode::kFast ? Pass::kFast : Pass::kSlow);
   synchronize(model_.device());
   reset_peak_memory(model_.device());
   const auto start = std::chrono::steady_clock::now();
-  result.nll_sum = mode == EvalMode::kDynamic ? score_dynamic(mean_square) : score_static(mode == EvalMode::kFast ? Pass::kFast : Pass::kSlow);
+  result.nll_sum = mode == EvalMode::kDynamic
+                       ? score_dynamic(mean_square)
+                       : score_static(mode == EvalMode::kFast ? Pass::kFast : Pass::kSlow);
   synchronize(model_.device());
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   result.peak_memory_bytes = peak_memory_bytes(model_.device());
   return result;
 }
 
-Tensor gradient_mean_square(LanguageModel& model, const Split& train, int64_t batches, int64_t batch_rows, uint64_t seed) {
+Tensor gradient_mean_square(LanguageModel& model, const Split& train, int64_t batches, int64_t batch_rows,
+                            uint64_t seed) {
   const Loader loader(train, model.config().context, seed);
   GradientStatistics statistics(model);
   for (int64_t i = 0; i < batches; ++i) {
-    statistics.add(to_device(loader.read(i * batch_rows, batch_rows), model.device(), model.accumulation_type()));
+    statistics.add(
+        to_device(loader.read(i * batch_rows, batch_rows), model.device(), model.accumulation_type()));
   }
   return statistics.mean_square();
 }

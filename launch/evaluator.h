@@ -1,6 +1,7 @@
-// Evaluation of a checkpoint on held-out documents: the same tokens under the static (slow) weights, the fast weights,
-// and dynamic evaluation. Every document is read in windows of `context` tokens that begin at the document's start;
-// every token but the document-start token is scored exactly once, before anything learns from it.
+// Evaluation of a checkpoint on held-out documents: the same tokens under the static (slow) weights, the fast
+// weights, and dynamic evaluation. Every document is read in windows of `context` tokens that begin at the
+// document's start; every token but the document-start token is scored exactly once, before anything learns
+// from it.
 #pragma once
 
 #include <cstdint>
@@ -58,7 +59,8 @@ class Evaluator {
   };
 
   TokenBatch batch_of(const Window* windows, int64_t rows);
-  // Windows of like length go together, so that little is padded; every window stands alone, so the order is free.
+  // Windows of like length go together, so that little is padded; every window stands alone, so the order is
+  // free.
   std::vector<Window> by_length() const;
   double score_static(Pass pass);
   double score_dynamic(const Tensor& mean_square);
@@ -71,6 +73,7 @@ class Evaluator {
 };
 
 // Squared-gradient statistics for the rms rule from `batches` batches of training windows.
-Tensor gradient_mean_square(LanguageModel& model, const Split& train, int64_t batches, int64_t batch_rows, uint64_t seed);
+Tensor gradient_mean_square(LanguageModel& model, const Split& train, int64_t batches, int64_t batch_rows,
+                            uint64_t seed);
 
 }  // namespace fwl

@@ -19,14 +19,19 @@ LoadedModel load_model(const std::string& path, const std::string& device, const
   } catch (const ConfigError& error) {
     throw DataError(cat(error.what(), " (the checkpoint's config is damaged, or from another version)"));
   }
-  require<DataError>(loaded.config.model.vocab_size > 0, loaded.info.path, "/manifest.json: config has no model.vocab_size (it is damaged). Use another checkpoint.");
+  require<DataError>(
+      loaded.config.model.vocab_size > 0, loaded.info.path,
+      "/manifest.json: config has no model.vocab_size (it is damaged). Use another checkpoint.");
   const std::string type = dtype.empty() ? loaded.config.train.dtype : dtype;
   // Weights are stored in float32 or float64; a checkpoint of one is not read as the other.
-  require<ConfigError>((type == "fp64") == (loaded.config.train.dtype == "fp64"), "--dtype ", type, " does not fit a checkpoint of train.dtype ",
-                       loaded.config.train.dtype, " (its weights have another width). Leave --dtype out.");
-  loaded.model = std::make_unique<LanguageModel>(loaded.config.model, choose_device(device, 0), parse_dtype(type), 0);
+  require<ConfigError>((type == "fp64") == (loaded.config.train.dtype == "fp64"), "--dtype ", type,
+                       " does not fit a checkpoint of train.dtype ", loaded.config.train.dtype,
+                       " (its weights have another width). Leave --dtype out.");
+  loaded.model =
+      std::make_unique<LanguageModel>(loaded.config.model, choose_device(device, 0), parse_dtype(type), 0);
   read_checkpoint_tensors(loaded.info.path, loaded.model->parameters(), nullptr, nullptr);
-  loaded.tokenizer = make_tokenizer(loaded.info.tokenizer_kind, loaded.info.tokenizer_bytes, loaded.info.path);
+  loaded.tokenizer =
+      make_tokenizer(loaded.info.tokenizer_kind, loaded.info.tokenizer_bytes, loaded.info.path);
   return loaded;
 }
 

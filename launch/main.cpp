@@ -12,7 +12,9 @@
 
 namespace {
 
-int exit_code_of(fwl::ExitCode code) { return static_cast<int>(code); }
+int exit_code_of(fwl::ExitCode code) {
+  return static_cast<int>(code);
+}
 
 void declare_commands(CLI::App& app) {
   app.require_subcommand(1);
@@ -25,8 +27,9 @@ void declare_commands(CLI::App& app) {
   fwl::add_verify_command(app);
   fwl::add_inspect_command(app);
   fwl::add_report_command(app);
-  app.footer("Exit codes: 0 ok, 1 internal error, 2 bad config or usage, 3 bad data or checkpoint file, "
-             "4 communication, 5 a check failed.");
+  app.footer(
+      "Exit codes: 0 ok, 1 internal error, 2 bad config or usage, 3 bad data or checkpoint file, "
+      "4 communication, 5 a check failed.");
 }
 
 // A rank that fails alone must not leave the others waiting in a collective: it ends the whole job.
@@ -51,8 +54,10 @@ int main(int argc, char** argv) {
   } catch (const fwl::Error& error) {
     return fail(error.code(), error.what());
   } catch (const c10::Error& error) {
-    return fail(fwl::ExitCode::kInternal, fwl::cat("internal error in LibTorch: ", error.what_without_backtrace()));
+    return fail(fwl::ExitCode::kInternal,
+                fwl::cat("internal error in LibTorch: ", error.what_without_backtrace()));
   } catch (const std::exception& error) {
-    return fail(fwl::ExitCode::kInternal, fwl::cat("internal error: ", error.what(), ". Please report it with the command line."));
+    return fail(fwl::ExitCode::kInternal,
+                fwl::cat("internal error: ", error.what(), ". Please report it with the command line."));
   }
 }

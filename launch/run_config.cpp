@@ -5,25 +5,32 @@
 namespace fwl {
 
 void TrainConfig::visit_fields(FieldList& list) {
-  list.add("steps", steps, "optimizer steps of the whole run (the learning-rate schedule ends there)", at_least(1));
+  list.add("steps", steps, "optimizer steps of the whole run (the learning-rate schedule ends there)",
+           at_least(1));
   list.add("global_batch", global_batch, "sequences per step over all ranks", at_least(1));
-  list.add("micro_batch", micro_batch, "sequences per forward on one rank; 0: the rank's whole share", at_least(0));
+  list.add("micro_batch", micro_batch, "sequences per forward on one rank; 0: the rank's whole share",
+           at_least(0));
   list.add("seed", seed, "seed of the initial weights and of the sample order", at_least(0));
   list.add_choice("device", device, {"auto", "cpu", "cuda"}, "auto: a GPU where there is one");
-  list.add_choice("dtype", dtype, {"fp64", "fp32", "bf16"}, "type of the matrix products; weights and optimizer are fp32 under bf16");
+  list.add_choice("dtype", dtype, {"fp64", "fp32", "bf16"},
+                  "type of the matrix products; weights and optimizer are fp32 under bf16");
   list.add("learning_rate", learning_rate, "peak learning rate", at_least(0));
   list.add("warmup_steps", warmup_steps, "steps of linear warm-up", at_least(0));
-  list.add("learning_rate_floor", learning_rate_floor, "end of the cosine, as a fraction of the peak", between(0, 1));
+  list.add("learning_rate_floor", learning_rate_floor, "end of the cosine, as a fraction of the peak",
+           between(0, 1));
   list.add("clip_norm", clip_norm, "largest global norm of the gradients; 0: no clipping", at_least(0));
   list.section("optimizer", optimizer);
   list.add("resume", resume, "none, auto (the run folder's newest good checkpoint), or a checkpoint's path");
   list.add("save_every", save_every, "steps between checkpoints; 0: only at the end", at_least(0));
   list.add("keep", keep, "checkpoints to keep; 0: all", at_least(0));
   list.add("log_every", log_every, "steps between log lines", at_least(1));
-  list.add("max_skipped", max_skipped, "skipped steps in a row (non-finite loss or gradient) that end the run", at_least(1));
+  list.add("max_skipped", max_skipped,
+           "skipped steps in a row (non-finite loss or gradient) that end the run", at_least(1));
 }
 
-ScheduleConfig TrainConfig::schedule() const { return {learning_rate, warmup_steps, steps, learning_rate_floor}; }
+ScheduleConfig TrainConfig::schedule() const {
+  return {learning_rate, warmup_steps, steps, learning_rate_floor};
+}
 
 void ParallelConfig::visit_fields(FieldList& list) {
   list.add("data", data, "data-parallel ranks; -1: all that are left", at_least(-1));
@@ -37,7 +44,9 @@ namespace {
 // run.dir and data.path stand in sections of their own.
 struct RunSection {
   std::string& dir;
-  void visit_fields(FieldList& list) { list.add("dir", dir, "folder of the run: config, log and checkpoints"); }
+  void visit_fields(FieldList& list) {
+    list.add("dir", dir, "folder of the run: config, log and checkpoints");
+  }
 };
 struct DataSection {
   std::string& path;
@@ -72,16 +81,21 @@ RunConfig parse_run_config(const std::string& yaml, const std::string& where) {
 }
 
 void validate(const RunConfig& c, int ranks) {
-  require<ConfigError>(!c.data_path.empty(), "data.path is not set (there is nothing to train on). Give --set data.path=DIR, a folder "
-                                             "made by `fwl tokenize`.");
-  require<ConfigError>(c.parallel.sequence == 1, "parallel.sequence = ", c.parallel.sequence,
-                       " is not available in this version (sequences are not cut across ranks yet). Set parallel.sequence=1.");
+  require<ConfigError>(
+      !c.data_path.empty(),
+      "data.path is not set (there is nothing to train on). Give --set data.path=DIR, a folder "
+      "made by `fwl tokenize`.");
+  require<ConfigError>(
+      c.parallel.sequence == 1, "parallel.sequence = ", c.parallel.sequence,
+      " is not available in this version (sequences are not cut across ranks yet). Set parallel.sequence=1.");
   const int64_t data = c.parallel.data == -1 ? ranks : c.parallel.data;
-  require<ConfigError>(data * c.parallel.sequence == ranks, "parallel.data x parallel.sequence = ", data, " x ", c.parallel.sequence,
-                       " does not fit ", ranks, " ranks (every rank needs a place). Set parallel.data=-1, or start ",
+  require<ConfigError>(data * c.parallel.sequence == ranks, "parallel.data x parallel.sequence = ", data,
+                       " x ", c.parallel.sequence, " does not fit ", ranks,
+                       " ranks (every rank needs a place). Set parallel.data=-1, or start ",
                        data * c.parallel.sequence, " ranks.");
   const int64_t fitting = (c.train.global_batch + data - 1) / data * data;
-  require<ConfigError>(c.train.global_batch % data == 0, "train.global_batch = ", c.train.global_batch, " is not divisible by ", data,
+  require<ConfigError>(c.train.global_batch % data == 0, "train.global_batch = ", c.train.global_batch,
+                       " is not divisible by ", data,
                        " data-parallel ranks (each takes the same number of sequences). Use ", fitting, ".");
 }
 

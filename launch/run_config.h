@@ -1,5 +1,5 @@
-// The whole configuration of a run: one YAML file, `--set a.b=c`, `--print-config`. The resolved form is stored in the
-// run's folder and in every checkpoint.
+// The whole configuration of a run: one YAML file, `--set a.b=c`, `--print-config`. The resolved form is
+// stored in the run's folder and in every checkpoint.
 #pragma once
 
 #include <string>

@@ -19,9 +19,15 @@ using nlohmann::json;
 constexpr const char* kClearLine = "\r\033[K";
 
 json to_json(const LogEntry& e) {
-  json line = {{"step", e.step},           {"tokens", e.tokens},           {"loss", e.loss},
-               {"loss_slow", e.loss_slow}, {"grad_norm", e.grad_norm},     {"learning_rate", e.learning_rate},
-               {"tokens_per_s", std::round(e.tokens_per_s)}, {"time_s", e.time_s}, {"skipped", e.skipped}};
+  json line = {{"step", e.step},
+               {"tokens", e.tokens},
+               {"loss", e.loss},
+               {"loss_slow", e.loss_slow},
+               {"grad_norm", e.grad_norm},
+               {"learning_rate", e.learning_rate},
+               {"tokens_per_s", std::round(e.tokens_per_s)},
+               {"time_s", e.time_s},
+               {"skipped", e.skipped}};
   for (const auto& [name, value] : e.step_sizes) line["step_size"][name] = value;
   for (const auto& [name, value] : e.decays) line["decay"][name] = value;
   return line;
@@ -29,9 +35,11 @@ json to_json(const LogEntry& e) {
 
 std::string to_line(const LogEntry& e, int64_t total) {
   char text[256];
-  std::snprintf(text, sizeof text, "step %lld/%lld  tokens %.3gM  loss %.4f (slow %.4f)  norm %.3f  lr %.2e  %.0f tokens/s  %.0f s",
-                static_cast<long long>(e.step), static_cast<long long>(total), static_cast<double>(e.tokens) / 1e6, e.loss, e.loss_slow,
-                e.grad_norm, e.learning_rate, e.tokens_per_s, e.time_s);
+  std::snprintf(
+      text, sizeof text,
+      "step %lld/%lld  tokens %.3gM  loss %.4f (slow %.4f)  norm %.3f  lr %.2e  %.0f tokens/s  %.0f s",
+      static_cast<long long>(e.step), static_cast<long long>(total), static_cast<double>(e.tokens) / 1e6,
+      e.loss, e.loss_slow, e.grad_norm, e.learning_rate, e.tokens_per_s, e.time_s);
   std::string line = text;
   for (const auto& [name, value] : e.step_sizes) {
     std::snprintf(text, sizeof text, "  eta_%s %.2e", name.c_str(), value);
@@ -55,8 +63,12 @@ void drop_lines_after(const std::string& path, int64_t step) {
 }  // namespace
 
 RunLog::RunLog(const std::string& run_dir, int64_t resumed_step, int64_t total_steps)
-    : path_(run_dir + "/log.jsonl"), first_step_(resumed_step), total_steps_(total_steps), terminal_(isatty(STDERR_FILENO) != 0),
-      start_(std::chrono::steady_clock::now()), drawn_(start_) {
+    : path_(run_dir + "/log.jsonl"),
+      first_step_(resumed_step),
+      total_steps_(total_steps),
+      terminal_(isatty(STDERR_FILENO) != 0),
+      start_(std::chrono::steady_clock::now()),
+      drawn_(start_) {
   drop_lines_after(path_, resumed_step);
   file_.open(path_, std::ios::app);
   require<DataError>(file_.good(), "cannot write '", path_, "'. Check the folder's permissions.");
@@ -81,12 +93,13 @@ std::string RunLog::bar(int64_t step) const {
   constexpr int kWidth = 30;
   const double done = static_cast<double>(step) / static_cast<double>(total_steps_);
   const double elapsed = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-  const double left = elapsed / static_cast<double>(std::max<int64_t>(1, step - first_step_)) * static_cast<double>(total_steps_ - step);
+  const double left = elapsed / static_cast<double>(std::max<int64_t>(1, step - first_step_)) *
+                      static_cast<double>(total_steps_ - step);
   const int filled = static_cast<int>(done * kWidth);
   char text[128];
-  std::snprintf(text, sizeof text, "[%s%s] %3.0f %%  step %lld  %d:%02d left", std::string(filled, '#').c_str(),
-                std::string(kWidth - filled, '.').c_str(), done * 100, static_cast<long long>(step), static_cast<int>(left) / 60,
-                static_cast<int>(left) % 60);
+  std::snprintf(text, sizeof text, "[%s%s] %3.0f %%  step %lld  %d:%02d left",
+                std::string(filled, '#').c_str(), std::string(kWidth - filled, '.').c_str(), done * 100,
+                static_cast<long long>(step), static_cast<int>(left) / 60, static_cast<int>(left) % 60);
   return text;
 }
 

@@ -1,5 +1,5 @@
-// What a training run says of itself: JSON lines in the run's folder (all of it, rank 0), one line an interval on the
-// terminal, and a progress bar with the time left when the terminal is one.
+// What a training run says of itself: JSON lines in the run's folder (all of it, rank 0), one line an
+// interval on the terminal, and a progress bar with the time left when the terminal is one.
 #pragma once
 
 #include <chrono>
@@ -27,8 +27,8 @@ struct LogEntry {
 
 class RunLog {
  public:
-  // Appends to RUN/log.jsonl after removing entries of steps beyond `resumed_step` (they will be logged again).
-  // Throws DataError when the file cannot be written.
+  // Appends to RUN/log.jsonl after removing entries of steps beyond `resumed_step` (they will be logged
+  // again). Throws DataError when the file cannot be written.
   RunLog(const std::string& run_dir, int64_t resumed_step, int64_t total_steps);
   void write(const LogEntry& entry);
   // Redraws the progress bar at most a few times a second.

@@ -10,6 +10,7 @@
 #include "core/base/file.h"
 #include "core/base/log.h"
 #include "launch/batches.h"
+#include "launch/load_model.h"
 #include "parallel/session.h"
 
 namespace fwl {
@@ -17,7 +18,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-double now_s() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+double now_s() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 
 // A fresh run in a folder that holds one: the old run is renamed, never mixed or lost.
 void set_old_run_aside(const std::string& dir) {
@@ -26,7 +29,8 @@ void set_old_run_aside(const std::string& dir) {
     const std::string aside = cat(dir, ".previous-", n);
     if (fs::exists(aside)) continue;
     fs::rename(dir, aside);
-    log_info(cat("'", dir, "' held a run; it is now '", aside, "' (train.resume=auto would have gone on with it)"));
+    log_info(cat("'", dir, "' held a run; it is now '", aside,
+                 "' (train.resume=auto would have gone on with it)"));
     return;
   }
 }
@@ -36,20 +40,25 @@ void set_old_run_aside(const std::string& dir) {
 Trainer::Trainer(RunConfig config) : config_(std::move(config)), device_(at::kCPU) {
   const Placement& place = world();
   set_log_rank(place.rank, place.size);
+  set_thread_count(place.local_size);
   validate(config_, place.size);
   device_ = choose_device(config_.train.device, place.local_rank);
   host_comm_ = make_world_communicator(config_.parallel.timeout_s);
-  if (device_.is_cuda() && place.size > 1) device_comm_ = make_world_nccl_communicator(device_.index(), config_.parallel.timeout_s);
+  if (device_.is_cuda() && place.size > 1)
+    device_comm_ = make_world_nccl_communicator(device_.index(), config_.parallel.timeout_s);
   open_data();
-  model_ = std::make_unique<LanguageModel>(config_.model, device_, parse_dtype(config_.train.dtype), static_cast<uint64_t>(config_.train.seed));
+  model_ = std::make_unique<LanguageModel>(config_.model, device_, parse_dtype(config_.train.dtype),
+                                           static_cast<uint64_t>(config_.train.seed));
   optimizer_ = std::make_unique<AdamW>(model_->parameters(), config_.train.optimizer);
   Communicator& gradients_comm = device_comm_ ? *device_comm_ : *host_comm_;
-  reducer_ = std::make_unique<GradientReducer>(gradients_comm, model_->parameters().gradients(),
-                                               static_cast<int64_t>(config_.parallel.bucket_mb * 1024 * 1024));
+  reducer_ =
+      std::make_unique<GradientReducer>(gradients_comm, model_->parameters().gradients(),
+                                        static_cast<int64_t>(config_.parallel.bucket_mb * 1024 * 1024));
   resume();
   prepare_run_folder();
-  log_info(cat("training ", model_->parameters().count(), " parameters on ", place.size, " rank(s), ", device_.str(), ", ", config_.train.dtype,
-               ", gradients over ", gradients_comm.name(), "; ", config_.train.global_batch, " x ", config_.model.context, " tokens a step"));
+  log_info(cat("training ", model_->parameters().count(), " parameters on ", place.size, " rank(s), ",
+               device_.str(), ", ", config_.train.dtype, ", gradients over ", gradients_comm.name(), "; ",
+               config_.train.global_batch, " x ", config_.model.context, " tokens a step"));
 }
 
 Trainer::~Trainer() = default;
@@ -58,9 +67,12 @@ void Trainer::open_data() {
   split_ = std::make_unique<Split>(config_.data_path);
   const int64_t vocabulary = split_->vocab_size();
   if (config_.model.vocab_size == 0) config_.model.vocab_size = vocabulary;
-  require<ConfigError>(config_.model.vocab_size >= vocabulary, "model.vocab_size = ", config_.model.vocab_size, " is smaller than the data set's ",
-                       vocabulary, " (its tokens would have no embedding). Set model.vocab_size=0 or at least ", vocabulary, ".");
-  loader_ = std::make_unique<Loader>(*split_, config_.model.context, static_cast<uint64_t>(config_.train.seed));
+  require<ConfigError>(
+      config_.model.vocab_size >= vocabulary, "model.vocab_size = ", config_.model.vocab_size,
+      " is smaller than the data set's ", vocabulary,
+      " (its tokens would have no embedding). Set model.vocab_size=0 or at least ", vocabulary, ".");
+  loader_ =
+      std::make_unique<Loader>(*split_, config_.model.context, static_cast<uint64_t>(config_.train.seed));
 }
 
 // Rank 0 alone touches the folder; the others wait, so that nobody reads a half-prepared one.
@@ -69,7 +81,8 @@ void Trainer::prepare_run_folder() {
     if (config_.train.resume == "none") set_old_run_aside(config_.run_dir);
     std::error_code error;
     fs::create_directories(config_.run_dir, error);
-    require<ConfigError>(!error, "run.dir '", config_.run_dir, "' cannot be made: ", error.message(), ". Choose a folder that can be written.");
+    require<ConfigError>(!error, "run.dir '", config_.run_dir, "' cannot be made: ", error.message(),
+                         ". Choose a folder that can be written.");
     publish_file(config_.run_dir + "/config.yaml", to_yaml(fields_of(config_)));
     log_ = std::make_unique<RunLog>(config_.run_dir, progress_.step, config_.train.steps);
   }
@@ -78,7 +91,8 @@ void Trainer::prepare_run_folder() {
 
 void Trainer::load(const std::string& step_dir) {
   const CheckpointInfo info = read_checkpoint_info(step_dir);
-  read_checkpoint_tensors(step_dir, model_->parameters(), &optimizer_->first_moments(), &optimizer_->second_moments());
+  read_checkpoint_tensors(step_dir, model_->parameters(), &optimizer_->first_moments(),
+                          &optimizer_->second_moments());
   progress_ = info.progress;
   optimizer_->set_updates(progress_.updates);
 }
@@ -126,12 +140,14 @@ void Trainer::accumulate_gradients(double* main_sum, double* slow_sum, double* t
   const int64_t share = config_.train.global_batch / host_comm_->size();
   const int64_t micro = config_.train.micro_batch > 0 ? std::min(config_.train.micro_batch, share) : share;
   const int64_t first_sample = progress_.samples + share * host_comm_->rank();
-  // Every position of a training window is scored, so the global count is known without asking the other ranks.
+  // Every position of a training window is scored, so the global count is known without asking the other
+  // ranks.
   *tokens = static_cast<double>(config_.train.global_batch * config_.model.context);
   Tensor sums = at::zeros({2}, at::TensorOptions().dtype(at::kDouble).device(device_));
   for (int64_t done = 0; done < share; done += micro) {
     const Batch batch = loader_->read(first_sample + done, std::min(micro, share - done));
-    const TrainingLoss loss = model_->training_loss(to_device(batch, device_, model_->accumulation_type()), 1.0 / *tokens);
+    const TrainingLoss loss =
+        model_->training_loss(to_device(batch, device_, model_->accumulation_type()), 1.0 / *tokens);
     loss.objective.backward();
     sums.add_(at::stack({loss.main_sum, loss.slow_sum}).to(at::kDouble));
   }
@@ -175,10 +191,14 @@ void Trainer::count_skip(const StepResult& result, double loss) {
   }
   progress_.skipped += 1;
   progress_.skipped_in_a_row += 1;
-  if (is_first_rank()) log_warn(cat("step ", progress_.step, " skipped: loss ", loss, ", gradient norm ", result.grad_norm, " (not finite)"));
-  require<CheckFailed>(progress_.skipped_in_a_row < config_.train.max_skipped, progress_.skipped_in_a_row,
-                       " steps in a row had a non-finite loss or gradient (training has diverged; nothing was updated since). Lower "
-                       "train.learning_rate or model.fast_weight.step_size_init and resume from the last checkpoint.");
+  if (is_first_rank())
+    log_warn(cat("step ", progress_.step, " skipped: loss ", loss, ", gradient norm ", result.grad_norm,
+                 " (not finite)"));
+  require<CheckFailed>(
+      progress_.skipped_in_a_row < config_.train.max_skipped, progress_.skipped_in_a_row,
+      " steps in a row had a non-finite loss or gradient (training has diverged; nothing was updated since). "
+      "Lower "
+      "train.learning_rate or model.fast_weight.step_size_init and resume from the last checkpoint.");
 }
 
 void Trainer::log_interval(const StepResult& last, double interval_s, int64_t interval_tokens) {
@@ -205,10 +225,11 @@ void Trainer::save() {
   if (is_first_rank()) {
     const Tokenizer& tokenizer = split_->tokenizer();
     const std::string kind = tokenizer.kind();
-    const std::string dir = write_checkpoint(config_.run_dir + "/checkpoints",
-                                             {model_->parameters(), optimizer_->first_moments(), optimizer_->second_moments(), progress_,
-                                              to_yaml(fields_of(config_)), kind, kind == "byte" ? std::string() : tokenizer.serialized()},
-                                             config_.train.keep);
+    const std::string dir = write_checkpoint(
+        config_.run_dir + "/checkpoints",
+        {model_->parameters(), optimizer_->first_moments(), optimizer_->second_moments(), progress_,
+         to_yaml(fields_of(config_)), kind, kind == "byte" ? std::string() : tokenizer.serialized()},
+        config_.train.keep);
     log_debug(cat("saved ", dir));
   }
   host_comm_->barrier();

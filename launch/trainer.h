@@ -1,5 +1,5 @@
-// Training: one loop over steps, the same on every rank and device. Data-parallel ranks take contiguous shares of each
-// global batch; gradients are summed, so any number of ranks computes the same step.
+// Training: one loop over steps, the same on every rank and device. Data-parallel ranks take contiguous
+// shares of each global batch; gradients are summed, so any number of ranks computes the same step.
 #pragma once
 
 #include <memory>
@@ -18,8 +18,8 @@ namespace fwl {
 
 class Trainer {
  public:
-  // Collective over the world. Opens the data, builds the model, prepares the run's folder and resumes if asked to.
-  // Throws ConfigError, DataError, CommError.
+  // Collective over the world. Opens the data, builds the model, prepares the run's folder and resumes if
+  // asked to. Throws ConfigError, DataError, CommError.
   explicit Trainer(RunConfig config);
   ~Trainer();
 
@@ -28,6 +28,7 @@ class Trainer {
 
   LanguageModel& model() { return *model_; }
   const TrainingProgress& progress() const { return progress_; }
+  bool is_first_rank() const { return host_comm_->rank() == 0; }
 
  private:
   struct StepResult {
@@ -45,7 +46,6 @@ class Trainer {
   void count_skip(const StepResult& result, double loss);
   void log_interval(const StepResult& last, double interval_s, int64_t interval_tokens);
   void save();
-  bool is_first_rank() const { return host_comm_->rank() == 0; }
 
   RunConfig config_;
   std::unique_ptr<Communicator> host_comm_;    // scalars and agreement, over MPI

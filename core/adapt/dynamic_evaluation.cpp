@@ -20,8 +20,10 @@ void DynamicEvaluationConfig::visit_fields(FieldList& list) {
   list.add("decay", decay, "decay towards the trained weights", between(0, 1));
   list.add("epsilon", epsilon, "added to the root of the mean squares (rms)", at_least(0));
   list.add("segment", segment, "tokens between updates", at_least(1));
-  list.add_choice("reset", reset, {"document", "stream"}, "go back to the trained weights at each document, or never");
-  list.add("statistics_batches", statistics_batches, "training batches for the mean squares (rms)", at_least(1));
+  list.add_choice("reset", reset, {"document", "stream"},
+                  "go back to the trained weights at each document, or never");
+  list.add("statistics_batches", statistics_batches, "training batches for the mean squares (rms)",
+           at_least(1));
 }
 
 GradientStatistics::GradientStatistics(LanguageModel& model)
@@ -42,15 +44,17 @@ Tensor GradientStatistics::mean_square() const {
   return sum_of_squares_ / static_cast<double>(batches_);
 }
 
-DynamicEvaluator::DynamicEvaluator(LanguageModel& model, const DynamicEvaluationConfig& config, const Tensor& mean_square)
+DynamicEvaluator::DynamicEvaluator(LanguageModel& model, const DynamicEvaluationConfig& config,
+                                   const Tensor& mean_square)
     : model_(model), config_(config), trained_(model.parameters().values().clone()) {
   if (config.rule == "sgd") {
     rate_ = at::full_like(trained_, config.learning_rate);
     pull_ = at::full_like(trained_, config.decay);
     return;
   }
-  require<ConfigError>(mean_square.defined(), "the rms rule of dynamic evaluation needs gradient statistics of training data. "
-                                              "Give --train-data, or choose --dynamic-rule sgd.");
+  require<ConfigError>(mean_square.defined(),
+                       "the rms rule of dynamic evaluation needs gradient statistics of training data. "
+                       "Give --train-data, or choose --dynamic-rule sgd.");
   const Tensor root = mean_square.sqrt();
   rate_ = config.learning_rate / (root + config.epsilon);
   // R = sqrt(MS) / mean(sqrt(MS)), clipped so that one step never overshoots the trained weights.

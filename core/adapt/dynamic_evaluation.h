@@ -1,6 +1,6 @@
-// Dynamic evaluation (Krause, Kahembwe, Murray, Renals 2018, 2019): the method that the Fast Weight Layer replaces.
-// Scores a segment, then takes a gradient step on ALL weights with that segment's loss. Every token is scored before
-// any update uses it. fwl.md section 11.
+// Dynamic evaluation (Krause, Kahembwe, Murray, Renals 2018, 2019): the method that the Fast Weight Layer
+// replaces. Scores a segment, then takes a gradient step on ALL weights with that segment's loss. Every token
+// is scored before any update uses it. fwl.md section 11.
 #pragma once
 
 #include <string>
@@ -37,7 +37,8 @@ class GradientStatistics {
   int64_t batches_ = 0;
 };
 
-// Owns the trained weights' copy; changes the model's weights while it reads, and restores them at the end of life.
+// Owns the trained weights' copy; changes the model's weights while it reads, and restores them at the end of
+// life.
 class DynamicEvaluator {
  public:
   // `mean_square` is used by the rms rule only. Throws ConfigError for settings that cannot work.
@@ -46,8 +47,8 @@ class DynamicEvaluator {
   DynamicEvaluator(const DynamicEvaluator&) = delete;
   DynamicEvaluator& operator=(const DynamicEvaluator&) = delete;
 
-  // Scores one window [1, T], adapting after every segment; attention reaches back to the window's start. Returns the
-  // tokens' nll [1, T]. `batch.weight_bt` marks the tokens that are scored and learned from.
+  // Scores one window [1, T], adapting after every segment; attention reaches back to the window's start.
+  // Returns the tokens' nll [1, T]. `batch.weight_bt` marks the tokens that are scored and learned from.
   Tensor score(const TokenBatch& batch);
   // Goes back to the trained weights.
   void reset();
@@ -57,9 +58,9 @@ class DynamicEvaluator {
 
   LanguageModel& model_;
   DynamicEvaluationConfig config_;
-  Tensor trained_;            // flat copy of the weights
-  Tensor rate_;               // per-weight learning rate: lr / (sqrt(MS) + eps), or lr
-  Tensor pull_;               // per-weight decay towards the trained weights
+  Tensor trained_;  // flat copy of the weights
+  Tensor rate_;     // per-weight learning rate: lr / (sqrt(MS) + eps), or lr
+  Tensor pull_;     // per-weight decay towards the trained weights
 };
 
 }  // namespace fwl

@@ -20,8 +20,9 @@ const Field& find_field(const FieldList& list, const std::string& path, const st
   std::vector<std::string> paths;
   for (const Field& field : list.fields()) paths.push_back(field.path);
   const std::string near = nearest_word(path, paths);
-  throw ConfigError(cat(where, ": unknown key '", path, "' (a mistyped key would be ignored silently). ",
-                        near.empty() ? "Run with --print-config to see all keys." : cat("Did you mean '", near, "'?")));
+  throw ConfigError(
+      cat(where, ": unknown key '", path, "' (a mistyped key would be ignored silently). ",
+          near.empty() ? "Run with --print-config to see all keys." : cat("Did you mean '", near, "'?")));
 }
 
 bool is_section(const FieldList& list, const std::string& path) {
@@ -30,14 +31,16 @@ bool is_section(const FieldList& list, const std::string& path) {
                      [&](const Field& f) { return f.path.compare(0, prefix.size(), prefix) == 0; });
 }
 
-[[noreturn]] void bad_value(const Field& field, const std::string& text, const std::string& where, const std::string& wanted) {
-  throw ConfigError(cat(where, ": ", field.path, " = '", text, "' is not ", wanted, " (", field.help, "). Give ", wanted, "."));
+[[noreturn]] void bad_value(const Field& field, const std::string& text, const std::string& where,
+                            const std::string& wanted) {
+  throw ConfigError(cat(where, ": ", field.path, " = '", text, "' is not ", wanted, " (", field.help,
+                        "). Give ", wanted, "."));
 }
 
 void check_range(const Field& field, double value, const std::string& where) {
-  require<ConfigError>(!std::isnan(value) && value >= field.range.low && value <= field.range.high, where, ": ", field.path,
-                       " = ", value, " is out of range (", field.help, "). It must be from ", field.range.low, " to ",
-                       field.range.high, ".");
+  require<ConfigError>(!std::isnan(value) && value >= field.range.low && value <= field.range.high, where,
+                       ": ", field.path, " = ", value, " is out of range (", field.help,
+                       "). It must be from ", field.range.low, " to ", field.range.high, ".");
 }
 
 // Whole numbers may be written 1e6, as people do for token counts.
@@ -49,7 +52,8 @@ int64_t parse_integer(const Field& field, const std::string& text, const std::st
   } catch (const std::exception&) {
     bad_value(field, text, where, "a whole number");
   }
-  if (used != text.size() || value != std::floor(value) || std::abs(value) > 9e15) bad_value(field, text, where, "a whole number");
+  if (used != text.size() || value != std::floor(value) || std::abs(value) > 9e15)
+    bad_value(field, text, where, "a whole number");
   check_range(field, value, where);
   return static_cast<int64_t>(value);
 }
@@ -78,8 +82,8 @@ void check_choice(const Field& field, const std::string& text, const std::string
   std::string all;
   for (const std::string& choice : field.choices) all += (all.empty() ? "" : "|") + choice;
   const std::string near = nearest_word(text, field.choices);
-  throw ConfigError(cat(where, ": ", field.path, " = '", text, "' does not exist (", field.help, "). Choose ", all, ".",
-                        near.empty() ? "" : cat(" Did you mean '", near, "'?")));
+  throw ConfigError(cat(where, ": ", field.path, " = '", text, "' does not exist (", field.help, "). Choose ",
+                        all, ".", near.empty() ? "" : cat(" Did you mean '", near, "'?")));
 }
 
 void assign(const Field& field, const std::string& text, const std::string& where) {
@@ -95,18 +99,21 @@ void assign(const Field& field, const std::string& text, const std::string& wher
   }
 }
 
-void apply_node(const FieldList& list, const YAML::Node& node, const std::string& prefix, const std::string& where) {
-  require<ConfigError>(node.IsMap(), where, ": '", prefix, "' must be a map of keys (", node.IsSequence() ? "a list" : "a value",
-                       " was given). Write `key: value` lines.");
+void apply_node(const FieldList& list, const YAML::Node& node, const std::string& prefix,
+                const std::string& where) {
+  require<ConfigError>(node.IsMap(), where, ": '", prefix, "' must be a map of keys (",
+                       node.IsSequence() ? "a list" : "a value", " was given). Write `key: value` lines.");
   for (const auto& entry : node) {
-    const std::string path = prefix.empty() ? entry.first.as<std::string>() : prefix + "." + entry.first.as<std::string>();
+    const std::string path =
+        prefix.empty() ? entry.first.as<std::string>() : prefix + "." + entry.first.as<std::string>();
     const std::string place = cat(where, ":", entry.first.Mark().line + 1);
     if (entry.second.IsMap() || (is_section(list, path) && !entry.second.IsNull())) {
       if (!is_section(list, path)) find_field(list, path, place);
       apply_node(list, entry.second, path, where);
     } else if (!(is_section(list, path) && entry.second.IsNull())) {
       const Field& field = find_field(list, path, place);
-      require<ConfigError>(entry.second.IsScalar(), place, ": ", path, " needs one value (", field.help, ").");
+      require<ConfigError>(entry.second.IsScalar(), place, ": ", path, " needs one value (", field.help,
+                           ").");
       assign(field, entry.second.Scalar(), place);
     }
   }
@@ -140,7 +147,9 @@ void FieldList::add(const std::string& key, int64_t& target, const std::string& 
 void FieldList::add(const std::string& key, double& target, const std::string& help, Range range) {
   push(key, &target, help, range, {});
 }
-void FieldList::add(const std::string& key, bool& target, const std::string& help) { push(key, &target, help, {}, {}); }
+void FieldList::add(const std::string& key, bool& target, const std::string& help) {
+  push(key, &target, help, {}, {});
+}
 void FieldList::add(const std::string& key, std::string& target, const std::string& help) {
   push(key, &target, help, {}, {});
 }
@@ -161,13 +170,15 @@ void apply_yaml(const FieldList& list, const std::string& text, const std::strin
 }
 
 void apply_yaml_file(const FieldList& list, const std::string& path) {
-  require<ConfigError>(std::filesystem::is_regular_file(path), "config file '", path,
-                       "' does not exist (nothing says what to train). Give an existing YAML file, for example "
-                       "launch/configs/tiny.yaml.");
+  require<ConfigError>(
+      std::filesystem::is_regular_file(path), "config file '", path,
+      "' does not exist (nothing says what to train). Give an existing YAML file, for example "
+      "launch/configs/tiny.yaml.");
   std::ifstream in(path);
   std::stringstream text;
   text << in.rdbuf();
-  require<ConfigError>(in.good() || in.eof(), "config file '", path, "' cannot be read. Check its permissions.");
+  require<ConfigError>(in.good() || in.eof(), "config file '", path,
+                       "' cannot be read. Check its permissions.");
   apply_yaml(list, text.str(), path);
 }
 
@@ -197,7 +208,8 @@ std::string to_yaml(const FieldList& list, HelpComments comments) {
     parts.pop_back();
     size_t same = 0;
     while (same < std::min(open.size(), parts.size()) && open[same] == parts[same]) ++same;
-    for (size_t level = same; level < parts.size(); ++level) out << std::string(2 * level, ' ') << parts[level] << ":\n";
+    for (size_t level = same; level < parts.size(); ++level)
+      out << std::string(2 * level, ' ') << parts[level] << ":\n";
     open = parts;
     out << std::string(2 * parts.size(), ' ') << key << ": " << value_text(field);
     if (comments == HelpComments::kInclude && !field.help.empty()) out << "  # " << field.help;
@@ -207,7 +219,8 @@ std::string to_yaml(const FieldList& list, HelpComments comments) {
 }
 
 std::vector<std::string> differences(const FieldList& left, const FieldList& right) {
-  require<InternalError>(left.fields().size() == right.fields().size(), "compared configs of different types");
+  require<InternalError>(left.fields().size() == right.fields().size(),
+                         "compared configs of different types");
   std::vector<std::string> found;
   for (size_t i = 0; i < left.fields().size(); ++i) {
     const std::string a = value_text(left.fields()[i]);

@@ -28,8 +28,12 @@ struct Range {
   double low = -std::numeric_limits<double>::infinity();
   double high = std::numeric_limits<double>::infinity();
 };
-inline Range at_least(double low) { return {low, std::numeric_limits<double>::infinity()}; }
-inline Range between(double low, double high) { return {low, high}; }
+inline Range at_least(double low) {
+  return {low, std::numeric_limits<double>::infinity()};
+}
+inline Range between(double low, double high) {
+  return {low, high};
+}
 
 using FieldTarget = std::variant<int64_t*, double*, bool*, std::string*>;
 
@@ -41,14 +45,16 @@ struct Field {
   std::vector<std::string> choices;  // of a string field; empty: any string
 };
 
-// The fields of one config object, in declaration order. Holds pointers into the object: use it while that lives.
+// The fields of one config object, in declaration order. Holds pointers into the object: use it while that
+// lives.
 class FieldList {
  public:
   void add(const std::string& key, int64_t& target, const std::string& help, Range range = {});
   void add(const std::string& key, double& target, const std::string& help, Range range = {});
   void add(const std::string& key, bool& target, const std::string& help);
   void add(const std::string& key, std::string& target, const std::string& help);
-  void add_choice(const std::string& key, std::string& target, std::vector<std::string> choices, const std::string& help);
+  void add_choice(const std::string& key, std::string& target, std::vector<std::string> choices,
+                  const std::string& help);
   template <typename Section>
   void section(const std::string& key, Section& part) {
     const std::string outer = std::exchange(prefix_, prefix_ + key + ".");

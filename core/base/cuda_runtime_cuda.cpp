@@ -18,7 +18,8 @@ std::string unavailable_reason;  // empty: CUDA can be used
 // The folder of the libtorch_cpu.so that this process runs with.
 std::filesystem::path libtorch_folder() {
   Dl_info info;
-  require<InternalError>(dladdr(reinterpret_cast<void*>(&at::_ops::mm::call), &info) != 0, "cannot find the folder of libtorch_cpu.so");
+  require<InternalError>(dladdr(reinterpret_cast<void*>(&at::_ops::mm::call), &info) != 0,
+                         "cannot find the folder of libtorch_cpu.so");
   return std::filesystem::canonical(info.dli_fname).parent_path();
 }
 
@@ -37,7 +38,8 @@ void load_cuda_library() {
   }
   const std::string path = (libtorch_folder() / "libtorch_cuda.so").string();
   if (dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL) == nullptr) {
-    unavailable_reason = cat("LibTorch's CUDA library did not load (", dlerror(), "; ./launch/setup.sh --cuda installs what it needs)");
+    unavailable_reason = cat("LibTorch's CUDA library did not load (", dlerror(),
+                             "; ./launch/setup.sh --cuda installs what it needs)");
     log_warn(cat("this machine has ", devices, " GPU(s), but ", unavailable_reason));
     return;
   }
@@ -63,7 +65,9 @@ std::string why_unavailable() {
   return unavailable_reason;
 }
 
-void set_device(int index) { c10::cuda::set_device(static_cast<c10::DeviceIndex>(index)); }
+void set_device(int index) {
+  c10::cuda::set_device(static_cast<c10::DeviceIndex>(index));
+}
 
 void synchronize(int index) {
   c10::cuda::set_device(static_cast<c10::DeviceIndex>(index));
@@ -75,6 +79,8 @@ int64_t peak_memory_bytes(int index) {
   return stats.allocated_bytes[static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE)].peak;
 }
 
-void reset_peak_memory(int index) { c10::cuda::CUDACachingAllocator::resetPeakStats(static_cast<c10::DeviceIndex>(index)); }
+void reset_peak_memory(int index) {
+  c10::cuda::CUDACachingAllocator::resetPeakStats(static_cast<c10::DeviceIndex>(index));
+}
 
 }  // namespace fwl::cuda

@@ -25,30 +25,38 @@ int64_t peak_resident_bytes() {
 }  // namespace
 
 at::Device choose_device(const std::string& device, int local_rank) {
-  require<ConfigError>(device == "auto" || device == "cpu" || device == "cuda", "device '", device, "' does not exist. Choose auto, cpu or cuda.");
+  require<ConfigError>(device == "auto" || device == "cpu" || device == "cuda", "device '", device,
+                       "' does not exist. Choose auto, cpu or cuda.");
   const int count = device == "cpu" ? 0 : cuda_device_count();
   if (device == "cpu" || (device == "auto" && count == 0)) return at::kCPU;
-  require<ConfigError>(count > 0, "device cuda was asked for, but ", cuda::why_unavailable(), ". Choose --device cpu (train.device=cpu), or auto.");
-  require<ConfigError>(local_rank < count, "local rank ", local_rank, " has no GPU of its own: it sees ", count,
-                       " (one GPU per local rank). Start at most ", count,
-                       " ranks per host, and let every rank see all GPUs of its host (with Slurm no --gpus-per-task or --gpu-bind).");
+  require<ConfigError>(count > 0, "device cuda was asked for, but ", cuda::why_unavailable(),
+                       ". Choose --device cpu (train.device=cpu), or auto.");
+  require<ConfigError>(local_rank < count, "local rank ", local_rank, " has no GPU of its own: it sees ",
+                       count, " (one GPU per local rank). Start at most ", count,
+                       " ranks per host, and let every rank see all GPUs of its host (with Slurm no "
+                       "--gpus-per-task or --gpu-bind).");
   cuda::set_device(local_rank);
   return at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(local_rank));
 }
 
-int cuda_device_count() { return cuda::device_count(); }
+int cuda_device_count() {
+  return cuda::device_count();
+}
 
 void synchronize(at::Device device) {
   if (device.is_cuda()) cuda::synchronize(device.index());
 }
 
-int64_t peak_memory_bytes(at::Device device) { return device.is_cuda() ? cuda::peak_memory_bytes(device.index()) : peak_resident_bytes(); }
+int64_t peak_memory_bytes(at::Device device) {
+  return device.is_cuda() ? cuda::peak_memory_bytes(device.index()) : peak_resident_bytes();
+}
 
 void reset_peak_memory(at::Device device) {
   if (device.is_cuda()) {
     cuda::reset_peak_memory(device.index());
   } else {
-    std::ofstream("/proc/self/clear_refs") << "5";  // resets VmHWM; where it is not allowed, the peak is that of the whole run
+    std::ofstream("/proc/self/clear_refs")
+        << "5";  // resets VmHWM; where it is not allowed, the peak is that of the whole run
   }
 }
 

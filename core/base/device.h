@@ -1,5 +1,5 @@
-// The device of this rank. LibTorch's CUDA library is loaded here, at run time, when the build has CUDA and the
-// machine has a GPU: one binary serves both, and CPU runs do not pay for loading it.
+// The device of this rank. LibTorch's CUDA library is loaded here, at run time, when the build has CUDA and
+// the machine has a GPU: one binary serves both, and CPU runs do not pay for loading it.
 #pragma once
 
 #include <string>
@@ -8,15 +8,16 @@
 
 namespace fwl {
 
-// `device` is auto, cpu or cuda; `local_rank` picks the GPU (one GPU per local rank). auto means cuda when one
-// can be used. Throws ConfigError when cuda is asked for and cannot be had, saying what is missing. Call it before other
-// LibTorch work: what LibTorch has once looked up without CUDA stays without it.
+// `device` is auto, cpu or cuda; `local_rank` picks the GPU (one GPU per local rank). auto means cuda when
+// one can be used. Throws ConfigError when cuda is asked for and cannot be had, saying what is missing. Call
+// it before other LibTorch work: what LibTorch has once looked up without CUDA stays without it.
 at::Device choose_device(const std::string& device, int local_rank);
 // GPUs that this process can use; 0 in a build without CUDA or on a machine without a driver.
 int cuda_device_count();
 // Waits until all work enqueued on `device` is done.
 void synchronize(at::Device device);
-// Peak memory in bytes since the last reset: of LibTorch's allocator on a GPU, resident set of the process on a CPU.
+// Peak memory in bytes since the last reset: of LibTorch's allocator on a GPU, resident set of the process on
+// a CPU.
 int64_t peak_memory_bytes(at::Device device);
 void reset_peak_memory(at::Device device);
 

@@ -17,7 +17,8 @@ namespace {
 class FileDescriptor {
  public:
   FileDescriptor(const std::string& path, int flags) : fd_(::open(path.c_str(), flags, 0644)) {
-    require<DataError>(fd_ >= 0, "cannot open '", path, "': ", std::strerror(errno), ". Check the folder and its permissions.");
+    require<DataError>(fd_ >= 0, "cannot open '", path, "': ", std::strerror(errno),
+                       ". Check the folder and its permissions.");
   }
   ~FileDescriptor() { ::close(fd_); }
   FileDescriptor(const FileDescriptor&) = delete;
@@ -34,20 +35,24 @@ void write_all(const std::string& path, const std::string& content) {
   while (done < content.size()) {
     const ssize_t wrote = ::write(file.get(), content.data() + done, content.size() - done);
     if (wrote < 0 && errno == EINTR) continue;
-    require<DataError>(wrote > 0, "writing '", path, "' failed: ", std::strerror(errno), ". Free space or check the disk.");
+    require<DataError>(wrote > 0, "writing '", path, "' failed: ", std::strerror(errno),
+                       ". Free space or check the disk.");
     done += static_cast<size_t>(wrote);
   }
-  require<DataError>(::fsync(file.get()) == 0, "syncing '", path, "' failed: ", std::strerror(errno), ". Check the disk.");
+  require<DataError>(::fsync(file.get()) == 0, "syncing '", path, "' failed: ", std::strerror(errno),
+                     ". Check the disk.");
 }
 
 }  // namespace
 
 std::string read_file(const std::string& path, const std::string& what) {
-  require<DataError>(std::filesystem::is_regular_file(path), what, " '", path, "' does not exist. Check the path.");
+  require<DataError>(std::filesystem::is_regular_file(path), what, " '", path,
+                     "' does not exist. Check the path.");
   std::ifstream in(path, std::ios::binary);
   std::stringstream content;
   content << in.rdbuf();
-  require<DataError>(in.good(), what, " '", path, "' cannot be read: ", std::strerror(errno), ". Check its permissions.");
+  require<DataError>(in.good(), what, " '", path, "' cannot be read: ", std::strerror(errno),
+                     ". Check its permissions.");
   return content.str();
 }
 
@@ -69,7 +74,8 @@ void publish_file(const std::string& path, const std::string& content) {
 
 void sync_path(const std::string& path) {
   FileDescriptor file(path, O_RDONLY | O_CLOEXEC);
-  require<DataError>(::fsync(file.get()) == 0, "syncing '", path, "' failed: ", std::strerror(errno), ". Check the disk.");
+  require<DataError>(::fsync(file.get()) == 0, "syncing '", path, "' failed: ", std::strerror(errno),
+                     ". Check the disk.");
 }
 
 }  // namespace fwl

@@ -42,13 +42,21 @@ void set_log_rank(int rank, int size) {
   if (size > 1) state().logger->set_pattern(cat("[%H:%M:%S] [rank ", rank, "] %^%v%$"));
 }
 
-void set_log_level(const std::string& level) { state().logger->set_level(parse_level(level)); }
+void set_log_level(const std::string& level) {
+  state().logger->set_level(parse_level(level));
+}
 
-void log_debug(const std::string& message) { state().logger->debug("{}", message); }
+void log_debug(const std::string& message) {
+  state().logger->debug("{}", message);
+}
 void log_info(const std::string& message) {
   if (state().rank == 0) state().logger->info("{}", message);
 }
-void log_warn(const std::string& message) { state().logger->warn("warning: {}", message); }
-void log_error(const std::string& message) { state().logger->error("error: {}", message); }
+void log_warn(const std::string& message) {
+  state().logger->warn("warning: {}", message);
+}
+void log_error(const std::string& message) {
+  state().logger->error("error: {}", message);
+}
 
 }  // namespace fwl

@@ -4,11 +4,23 @@
 
 namespace fwl::cuda {
 
-int device_count() { return 0; }
-std::string why_unavailable() { return "this build has no CUDA (FWL_CUDA was OFF, or no CUDA toolkit was found)"; }
-void set_device(int) { throw InternalError("a GPU was chosen in a build without CUDA"); }
-void synchronize(int) { throw InternalError("a GPU was waited for in a build without CUDA"); }
-int64_t peak_memory_bytes(int) { throw InternalError("GPU memory was asked for in a build without CUDA"); }
-void reset_peak_memory(int) { throw InternalError("GPU memory was reset in a build without CUDA"); }
+int device_count() {
+  return 0;
+}
+std::string why_unavailable() {
+  return "this build has no CUDA (FWL_CUDA was OFF, or no CUDA toolkit was found)";
+}
+void set_device(int) {
+  throw InternalError("a GPU was chosen in a build without CUDA");
+}
+void synchronize(int) {
+  throw InternalError("a GPU was waited for in a build without CUDA");
+}
+int64_t peak_memory_bytes(int) {
+  throw InternalError("GPU memory was asked for in a build without CUDA");
+}
+void reset_peak_memory(int) {
+  throw InternalError("GPU memory was reset in a build without CUDA");
+}
 
 }  // namespace fwl::cuda

@@ -1,10 +1,11 @@
 // The Fast Weight Layer (Clark, Guu, Chang, Pasupat, Hinton, Norouzi 2022; exact form: fwl.md section 2).
 //
-// A position-wise block (norm, dense, squared ReLU, dense, residual, norm, unembedding) is applied twice. The SLOW pass
-// gives every token's loss and its gradient with respect to the dense layers' outputs, all at the slow weights, in
-// parallel. The FAST pass runs the same block with weights that have taken a decayed gradient step for every EARLIER
-// token: linear attention with queries = the layer's inputs, keys = inputs of the slow pass, values = gradients.
-// The prediction at t uses gradients of tokens before t only: no token sees its own label.
+// A position-wise block (norm, dense, squared ReLU, dense, residual, norm, unembedding) is applied twice. The
+// SLOW pass gives every token's loss and its gradient with respect to the dense layers' outputs, all at the
+// slow weights, in parallel. The FAST pass runs the same block with weights that have taken a decayed
+// gradient step for every EARLIER token: linear attention with queries = the layer's inputs, keys = inputs of
+// the slow pass, values = gradients. The prediction at t uses gradients of tokens before t only: no token
+// sees its own label.
 //
 // These are functions of explicit weights. core/model/language_model.h owns the trainable parameters.
 // Shape suffixes: b batch, t position, d width, f hidden, v vocabulary.
@@ -25,9 +26,10 @@ struct FastWeightOptions {
   double inner_loss_scale = 1.0;  // constant factor of every token's inner loss
   double norm_epsilon = 1e-5;
   bool residual = true;
-  bool fast_biases = false;   // dense biases are fast too: a constant 1 joins the keys and queries
-  bool fast_norm = false;     // scale and bias of the output norm are fast too
-  bool second_order = true;   // false: the inner gradients are constants for the outer gradient; keys and queries are not
+  bool fast_biases = false;  // dense biases are fast too: a constant 1 joins the keys and queries
+  bool fast_norm = false;    // scale and bias of the output norm are fast too
+  bool second_order =
+      true;  // false: the inner gradients are constants for the outer gradient; keys and queries are not
 };
 
 // Weights and hyperparameters of one block. Undefined optional tensors switch their part off.
@@ -67,10 +69,12 @@ struct FastWeightResult {
 };
 
 // The block at its slow weights alone: what a static model computes. Returns the input of the unembedding.
-Tensor slow_pass(const FastWeightWeights& weights, const FastWeightOptions& options, const Tensor& hidden_btd);
+Tensor slow_pass(const FastWeightWeights& weights, const FastWeightOptions& options,
+                 const Tensor& hidden_btd);
 
 // The whole layer. `inbound` is the state before the first position.
-FastWeightResult fast_weight_layer(const FastWeightWeights& weights, const FastWeightOptions& options, const Tensor& hidden_btd,
-                                   const LossTokens& tokens, const FastWeightState& inbound);
+FastWeightResult fast_weight_layer(const FastWeightWeights& weights, const FastWeightOptions& options,
+                                   const Tensor& hidden_btd, const LossTokens& tokens,
+                                   const FastWeightState& inbound);
 
 }  // namespace fwl

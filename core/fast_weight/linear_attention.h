@@ -8,7 +8,8 @@
 // fwl.md section 4 (forward, both backward sweeps, gradient of log_decay); state and decay are kept in
 // the accumulation type (float32 under bfloat16).
 //
-// Shape suffixes: b batch, t position, k key dim, v value dim, g chunk of the sequence, c, i, j position in a chunk.
+// Shape suffixes: b batch, t position, k key dim, v value dim, g chunk of the sequence, c, i, j position in a
+// chunk.
 #pragma once
 
 #include "core/base/torch.h"
@@ -16,14 +17,15 @@
 namespace fwl {
 
 struct LinearAttentionResult {
-  Tensor out_btv;        // dtype of v
-  Tensor state_bvk;      // after the last position, in the accumulation type
+  Tensor out_btv;    // dtype of v
+  Tensor state_bvk;  // after the last position, in the accumulation type
 };
 
-// q_btk, k_btk, v_btv: one dtype. log_decay: scalar tensor in the accumulation type. document_start_bt: bool, or
-// undefined when no document starts inside. inbound_bvk: state before the first position, or undefined for zero.
-// Differentiable in q, k, v, log_decay and inbound, through out and state.
-LinearAttentionResult linear_attention(const Tensor& q_btk, const Tensor& k_btk, const Tensor& v_btv, const Tensor& log_decay,
-                                       const Tensor& document_start_bt, const Tensor& inbound_bvk, int64_t chunk);
+// q_btk, k_btk, v_btv: one dtype. log_decay: scalar tensor in the accumulation type. document_start_bt: bool,
+// or undefined when no document starts inside. inbound_bvk: state before the first position, or undefined for
+// zero. Differentiable in q, k, v, log_decay and inbound, through out and state.
+LinearAttentionResult linear_attention(const Tensor& q_btk, const Tensor& k_btk, const Tensor& v_btv,
+                                       const Tensor& log_decay, const Tensor& document_start_bt,
+                                       const Tensor& inbound_bvk, int64_t chunk);
 
 }  // namespace fwl

@@ -12,7 +12,9 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
 // Tensors that may be undefined go through autograd::Function as optionals.
-std::optional<Tensor> optional_of(const Tensor& t) { return t.defined() ? std::optional<Tensor>(t) : std::nullopt; }
+std::optional<Tensor> optional_of(const Tensor& t) {
+  return t.defined() ? std::optional<Tensor>(t) : std::nullopt;
+}
 
 // Calls visit(first, count) over blocks of tokens.
 template <typename Visit>
@@ -39,20 +41,23 @@ struct UnembeddingGradient {
 
 class InnerLossFunction : public torch::autograd::Function<InnerLossFunction> {
  public:
-  static variable_list forward(AutogradContext* ctx, const Tensor& x_nd, const Tensor& weight_vd, const std::optional<Tensor>& bias,
-                               const Tensor& label_n, const Tensor& weight_n) {
+  static variable_list forward(AutogradContext* ctx, const Tensor& x_nd, const Tensor& weight_vd,
+                               const std::optional<Tensor>& bias, const Tensor& label_n,
+                               const Tensor& weight_n) {
     const int64_t tokens = x_nd.size(0);
     const Tensor bias_v = bias.value_or(Tensor());
     const Unembedding unembedding{weight_vd, bias_v};
     Tensor nll_n = at::empty({tokens}, weight_n.options());
     Tensor gradient_nd = at::empty_like(x_nd);
-    for_each_block(tokens, head_block_tokens(weight_vd.size(0), x_nd.device()), [&](int64_t first, int64_t count) {
-      Tensor error_nv = logits_of(x_nd.narrow(0, first, count), unembedding);
-      nll_n.narrow(0, first, count)
-          .copy_(cross_entropy_gradient_(error_nv, label_n.narrow(0, first, count), weight_n.narrow(0, first, count)));
-      Tensor out_nd = gradient_nd.narrow(0, first, count);
-      at::mm_out(out_nd, error_nv, weight_vd);
-    });
+    for_each_block(tokens, head_block_tokens(weight_vd.size(0), x_nd.device()),
+                   [&](int64_t first, int64_t count) {
+                     Tensor error_nv = logits_of(x_nd.narrow(0, first, count), unembedding);
+                     nll_n.narrow(0, first, count)
+                         .copy_(cross_entropy_gradient_(error_nv, label_n.narrow(0, first, count),
+                                                        weight_n.narrow(0, first, count)));
+                     Tensor out_nd = gradient_nd.narrow(0, first, count);
+                     at::mm_out(out_nd, error_nv, weight_vd);
+                   });
     ctx->save_for_backward({x_nd, weight_vd, bias_v, label_n, weight_n});
     return {nll_n, gradient_nd};
   }
@@ -68,26 +73,30 @@ class InnerLossFunction : public torch::autograd::Function<InnerLossFunction> {
     const Tensor gradient_bar_nd = bars[1].defined() ? bars[1].contiguous() : at::zeros_like(x_nd);
     UnembeddingGradient unembedding_bar(unembedding, weight_n.scalar_type());
     Tensor x_bar_nd = at::empty_like(x_nd);
-    for_each_block(x_nd.size(0), head_block_tokens(unembedding.weight_vd.size(0), x_nd.device()), [&](int64_t first, int64_t count) {
-      const auto block = [&](const Tensor& t) { return t.narrow(0, first, count); };
-      Tensor error_nv = logits_of(block(x_nd), unembedding);
-      Tensor logits_bar_nv = at::mm(block(gradient_bar_nd), unembedding.weight_vd.t());
-      cross_entropy_gradient_backward_(error_nv, logits_bar_nv, block(label_n), block(weight_n), block(nll_bar_n));
-      Tensor out_nd = block(x_bar_nd);
-      at::mm_out(out_nd, logits_bar_nv, unembedding.weight_vd);
-      unembedding_bar.add(logits_bar_nv, block(x_nd));
-      add_product_(unembedding_bar.weight_vd, error_nv.t(), block(gradient_bar_nd));
-    });
+    for_each_block(x_nd.size(0), head_block_tokens(unembedding.weight_vd.size(0), x_nd.device()),
+                   [&](int64_t first, int64_t count) {
+                     const auto block = [&](const Tensor& t) { return t.narrow(0, first, count); };
+                     Tensor error_nv = logits_of(block(x_nd), unembedding);
+                     Tensor logits_bar_nv = at::mm(block(gradient_bar_nd), unembedding.weight_vd.t());
+                     cross_entropy_gradient_backward_(error_nv, logits_bar_nv, block(label_n),
+                                                      block(weight_n), block(nll_bar_n));
+                     Tensor out_nd = block(x_bar_nd);
+                     at::mm_out(out_nd, logits_bar_nv, unembedding.weight_vd);
+                     unembedding_bar.add(logits_bar_nv, block(x_nd));
+                     add_product_(unembedding_bar.weight_vd, error_nv.t(), block(gradient_bar_nd));
+                   });
     const Tensor weight_bar_vd = unembedding_bar.weight_vd.to(unembedding.weight_vd.scalar_type());
-    const Tensor bias_bar_v = unembedding.bias_v.defined() ? unembedding_bar.bias_v.to(unembedding.bias_v.scalar_type()) : Tensor();
+    const Tensor bias_bar_v =
+        unembedding.bias_v.defined() ? unembedding_bar.bias_v.to(unembedding.bias_v.scalar_type()) : Tensor();
     return {x_bar_nd, weight_bar_vd, bias_bar_v, Tensor(), Tensor()};
   }
 };
 
 class OuterLossFunction : public torch::autograd::Function<OuterLossFunction> {
  public:
-  static variable_list forward(AutogradContext* ctx, const Tensor& x_nd, const Tensor& weight_vd, const std::optional<Tensor>& bias,
-                               const Tensor& label_n, const Tensor& weight_n, int64_t wants_gradient) {
+  static variable_list forward(AutogradContext* ctx, const Tensor& x_nd, const Tensor& weight_vd,
+                               const std::optional<Tensor>& bias, const Tensor& label_n,
+                               const Tensor& weight_n, int64_t wants_gradient) {
     const int64_t tokens = x_nd.size(0);
     const Tensor bias_v = bias.value_or(Tensor());
     const Unembedding unembedding{weight_vd, bias_v};
@@ -95,15 +104,16 @@ class OuterLossFunction : public torch::autograd::Function<OuterLossFunction> {
     Tensor x_bar_nd = wants_gradient ? at::empty_like(x_nd) : Tensor();
     std::optional<UnembeddingGradient> unembedding_bar;
     if (wants_gradient) unembedding_bar.emplace(unembedding, weight_n.scalar_type());
-    for_each_block(tokens, head_block_tokens(weight_vd.size(0), x_nd.device()), [&](int64_t first, int64_t count) {
-      const auto block = [&](const Tensor& t) { return t.narrow(0, first, count); };
-      Tensor error_nv = logits_of(block(x_nd), unembedding);
-      block(nll_n).copy_(cross_entropy_gradient_(error_nv, block(label_n), block(weight_n)));
-      if (!wants_gradient) return;
-      Tensor out_nd = block(x_bar_nd);
-      at::mm_out(out_nd, error_nv, weight_vd);
-      unembedding_bar->add(error_nv, block(x_nd));
-    });
+    for_each_block(tokens, head_block_tokens(weight_vd.size(0), x_nd.device()),
+                   [&](int64_t first, int64_t count) {
+                     const auto block = [&](const Tensor& t) { return t.narrow(0, first, count); };
+                     Tensor error_nv = logits_of(block(x_nd), unembedding);
+                     block(nll_n).copy_(cross_entropy_gradient_(error_nv, block(label_n), block(weight_n)));
+                     if (!wants_gradient) return;
+                     Tensor out_nd = block(x_bar_nd);
+                     at::mm_out(out_nd, error_nv, weight_vd);
+                     unembedding_bar->add(error_nv, block(x_nd));
+                   });
     if (wants_gradient) {
       const Tensor weight_bar = unembedding_bar->weight_vd.to(weight_vd.scalar_type());
       const Tensor bias_bar = bias_v.defined() ? unembedding_bar->bias_v.to(bias_v.scalar_type()) : Tensor();
@@ -133,16 +143,21 @@ Tensor logits_of(const Tensor& x_nd, const Unembedding& unembedding) {
   return at::mm(x_nd, unembedding.weight_vd.t());
 }
 
-InnerLoss inner_loss(const Tensor& x_nd, const Unembedding& unembedding, const Tensor& label_n, const Tensor& weight_n) {
+InnerLoss inner_loss(const Tensor& x_nd, const Unembedding& unembedding, const Tensor& label_n,
+                     const Tensor& weight_n) {
   const variable_list result =
-      InnerLossFunction::apply(x_nd.contiguous(), unembedding.weight_vd, optional_of(unembedding.bias_v), label_n.contiguous(), weight_n.contiguous());
+      InnerLossFunction::apply(x_nd.contiguous(), unembedding.weight_vd, optional_of(unembedding.bias_v),
+                               label_n.contiguous(), weight_n.contiguous());
   return {result[0], result[1]};
 }
 
-OuterLoss outer_loss(const Tensor& x_nd, const Unembedding& unembedding, const Tensor& label_n, const Tensor& weight_n) {
-  const bool wants_gradient = at::GradMode::is_enabled() && (x_nd.requires_grad() || unembedding.weight_vd.requires_grad());
-  const variable_list result = OuterLossFunction::apply(x_nd.contiguous(), unembedding.weight_vd, optional_of(unembedding.bias_v),
-                                                        label_n.contiguous(), weight_n.contiguous(), int64_t{wants_gradient});
+OuterLoss outer_loss(const Tensor& x_nd, const Unembedding& unembedding, const Tensor& label_n,
+                     const Tensor& weight_n) {
+  const bool wants_gradient =
+      at::GradMode::is_enabled() && (x_nd.requires_grad() || unembedding.weight_vd.requires_grad());
+  const variable_list result =
+      OuterLossFunction::apply(x_nd.contiguous(), unembedding.weight_vd, optional_of(unembedding.bias_v),
+                               label_n.contiguous(), weight_n.contiguous(), int64_t{wants_gradient});
   return {result[0], result[1]};
 }
 

@@ -7,7 +7,9 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
 // Mean over the last dim of a * b, kept as a column.
-Tensor mean_of_product(const Tensor& a_nd, const Tensor& b_nd) { return (a_nd * b_nd).mean(-1, /*keepdim=*/true); }
+Tensor mean_of_product(const Tensor& a_nd, const Tensor& b_nd) {
+  return (a_nd * b_nd).mean(-1, /*keepdim=*/true);
+}
 
 // A v of the header, symmetric in its argument.
 Tensor apply_jacobian(const Tensor& v_nd, const Tensor& xhat_nd, const Tensor& inverse_sigma_n1) {
@@ -17,7 +19,8 @@ Tensor apply_jacobian(const Tensor& v_nd, const Tensor& xhat_nd, const Tensor& i
 
 class LayerNormGradient : public torch::autograd::Function<LayerNormGradient> {
  public:
-  static Tensor forward(AutogradContext* ctx, const Tensor& o_nd, const Tensor& scale_d, const Tensor& q_nd, double epsilon) {
+  static Tensor forward(AutogradContext* ctx, const Tensor& o_nd, const Tensor& scale_d, const Tensor& q_nd,
+                        double epsilon) {
     const auto [xhat_nd, mean_n1, inverse_sigma_n1] =
         at::native_layer_norm(o_nd, {o_nd.size(-1)}, std::nullopt, std::nullopt, epsilon);
     ctx->save_for_backward({xhat_nd, inverse_sigma_n1, scale_d, q_nd});
@@ -35,10 +38,12 @@ class LayerNormGradient : public torch::autograd::Function<LayerNormGradient> {
     const Tensor r_nd = scale_d * q_nd;
     const Tensor r_bar_nd = apply_jacobian(v_nd, xhat_nd, inverse_sigma_n1);
     const Tensor g_nd = apply_jacobian(r_nd, xhat_nd, inverse_sigma_n1);
-    const Tensor xhat_bar_nd =
-        (v_nd * mean_of_product(r_nd, xhat_nd)).addcmul_(r_nd, mean_of_product(v_nd, xhat_nd)).mul_(-inverse_sigma_n1);
+    const Tensor xhat_bar_nd = (v_nd * mean_of_product(r_nd, xhat_nd))
+                                   .addcmul_(r_nd, mean_of_product(v_nd, xhat_nd))
+                                   .mul_(-inverse_sigma_n1);
     const Tensor sigma_bar_over_d_n1 = mean_of_product(v_nd, g_nd).mul_(-inverse_sigma_n1);
-    Tensor o_bar_nd = apply_jacobian(xhat_bar_nd, xhat_nd, inverse_sigma_n1).addcmul_(xhat_nd, sigma_bar_over_d_n1);
+    Tensor o_bar_nd =
+        apply_jacobian(xhat_bar_nd, xhat_nd, inverse_sigma_n1).addcmul_(xhat_nd, sigma_bar_over_d_n1);
     return {o_bar_nd, (q_nd * r_bar_nd).sum(0), scale_d * r_bar_nd, Tensor()};
   }
 };

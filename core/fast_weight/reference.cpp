@@ -1,6 +1,5 @@
 #include "core/fast_weight/reference.h"
 
-
 #include "core/base/error.h"
 
 namespace fwl {
@@ -21,10 +20,12 @@ Tensor norm(const Tensor& x_d, const Tensor& scale_d, const Tensor& bias_d, doub
 }
 
 // Input of the unembedding for one token.
-Tensor block_output(const BlockWeights& b, const FastWeightOptions& options, const Tensor& z_d, const Tensor& residual_d) {
+Tensor block_output(const BlockWeights& b, const FastWeightOptions& options, const Tensor& z_d,
+                    const Tensor& residual_d) {
   const Tensor act_f = at::relu(at::mv(b.dense1_fd, z_d) + b.dense1_bias_f).square();
   const Tensor out_d = at::mv(b.dense2_df, act_f) + b.dense2_bias_d;
-  return norm(options.residual ? out_d + residual_d : out_d, b.norm_scale_d, b.norm_bias_d, options.norm_epsilon);
+  return norm(options.residual ? out_d + residual_d : out_d, b.norm_scale_d, b.norm_bias_d,
+              options.norm_epsilon);
 }
 
 Tensor nll(const Tensor& normed_d, const Unembedding& u, const Tensor& label) {
@@ -34,18 +35,26 @@ Tensor nll(const Tensor& normed_d, const Unembedding& u, const Tensor& label) {
 }
 
 // Rows of a weight times a per-row (or scalar) step size.
-Tensor scale_rows(const Tensor& step, const Tensor& weight) { return step.dim() == 1 && weight.dim() == 2 ? step.unsqueeze(1) * weight : step * weight; }
-Tensor scale_columns(const Tensor& weight, const Tensor& gain) { return gain.defined() ? weight * gain.unsqueeze(0) : weight; }
+Tensor scale_rows(const Tensor& step, const Tensor& weight) {
+  return step.dim() == 1 && weight.dim() == 2 ? step.unsqueeze(1) * weight : step * weight;
+}
+Tensor scale_columns(const Tensor& weight, const Tensor& gain) {
+  return gain.defined() ? weight * gain.unsqueeze(0) : weight;
+}
 
 class TokenByToken {
  public:
-  TokenByToken(const FastWeightWeights& weights, const FastWeightOptions& options) : w_(weights), options_(options) { reset(); }
+  TokenByToken(const FastWeightWeights& weights, const FastWeightOptions& options)
+      : w_(weights), options_(options) {
+    reset();
+  }
 
   // Document start: everything learned is forgotten.
   void reset() {
     const BlockWeights slow = slow_weights(w_);
-    sum_ = {at::zeros_like(slow.dense1_fd),     at::zeros_like(slow.dense1_bias_f), at::zeros_like(slow.dense2_df),
-            at::zeros_like(slow.dense2_bias_d), at::zeros_like(slow.norm_scale_d),  at::zeros_like(slow.norm_bias_d)};
+    sum_ = {at::zeros_like(slow.dense1_fd),    at::zeros_like(slow.dense1_bias_f),
+            at::zeros_like(slow.dense2_df),    at::zeros_like(slow.dense2_bias_d),
+            at::zeros_like(slow.norm_scale_d), at::zeros_like(slow.norm_bias_d)};
   }
 
   // W_t = W - step * S_t, written out as matrices.
@@ -65,20 +74,24 @@ class TokenByToken {
   }
 
   Tensor input(const Tensor& hidden_d) const {
-    return w_.input_norm_scale_d.defined() ? norm(hidden_d, w_.input_norm_scale_d, w_.input_norm_bias_d, options_.norm_epsilon) : hidden_d;
+    return w_.input_norm_scale_d.defined()
+               ? norm(hidden_d, w_.input_norm_scale_d, w_.input_norm_bias_d, options_.norm_epsilon)
+               : hidden_d;
   }
 
   // S_{t+1} = decay S_t + gradient of this token's inner loss at the slow weights.
   void learn(const Tensor& z_d, const Tensor& hidden_d, const Tensor& label, const Tensor& weight) {
     BlockWeights at_slow = slow_weights(w_);
     // Gradients with respect to copies: the graph behind z and the weights stays for the outer gradient.
-    std::vector<Tensor> inputs = {at_slow.dense1_fd, at_slow.dense1_bias_f, at_slow.dense2_df, at_slow.dense2_bias_d,
-                                  at_slow.norm_scale_d, at_slow.norm_bias_d};
+    std::vector<Tensor> inputs = {at_slow.dense1_fd,     at_slow.dense1_bias_f, at_slow.dense2_df,
+                                  at_slow.dense2_bias_d, at_slow.norm_scale_d,  at_slow.norm_bias_d};
     for (Tensor& t : inputs) t = t.requires_grad() ? t * 1 : t.detach().requires_grad_(true);
     at_slow = {inputs[0], inputs[1], inputs[2], inputs[3], inputs[4], inputs[5]};
-    const Tensor loss = nll(block_output(at_slow, options_, z_d, hidden_d), w_.unembedding, label) * weight * options_.inner_loss_scale;
+    const Tensor loss = nll(block_output(at_slow, options_, z_d, hidden_d), w_.unembedding, label) * weight *
+                        options_.inner_loss_scale;
     const auto g = torch::autograd::grad({loss}, inputs, {}, /*retain_graph=*/true, /*create_graph=*/true);
-    // The gradient of a dense layer's bias is the gradient of its output; times the input it is that of the weight.
+    // The gradient of a dense layer's bias is the gradient of its output; times the input it is that of the
+    // weight.
     const bool second = options_.second_order;
     const Tensor act_f = at::relu(at::mv(w_.dense1_fd, z_d) + w_.dense1_bias_f).square();
     const auto constant = [&](const Tensor& t) { return second ? t : t.detach(); };
@@ -103,7 +116,8 @@ class TokenByToken {
 
 }  // namespace
 
-FastWeightResult fast_weight_layer_by_token(const FastWeightWeights& weights, const FastWeightOptions& options, const Tensor& hidden_btd,
+FastWeightResult fast_weight_layer_by_token(const FastWeightWeights& weights,
+                                            const FastWeightOptions& options, const Tensor& hidden_btd,
                                             const LossTokens& tokens) {
   std::vector<Tensor> slow_rows, fast_rows, nll_rows;
   for (int64_t b = 0; b < hidden_btd.size(0); ++b) {

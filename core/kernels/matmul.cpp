@@ -2,7 +2,9 @@
 
 namespace fwl {
 
-at::ScalarType accumulate_type(at::ScalarType type) { return type == at::kBFloat16 ? at::kFloat : type; }
+at::ScalarType accumulate_type(at::ScalarType type) {
+  return type == at::kBFloat16 ? at::kFloat : type;
+}
 
 Tensor batched_product_accumulate(const Tensor& a_bnk, const Tensor& b_bkm) {
   if (a_bnk.scalar_type() != at::kBFloat16) return at::bmm(a_bnk, b_bkm);

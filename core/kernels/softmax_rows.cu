@@ -1,5 +1,6 @@
-// One thread block per row of logits. Pass 1 reads the row once and keeps (running maximum, sum of exponentials)
-// per thread (Milakov and Gimelshein 2018, online softmax); pass 2 reads it again, mostly from L2, and writes.
+// One thread block per row of logits. Pass 1 reads the row once and keeps (running maximum, sum of
+// exponentials) per thread (Milakov and Gimelshein 2018, online softmax); pass 2 reads it again, mostly from
+// L2, and writes.
 #include <cuda_bf16.h>
 
 #include "core/kernels/softmax_rows.cu.h"
@@ -66,7 +67,8 @@ __device__ T block_reduce(T value, Combine combine_two) {
   partial[threadIdx.x] = value;
   __syncthreads();
   for (int half = kThreads / 2; half > 0; half /= 2) {
-    if (threadIdx.x < half) partial[threadIdx.x] = combine_two(partial[threadIdx.x], partial[threadIdx.x + half]);
+    if (threadIdx.x < half)
+      partial[threadIdx.x] = combine_two(partial[threadIdx.x], partial[threadIdx.x + half]);
     __syncthreads();
   }
   return partial[0];
@@ -118,8 +120,9 @@ __global__ void cross_entropy_gradient_kernel(Scalar* logits, const int64_t* lab
 }
 
 template <typename Scalar, typename A>
-__global__ void cross_entropy_gradient_backward_kernel(Scalar* logits, Scalar* error_bar, const int64_t* label,
-                                                       const A* weight, const A* nll_bar, int64_t vocabulary) {
+__global__ void cross_entropy_gradient_backward_kernel(Scalar* logits, Scalar* error_bar,
+                                                       const int64_t* label, const A* weight,
+                                                       const A* nll_bar, int64_t vocabulary) {
   const int64_t t = blockIdx.x;
   Scalar* row = logits + t * vocabulary;
   Scalar* bar = error_bar + t * vocabulary;
@@ -160,27 +163,30 @@ cudaError_t dispatch(RowType type, Launch launch) {
 
 }  // namespace
 
-cudaError_t launch_cross_entropy_gradient(RowType type, void* logits_nv, const int64_t* label_n, const void* weight_n,
-                                          void* nll_n, int64_t rows, int64_t vocabulary, cudaStream_t stream) {
+cudaError_t launch_cross_entropy_gradient(RowType type, void* logits_nv, const int64_t* label_n,
+                                          const void* weight_n, void* nll_n, int64_t rows, int64_t vocabulary,
+                                          cudaStream_t stream) {
   if (rows == 0) return cudaSuccess;
   return dispatch(type, [&](auto* tag) {
     using Scalar = std::remove_pointer_t<decltype(tag)>;
     using A = typename Accumulate<Scalar>::type;
     cross_entropy_gradient_kernel<Scalar, A><<<static_cast<unsigned>(rows), kThreads, 0, stream>>>(
-        static_cast<Scalar*>(logits_nv), label_n, static_cast<const A*>(weight_n), static_cast<A*>(nll_n), vocabulary);
+        static_cast<Scalar*>(logits_nv), label_n, static_cast<const A*>(weight_n), static_cast<A*>(nll_n),
+        vocabulary);
   });
 }
 
 cudaError_t launch_cross_entropy_gradient_backward(RowType type, void* logits_nv, void* error_bar_nv,
-                                                   const int64_t* label_n, const void* weight_n, const void* nll_bar_n,
-                                                   int64_t rows, int64_t vocabulary, cudaStream_t stream) {
+                                                   const int64_t* label_n, const void* weight_n,
+                                                   const void* nll_bar_n, int64_t rows, int64_t vocabulary,
+                                                   cudaStream_t stream) {
   if (rows == 0) return cudaSuccess;
   return dispatch(type, [&](auto* tag) {
     using Scalar = std::remove_pointer_t<decltype(tag)>;
     using A = typename Accumulate<Scalar>::type;
     cross_entropy_gradient_backward_kernel<Scalar, A><<<static_cast<unsigned>(rows), kThreads, 0, stream>>>(
-        static_cast<Scalar*>(logits_nv), static_cast<Scalar*>(error_bar_nv), label_n, static_cast<const A*>(weight_n),
-        static_cast<const A*>(nll_bar_n), vocabulary);
+        static_cast<Scalar*>(logits_nv), static_cast<Scalar*>(error_bar_nv), label_n,
+        static_cast<const A*>(weight_n), static_cast<const A*>(nll_bar_n), vocabulary);
   });
 }
 

@@ -1,6 +1,6 @@
-// Row-wise softmax work of the two heads (the inner loss with its gradient, and the outer cross-entropy), done in
-// place on blocks of logits, so that a block is read and written once. CUDA kernels: softmax_rows.cu; elsewhere
-// the same functions as ATen operations. Sums are taken in float32 (float64 for float64 logits).
+// Row-wise softmax work of the two heads (the inner loss with its gradient, and the outer cross-entropy),
+// done in place on blocks of logits, so that a block is read and written once. CUDA kernels: softmax_rows.cu;
+// elsewhere the same functions as ATen operations. Sums are taken in float32 (float64 for float64 logits).
 #pragma once
 
 #include "core/base/torch.h"
@@ -12,8 +12,8 @@ namespace fwl {
 //   logits_nv: [n, V] contiguous; label_n: [n] int64 in [0, V); weight_n: [n] in the accumulation type.
 Tensor cross_entropy_gradient_(Tensor& logits_nv, const Tensor& label_n, const Tensor& weight_n);
 
-// Backward of the op (l, e) = (nll, weight * (p - onehot)) with p = softmax(logits), for cotangents `nll_bar_n` of l
-// and `error_bar_nv` of e (fwl.md section 3, head op). In place:
+// Backward of the op (l, e) = (nll, weight * (p - onehot)) with p = softmax(logits), for cotangents
+// `nll_bar_n` of l and `error_bar_nv` of e (fwl.md section 3, head op). In place:
 //   error_bar_nv <- nll_bar (p - y) + weight p (error_bar - <p, error_bar>)     the cotangent of the logits
 //   logits_nv    <- weight (p - y)                                              e again
 void cross_entropy_gradient_backward_(Tensor& logits_nv, Tensor& error_bar_nv, const Tensor& label_n,

@@ -32,7 +32,8 @@ void check_rows(const Tensor& logits_nv, const Tensor& label_n, const Tensor& we
                              weight_n.is_contiguous() && label_n.scalar_type() == at::kLong &&
                              weight_n.scalar_type() == accumulate && label_n.numel() == logits_nv.size(0) &&
                              weight_n.numel() == logits_nv.size(0),
-                         "softmax_rows got logits ", logits_nv.sizes(), ", labels ", label_n.sizes(), ", weights ", weight_n.sizes());
+                         "softmax_rows got logits ", logits_nv.sizes(), ", labels ", label_n.sizes(),
+                         ", weights ", weight_n.sizes());
 }
 
 }  // namespace
@@ -40,8 +41,9 @@ void check_rows(const Tensor& logits_nv, const Tensor& label_n, const Tensor& we
 Tensor cross_entropy_gradient_(Tensor& logits_nv, const Tensor& label_n, const Tensor& weight_n) {
   check_rows(logits_nv, label_n, weight_n);
   Tensor nll_n = at::empty_like(weight_n);
-  check_launch(launch_cross_entropy_gradient(row_type(logits_nv), logits_nv.data_ptr(), label_n.const_data_ptr<int64_t>(),
-                                             weight_n.const_data_ptr(), nll_n.data_ptr(), logits_nv.size(0), logits_nv.size(1),
+  check_launch(launch_cross_entropy_gradient(row_type(logits_nv), logits_nv.data_ptr(),
+                                             label_n.const_data_ptr<int64_t>(), weight_n.const_data_ptr(),
+                                             nll_n.data_ptr(), logits_nv.size(0), logits_nv.size(1),
                                              c10::cuda::getCurrentCUDAStream()),
                "cross_entropy_gradient");
   return nll_n;
@@ -51,10 +53,10 @@ void cross_entropy_gradient_backward_(Tensor& logits_nv, Tensor& error_bar_nv, c
                                       const Tensor& weight_n, const Tensor& nll_bar_n) {
   check_rows(logits_nv, label_n, weight_n);
   check_rows(error_bar_nv, label_n, nll_bar_n);
-  check_launch(launch_cross_entropy_gradient_backward(row_type(logits_nv), logits_nv.data_ptr(), error_bar_nv.data_ptr(),
-                                                      label_n.const_data_ptr<int64_t>(), weight_n.const_data_ptr(),
-                                                      nll_bar_n.const_data_ptr(), logits_nv.size(0), logits_nv.size(1),
-                                                      c10::cuda::getCurrentCUDAStream()),
+  check_launch(launch_cross_entropy_gradient_backward(
+                   row_type(logits_nv), logits_nv.data_ptr(), error_bar_nv.data_ptr(),
+                   label_n.const_data_ptr<int64_t>(), weight_n.const_data_ptr(), nll_bar_n.const_data_ptr(),
+                   logits_nv.size(0), logits_nv.size(1), c10::cuda::getCurrentCUDAStream()),
                "cross_entropy_gradient_backward");
 }
 

@@ -6,12 +6,13 @@
 
 namespace fwl {
 
-// Rotates pairs (x[e], x[e + E/2]) of every head by position * base^(-2e/E) (Su et al. 2021, in the half-split
-// layout). Tables for positions [first, first + length).
+// Rotates pairs (x[e], x[e + E/2]) of every head by position * base^(-2e/E) (Su et al. 2021, in the
+// half-split layout). Tables for positions [first, first + length).
 struct RotaryTable {
   Tensor cosine_te, sine_te;  // [T, E/2]
 };
-RotaryTable rotary_table(int64_t first_position, int64_t length, int64_t head_dim, double base, at::TensorOptions options);
+RotaryTable rotary_table(int64_t first_position, int64_t length, int64_t head_dim, double base,
+                         at::TensorOptions options);
 Tensor rotate(const Tensor& x_bhte, const RotaryTable& table);
 
 // Keys and values of earlier positions of one attention layer (rotated keys). Without gradient.
@@ -22,8 +23,9 @@ struct AttentionMemory {
 // softmax(q k^T / sqrt(E)) v over positions j <= i, and i - j < window when window > 0. All [B, H, T, E].
 Tensor causal_attention(const Tensor& q_bhte, const Tensor& k_bhte, const Tensor& v_bhte, int64_t window);
 
-// The same with earlier positions in `memory`, which is extended by k and v (and cut to what the window can reach).
-Tensor causal_attention_with_memory(const Tensor& q_bhte, const Tensor& k_bhte, const Tensor& v_bhte, int64_t window,
-                                    AttentionMemory& memory);
+// The same with earlier positions in `memory`, which is extended by k and v (and cut to what the window can
+// reach).
+Tensor causal_attention_with_memory(const Tensor& q_bhte, const Tensor& k_bhte, const Tensor& v_bhte,
+                                    int64_t window, AttentionMemory& memory);
 
 }  // namespace fwl

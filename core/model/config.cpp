@@ -5,23 +5,32 @@
 namespace fwl {
 
 void FastWeightConfig::visit_fields(FieldList& list) {
-  list.add_choice("update", update, {"none", "slow_gradient"}, "none: step size zero, the parameter-matched static control");
+  list.add_choice("update", update, {"none", "slow_gradient"},
+                  "none: step size zero, the parameter-matched static control");
   list.add("width", width, "hidden width of the layer; 0: 4 x model.width", at_least(0));
-  list.add("chunk", chunk, "tokens per chunk of the linear attention; changes speed and memory, not the result", at_least(1));
+  list.add("chunk", chunk,
+           "tokens per chunk of the linear attention; changes speed and memory, not the result", at_least(1));
   list.add("residual", residual, "residual connection around the block (published form: false)");
   list.add("input_norm", input_norm, "layer norm before the block (published form: false)");
   list.add("fast_biases", fast_biases, "biases of the dense layers are fast weights too");
-  list.add("fast_norm", fast_norm, "scale and bias of the output norm are fast weights too (published form: true)");
+  list.add("fast_norm", fast_norm,
+           "scale and bias of the output norm are fast weights too (published form: true)");
   list.add_choice("fast_layers", fast_layers, {"both", "second"}, "which dense layers are fast");
-  list.add_choice("step_size", step_size, {"scalar", "row"}, "one inner step size per layer, or one per output row");
-  list.add_choice("step_size_space", step_size_space, {"log", "linear"}, "trained as a logarithm, or as it is (published form: linear)");
-  list.add("step_size_init", step_size_init, "initial step size times model.width (log), or the step size itself (linear)",
+  list.add_choice("step_size", step_size, {"scalar", "row"},
+                  "one inner step size per layer, or one per output row");
+  list.add_choice("step_size_space", step_size_space, {"log", "linear"},
+                  "trained as a logarithm, or as it is (published form: linear)");
+  list.add("step_size_init", step_size_init,
+           "initial step size times model.width (log), or the step size itself (linear)",
            between(1e-12, 1e6));
-  list.add("decay_init", decay_init, "initial decay of the fast weights per token; 1: no decay, not trained", between(1e-6, 1.0));
+  list.add("decay_init", decay_init, "initial decay of the fast weights per token; 1: no decay, not trained",
+           between(1e-6, 1.0));
   list.add("second_order", second_order, "gradients flow through the inner gradients; false is an ablation");
   list.add("query_gain", query_gain, "learned gain per input of what the fast weights see");
-  list.add("inner_loss_scale", inner_loss_scale, "constant factor of every token's inner loss (never the batch size)");
-  list.add("slow_loss_weight", slow_loss_weight, "weight of the slow pass's loss in the training loss", at_least(0));
+  list.add("inner_loss_scale", inner_loss_scale,
+           "constant factor of every token's inner loss (never the batch size)");
+  list.add("slow_loss_weight", slow_loss_weight, "weight of the slow pass's loss in the training loss",
+           at_least(0));
 }
 
 void ModelConfig::visit_fields(FieldList& list) {
@@ -33,7 +42,8 @@ void ModelConfig::visit_fields(FieldList& list) {
   list.add("vocab_size", vocab_size, "vocabulary; 0: the data set's", at_least(0));
   list.add_choice("norm", norm, {"rms", "layer"}, "normalisation of the body");
   list.add_choice("feed_forward", feed_forward, {"squared_relu", "swiglu"}, "feed-forward of the body");
-  list.add("feed_forward_ratio", feed_forward_ratio, "hidden width of the feed-forward over model.width", at_least(0.1));
+  list.add("feed_forward_ratio", feed_forward_ratio, "hidden width of the feed-forward over model.width",
+           at_least(0.1));
   list.add("rotary_base", rotary_base, "base of the rotary frequencies", at_least(1));
   list.add("tied_embedding", tied_embedding, "input embedding and unembedding share one matrix");
   list.add("unembedding_bias", unembedding_bias, "bias of the logits");
@@ -41,7 +51,8 @@ void ModelConfig::visit_fields(FieldList& list) {
 }
 
 void validate(const ModelConfig& c) {
-  require<ConfigError>(c.width % c.heads == 0, "model.width = ", c.width, " is not divisible by model.heads = ", c.heads,
+  require<ConfigError>(c.width % c.heads == 0, "model.width = ", c.width,
+                       " is not divisible by model.heads = ", c.heads,
                        " (every head has the same width). Choose heads that divide the width.");
   require<ConfigError>((c.width / c.heads) % 2 == 0, "model.width / model.heads = ", c.width / c.heads,
                        " is odd (rotary positions rotate pairs). Choose an even head width.");

@@ -22,30 +22,41 @@ FastWeightOptions options_of(const FastWeightConfig& c) {
   return o;
 }
 
-int64_t hidden_width(const ModelConfig& c) { return c.fast_weight.width > 0 ? c.fast_weight.width : 4 * c.width; }
+int64_t hidden_width(const ModelConfig& c) {
+  return c.fast_weight.width > 0 ? c.fast_weight.width : 4 * c.width;
+}
 
 // Inverse of decay = exp(-softplus(r)): softplus(r) = -log decay.
-double raw_decay(double decay) { return std::log(std::expm1(-std::log(decay))); }
+double raw_decay(double decay) {
+  return std::log(std::expm1(-std::log(decay)));
+}
 
 void declare_step_size(const ModelConfig& c, const std::string& layer, int64_t rows, Parameters& parameters) {
   const FastWeightConfig& f = c.fast_weight;
   // In log space the start is relative to the width: the scores <z_i, z_t> grow with it.
-  const double init = f.step_size_space == "log" ? std::log(f.step_size_init / static_cast<double>(c.width)) : f.step_size_init;
+  const double init = f.step_size_space == "log" ? std::log(f.step_size_init / static_cast<double>(c.width))
+                                                 : f.step_size_init;
   const auto shape = f.step_size == "row" ? std::vector<int64_t>{rows} : std::vector<int64_t>{};
-  parameters.declare("fast_weight.step_size." + layer, ParameterGroup::kStepSize, at::full(shape, init, at::kDouble));
+  parameters.declare("fast_weight.step_size." + layer, ParameterGroup::kStepSize,
+                     at::full(shape, init, at::kDouble));
   if (f.decay_init < 1.0) {
-    parameters.declare("fast_weight.decay." + layer, ParameterGroup::kStepSize, at::full({}, raw_decay(f.decay_init), at::kDouble));
+    parameters.declare("fast_weight.decay." + layer, ParameterGroup::kStepSize,
+                       at::full({}, raw_decay(f.decay_init), at::kDouble));
   }
 }
 
 void declare_layer(const ModelConfig& c, at::Generator& generator, Parameters& parameters) {
   const FastWeightConfig& f = c.fast_weight;
   const int64_t d = c.width, hidden = hidden_width(c);
-  const double out_std = f.residual ? 0.02 / std::sqrt(2.0 * static_cast<double>(std::max<int64_t>(c.layers, 1))) : 0.02;
+  const double out_std =
+      f.residual ? 0.02 / std::sqrt(2.0 * static_cast<double>(std::max<int64_t>(c.layers, 1))) : 0.02;
   const auto matrix = [&](const std::string& name, int64_t rows, int64_t columns, double std) {
-    parameters.declare(name, ParameterGroup::kDecay, at::empty({rows, columns}, at::kFloat).normal_(0.0, std, generator));
+    parameters.declare(name, ParameterGroup::kDecay,
+                       at::empty({rows, columns}, at::kFloat).normal_(0.0, std, generator));
   };
-  const auto vector = [&](const std::string& name, const Tensor& initial) { parameters.declare(name, ParameterGroup::kNoDecay, initial); };
+  const auto vector = [&](const std::string& name, const Tensor& initial) {
+    parameters.declare(name, ParameterGroup::kNoDecay, initial);
+  };
   if (f.input_norm) {
     vector("fast_weight.input_norm.scale", at::ones({d}));
     vector("fast_weight.input_norm.bias", at::zeros({d}));
@@ -70,7 +81,8 @@ void declare_layer(const ModelConfig& c, at::Generator& generator, Parameters& p
 
 }  // namespace
 
-LanguageModel::LanguageModel(const ModelConfig& config, at::Device device, at::ScalarType dtype, uint64_t seed)
+LanguageModel::LanguageModel(const ModelConfig& config, at::Device device, at::ScalarType dtype,
+                             uint64_t seed)
     : config_(config), device_(device), compute_(dtype), options_(options_of(config.fast_weight)) {
   validate(config_);
   require<InternalError>(config_.vocab_size > 0, "model.vocab_size is not set");
@@ -80,7 +92,9 @@ LanguageModel::LanguageModel(const ModelConfig& config, at::Device device, at::S
   parameters_.build(device, accumulation_type());
 }
 
-at::ScalarType LanguageModel::accumulation_type() const { return accumulate_type(compute_); }
+at::ScalarType LanguageModel::accumulation_type() const {
+  return accumulate_type(compute_);
+}
 
 Tensor LanguageModel::step_size(const std::string& layer) const {
   const std::string name = "fast_weight.step_size." + layer;
@@ -90,7 +104,8 @@ Tensor LanguageModel::step_size(const std::string& layer) const {
 
 Tensor LanguageModel::log_decay(const std::string& layer) const {
   const std::string name = "fast_weight.decay." + layer;
-  if (!parameters_.has(name)) return at::zeros({}, parameters_.all().front().value.options().requires_grad(false));
+  if (!parameters_.has(name))
+    return at::zeros({}, parameters_.all().front().value.options().requires_grad(false));
   return at::softplus(parameters_[name]).neg();
 }
 
@@ -104,7 +119,8 @@ FastWeightWeights LanguageModel::layer_weights(const WeightView& view) const {
   w.dense2_bias_d = view("fast_weight.dense2.bias");
   w.norm_scale_d = view("fast_weight.norm.scale");
   w.norm_bias_d = view("fast_weight.norm.bias");
-  w.unembedding = {view(config_.tied_embedding ? "embedding" : "unembedding.weight"), view.optional("unembedding.bias")};
+  w.unembedding = {view(config_.tied_embedding ? "embedding" : "unembedding.weight"),
+                   view.optional("unembedding.bias")};
   w.step_size1 = step_size("dense1");
   w.step_size2 = step_size("dense2");
   w.step_size_norm = step_size("norm");
@@ -117,8 +133,10 @@ FastWeightWeights LanguageModel::layer_weights(const WeightView& view) const {
 }
 
 FastWeightResult LanguageModel::fast_result(const WeightView& view, const TokenBatch& batch) const {
-  require<ConfigError>(has_fast_weights(), "this model has no fast weights (model.fast_weight.update is none: it is a static control). "
-                                           "Ask for the slow pass, or give a model trained with update slow_gradient.");
+  require<ConfigError>(
+      has_fast_weights(),
+      "this model has no fast weights (model.fast_weight.update is none: it is a static control). "
+      "Ask for the slow pass, or give a model trained with update slow_gradient.");
   return fast_weight_layer(layer_weights(view), options_, body_forward(config_, view, batch.input_bt),
                            {batch.label_bt, batch.weight_bt, batch.document_start_bt}, {});
 }
@@ -132,33 +150,40 @@ TrainingLoss LanguageModel::training_loss(const TokenBatch& batch, double scale)
   const Tensor weight_n = batch.weight_bt.flatten() * scale;
   const FastWeightWeights weights = layer_weights(view);
   const Tensor hidden_btd = body_forward(config_, view, batch.input_bt);
-  const auto weighted_sum = [&](const Tensor& nll_n) { return at::dot(nll_n.detach().flatten(), batch.weight_bt.flatten()); };
+  const auto weighted_sum = [&](const Tensor& nll_n) {
+    return at::dot(nll_n.detach().flatten(), batch.weight_bt.flatten());
+  };
   if (!has_fast_weights()) {
-    const OuterLoss loss =
-        outer_loss(slow_pass(weights, options_, hidden_btd).flatten(0, 1), weights.unembedding, batch.label_bt.flatten(), weight_n);
+    const OuterLoss loss = outer_loss(slow_pass(weights, options_, hidden_btd).flatten(0, 1),
+                                      weights.unembedding, batch.label_bt.flatten(), weight_n);
     return {loss.total, weighted_sum(loss.nll_n), weighted_sum(loss.nll_n)};
   }
-  const FastWeightResult layer =
-      fast_weight_layer(weights, options_, hidden_btd, {batch.label_bt, batch.weight_bt, batch.document_start_bt}, {});
-  const OuterLoss loss = outer_loss(layer.fast_normed_btd.flatten(0, 1), weights.unembedding, batch.label_bt.flatten(), weight_n);
+  const FastWeightResult layer = fast_weight_layer(
+      weights, options_, hidden_btd, {batch.label_bt, batch.weight_bt, batch.document_start_bt}, {});
+  const OuterLoss loss = outer_loss(layer.fast_normed_btd.flatten(0, 1), weights.unembedding,
+                                    batch.label_bt.flatten(), weight_n);
   const double alpha = config_.fast_weight.slow_loss_weight;
-  const Tensor objective = alpha > 0 ? loss.total + at::dot(layer.slow_nll_bt.flatten(), weight_n) * alpha : loss.total;
+  const Tensor objective =
+      alpha > 0 ? loss.total + at::dot(layer.slow_nll_bt.flatten(), weight_n) * alpha : loss.total;
   return {objective, weighted_sum(loss.nll_n), weighted_sum(layer.slow_nll_bt)};
 }
 
 Tensor LanguageModel::token_losses(const TokenBatch& batch, Pass pass) const {
   const at::NoGradGuard no_grad;
   const WeightView view(parameters_, compute_);
-  const Tensor normed_btd = pass == Pass::kFast ? fast_result(view, batch).fast_normed_btd
-                                                : slow_normed(view, body_forward(config_, view, batch.input_bt));
-  return outer_loss(normed_btd.flatten(0, 1), layer_weights(view).unembedding, batch.label_bt.flatten(), batch.weight_bt.flatten())
+  const Tensor normed_btd = pass == Pass::kFast
+                                ? fast_result(view, batch).fast_normed_btd
+                                : slow_normed(view, body_forward(config_, view, batch.input_bt));
+  return outer_loss(normed_btd.flatten(0, 1), layer_weights(view).unembedding, batch.label_bt.flatten(),
+                    batch.weight_bt.flatten())
       .nll_n.view(batch.label_bt.sizes());
 }
 
 OuterLoss LanguageModel::segment_loss(const TokenBatch& batch, BodyMemory& memory) const {
   const WeightView view(parameters_, compute_);
   const Tensor normed_btd = slow_normed(view, body_forward(config_, view, batch.input_bt, memory));
-  return outer_loss(normed_btd.flatten(0, 1), layer_weights(view).unembedding, batch.label_bt.flatten(), batch.weight_bt.flatten());
+  return outer_loss(normed_btd.flatten(0, 1), layer_weights(view).unembedding, batch.label_bt.flatten(),
+                    batch.weight_bt.flatten());
 }
 
 Tensor LanguageModel::next_logits(const Tensor& input_bt, BodyMemory& memory) const {
@@ -172,8 +197,9 @@ Tensor LanguageModel::next_logits(const Tensor& input_bt, BodyMemory& memory) co
 Tensor LanguageModel::logits(const TokenBatch& batch, Pass pass) const {
   const at::NoGradGuard no_grad;
   const WeightView view(parameters_, compute_);
-  const Tensor normed_btd = pass == Pass::kFast ? fast_result(view, batch).fast_normed_btd
-                                                : slow_normed(view, body_forward(config_, view, batch.input_bt));
+  const Tensor normed_btd = pass == Pass::kFast
+                                ? fast_result(view, batch).fast_normed_btd
+                                : slow_normed(view, body_forward(config_, view, batch.input_bt));
   const Tensor logits_nv = logits_of(normed_btd.flatten(0, 1), layer_weights(view).unembedding);
   return logits_nv.view({batch.input_bt.size(0), batch.input_bt.size(1), -1}).to(accumulation_type());
 }

@@ -22,15 +22,16 @@ struct TokenBatch {
 enum class Pass { kSlow, kFast };
 
 struct TrainingLoss {
-  Tensor objective;     // what to differentiate: sum of weighted losses times `scale`
-  Tensor main_sum;      // sum of weight * nll of the pass that is trained (fast, or slow for the control)
-  Tensor slow_sum;      // the same of the slow pass
+  Tensor objective;  // what to differentiate: sum of weighted losses times `scale`
+  Tensor main_sum;   // sum of weight * nll of the pass that is trained (fast, or slow for the control)
+  Tensor slow_sum;   // the same of the slow pass
 };
 
 class LanguageModel {
  public:
-  // Initialises on the CPU from `seed` (the same weights on every device), then moves to `device`. Parameters are kept
-  // in float32 (float64 for fp64); `dtype` is what the matrix products run in. config.vocab_size must be set.
+  // Initialises on the CPU from `seed` (the same weights on every device), then moves to `device`. Parameters
+  // are kept in float32 (float64 for fp64); `dtype` is what the matrix products run in. config.vocab_size
+  // must be set.
   LanguageModel(const ModelConfig& config, at::Device device, at::ScalarType dtype, uint64_t seed);
 
   const ModelConfig& config() const { return config_; }
@@ -41,17 +42,19 @@ class LanguageModel {
 
   // Loss of a batch. `scale` is 1 / (loss-weighted tokens of the GLOBAL batch).
   TrainingLoss training_loss(const TokenBatch& batch, double scale) const;
-  // Negative log-likelihood of every token, [B, T]; without gradient. Throws ConfigError for kFast on a control.
+  // Negative log-likelihood of every token, [B, T]; without gradient. Throws ConfigError for kFast on a
+  // control.
   Tensor token_losses(const TokenBatch& batch, Pass pass) const;
-  // Loss of the slow pass for a segment that follows what `memory` holds: sum of weight * nll (differentiable) and the
-  // tokens' nll. For dynamic evaluation.
+  // Loss of the slow pass for a segment that follows what `memory` holds: sum of weight * nll
+  // (differentiable) and the tokens' nll. For dynamic evaluation.
   OuterLoss segment_loss(const TokenBatch& batch, BodyMemory& memory) const;
   // Logits of the slow pass for tokens that follow those in `memory`, [B, T, v]. For generation.
   Tensor next_logits(const Tensor& input_bt, BodyMemory& memory) const;
   // Logits of a whole batch, [B, T, v], in the accumulation type; for tests of causality on small models.
   Tensor logits(const TokenBatch& batch, Pass pass) const;
 
-  // Step sizes as the layer uses them: mean over rows, by layer ("dense1", "dense2", "norm"); empty for a control.
+  // Step sizes as the layer uses them: mean over rows, by layer ("dense1", "dense2", "norm"); empty for a
+  // control.
   std::vector<std::pair<std::string, double>> mean_step_sizes() const;
   std::vector<std::pair<std::string, double>> decays() const;
 

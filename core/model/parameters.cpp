@@ -8,18 +8,21 @@ namespace fwl {
 
 void Parameters::declare(const std::string& name, ParameterGroup group, const Tensor& initial) {
   require<InternalError>(!values_.defined(), "parameter '", name, "' declared after build()");
-  for (const Declared& d : declared_) require<InternalError>(d.name != name, "parameter '", name, "' declared twice");
+  for (const Declared& d : declared_)
+    require<InternalError>(d.name != name, "parameter '", name, "' declared twice");
   declared_.push_back({name, group, initial});
 }
 
 void Parameters::build(at::Device device, at::ScalarType dtype) {
-  std::stable_sort(declared_.begin(), declared_.end(), [](const Declared& a, const Declared& b) { return a.group < b.group; });
+  std::stable_sort(declared_.begin(), declared_.end(),
+                   [](const Declared& a, const Declared& b) { return a.group < b.group; });
   int64_t total = 0;
   for (const Declared& d : declared_) {
     total += d.initial.numel();
     group_begin_[static_cast<int>(d.group) + 1] = total;
   }
-  for (int g = 1; g <= kParameterGroups; ++g) group_begin_[g] = std::max(group_begin_[g], group_begin_[g - 1]);
+  for (int g = 1; g <= kParameterGroups; ++g)
+    group_begin_[g] = std::max(group_begin_[g], group_begin_[g - 1]);
   values_ = at::empty({total}, at::TensorOptions().device(device).dtype(dtype));
   gradients_ = at::zeros_like(values_);
   int64_t offset = 0;

@@ -1,7 +1,7 @@
 // The trainable parameters of a model: named views into ONE flat tensor, with their gradients in another.
 //
-// Flat storage makes the gradient all-reduce, the norm, the optimizer and the checkpoint work on a few large slices
-// without copies. Parameters are ordered by group, so that each group is one contiguous slice.
+// Flat storage makes the gradient all-reduce, the norm, the optimizer and the checkpoint work on a few large
+// slices without copies. Parameters are ordered by group, so that each group is one contiguous slice.
 #pragma once
 
 #include <map>
@@ -29,7 +29,8 @@ struct Parameter {
 
 class Parameters {
  public:
-  // Declares a parameter with its initial value (CPU, any float dtype). Names are unique. Before `build` only.
+  // Declares a parameter with its initial value (CPU, any float dtype). Names are unique. Before `build`
+  // only.
   void declare(const std::string& name, ParameterGroup group, const Tensor& initial);
   // Lays all declared parameters out on `device` in `dtype`. Once.
   void build(at::Device device, at::ScalarType dtype);
@@ -39,7 +40,7 @@ class Parameters {
   const std::vector<Parameter>& all() const { return parameters_; }
   int64_t count() const { return values_.numel(); }
 
-  Tensor& values() { return values_; }       // flat, [count()]
+  Tensor& values() { return values_; }        // flat, [count()]
   Tensor& gradients() { return gradients_; }  // flat; every parameter's grad() is a view of it
   // The slice of a flat tensor (values, gradients, moments) that holds one group.
   Tensor slice(const Tensor& flat, ParameterGroup group) const;

@@ -14,9 +14,13 @@ Tensor normal(at::Generator& generator, at::IntArrayRef shape, double std) {
   return at::empty(shape, at::kFloat).normal_(0.0, std, generator);
 }
 
-std::string block_name(int64_t layer, const char* part) { return cat("body.", layer, ".", part); }
+std::string block_name(int64_t layer, const char* part) {
+  return cat("body.", layer, ".", part);
+}
 
-int64_t feed_forward_width(const ModelConfig& c) { return std::llround(c.feed_forward_ratio * static_cast<double>(c.width)); }
+int64_t feed_forward_width(const ModelConfig& c) {
+  return std::llround(c.feed_forward_ratio * static_cast<double>(c.width));
+}
 
 void declare_norm(const ModelConfig& c, const std::string& name, Parameters& parameters) {
   parameters.declare(name + ".scale", ParameterGroup::kNoDecay, at::ones({c.width}));
@@ -29,14 +33,17 @@ Tensor apply_norm(const WeightView& w, const std::string& name, const Tensor& x_
   return at::rms_norm(x_btd, {x_btd.size(-1)}, scale, kNormEpsilon);
 }
 
-Tensor self_attention(const ModelConfig& c, const WeightView& w, int64_t layer, const Tensor& x_btd, const RotaryTable& rotary,
-                      AttentionMemory* memory) {
+Tensor self_attention(const ModelConfig& c, const WeightView& w, int64_t layer, const Tensor& x_btd,
+                      const RotaryTable& rotary, AttentionMemory* memory) {
   const int64_t batch = x_btd.size(0), length = x_btd.size(1);
-  const Tensor qkv = at::linear(x_btd, w(block_name(layer, "attention.qkv"))).view({batch, length, 3, c.heads, c.width / c.heads});
+  const Tensor qkv = at::linear(x_btd, w(block_name(layer, "attention.qkv")))
+                         .view({batch, length, 3, c.heads, c.width / c.heads});
   const auto part = [&](int64_t i) { return qkv.select(2, i).transpose(1, 2); };
   const Tensor q = rotate(part(0), rotary), k = rotate(part(1), rotary), v = part(2);
-  const Tensor y = memory != nullptr ? causal_attention_with_memory(q, k, v, c.window, *memory) : causal_attention(q, k, v, c.window);
-  return at::linear(y.transpose(1, 2).reshape({batch, length, c.width}), w(block_name(layer, "attention.out")));
+  const Tensor y = memory != nullptr ? causal_attention_with_memory(q, k, v, c.window, *memory)
+                                     : causal_attention(q, k, v, c.window);
+  return at::linear(y.transpose(1, 2).reshape({batch, length, c.width}),
+                    w(block_name(layer, "attention.out")));
 }
 
 Tensor feed_forward(const ModelConfig& c, const WeightView& w, int64_t layer, const Tensor& x_btd) {
@@ -51,12 +58,15 @@ Tensor feed_forward(const ModelConfig& c, const WeightView& w, int64_t layer, co
   return at::linear(act, w(block_name(layer, "feed_forward.down")));
 }
 
-Tensor run_blocks(const ModelConfig& c, const WeightView& w, const Tensor& token_bt, int64_t first_position, BodyMemory* memory) {
+Tensor run_blocks(const ModelConfig& c, const WeightView& w, const Tensor& token_bt, int64_t first_position,
+                  BodyMemory* memory) {
   Tensor x_btd = at::embedding(w("embedding"), token_bt);
-  const RotaryTable rotary = rotary_table(first_position, token_bt.size(1), c.width / c.heads, c.rotary_base, x_btd.options());
+  const RotaryTable rotary =
+      rotary_table(first_position, token_bt.size(1), c.width / c.heads, c.rotary_base, x_btd.options());
   for (int64_t layer = 0; layer < c.layers; ++layer) {
     AttentionMemory* layer_memory = memory != nullptr ? &memory->layers[layer] : nullptr;
-    x_btd = x_btd + self_attention(c, w, layer, apply_norm(w, block_name(layer, "norm1"), x_btd), rotary, layer_memory);
+    x_btd = x_btd + self_attention(c, w, layer, apply_norm(w, block_name(layer, "norm1"), x_btd), rotary,
+                                   layer_memory);
     x_btd = x_btd + feed_forward(c, w, layer, apply_norm(w, block_name(layer, "norm2"), x_btd));
   }
   return x_btd;
@@ -76,7 +86,8 @@ void declare_body(const ModelConfig& c, at::Generator& generator, Parameters& pa
     matrix(block_name(layer, "attention.qkv"), 3 * c.width, c.width, kInitStd);
     matrix(block_name(layer, "attention.out"), c.width, c.width, residual_std);
     declare_norm(c, block_name(layer, "norm2"), parameters);
-    matrix(block_name(layer, "feed_forward.up"), (c.feed_forward == "swiglu" ? 2 : 1) * hidden, c.width, kInitStd);
+    matrix(block_name(layer, "feed_forward.up"), (c.feed_forward == "swiglu" ? 2 : 1) * hidden, c.width,
+           kInitStd);
     matrix(block_name(layer, "feed_forward.down"), c.width, hidden, residual_std);
   }
 }
@@ -85,7 +96,8 @@ Tensor body_forward(const ModelConfig& config, const WeightView& weights, const 
   return run_blocks(config, weights, token_bt, 0, nullptr);
 }
 
-Tensor body_forward(const ModelConfig& config, const WeightView& weights, const Tensor& token_bt, BodyMemory& memory) {
+Tensor body_forward(const ModelConfig& config, const WeightView& weights, const Tensor& token_bt,
+                    BodyMemory& memory) {
   memory.layers.resize(static_cast<size_t>(config.layers));
   const Tensor x_btd = run_blocks(config, weights, token_bt, memory.position, &memory);
   memory.position += token_bt.size(1);

@@ -21,8 +21,10 @@ struct GenerateArguments {
   SamplingOptions sampling;
 };
 
-// Reads the prompt once, then one token at a time against the key-value cache. Stops at the end of the document.
-std::vector<int32_t> decode(const LoadedModel& loaded, const std::vector<int32_t>& prompt, const GenerateArguments& a) {
+// Reads the prompt once, then one token at a time against the key-value cache. Stops at the end of the
+// document.
+std::vector<int32_t> decode(const LoadedModel& loaded, const std::vector<int32_t>& prompt,
+                            const GenerateArguments& a) {
   at::Generator generator = at::make_generator<at::CPUGeneratorImpl>(static_cast<uint64_t>(a.seed));
   const auto index = at::TensorOptions().dtype(at::kLong);
   std::vector<int32_t> generated;
@@ -52,23 +54,42 @@ void run_generate(const GenerateArguments& a) {
   log_info(cat(generated.size(), " tokens in ", seconds, " s"));
   using nlohmann::json;
   // The text may be cut inside a character: what is no UTF-8 is replaced in the JSON.
-  const json report = {{"prefix", a.prefix}, {"text", continuation}, {"tokens", generated}, {"seconds", seconds}, {"seed", a.seed}};
-  if (!a.json_path.empty()) write_json(a.json_path, json::parse(report.dump(-1, ' ', false, json::error_handler_t::replace)));
+  const json report = {{"prefix", a.prefix},
+                       {"text", continuation},
+                       {"tokens", generated},
+                       {"seconds", seconds},
+                       {"seed", a.seed}};
+  if (!a.json_path.empty())
+    write_json(a.json_path, json::parse(report.dump(-1, ' ', false, json::error_handler_t::replace)));
 }
 
 }  // namespace
 
 void add_generate_command(CLI::App& app) {
   auto a = std::make_shared<GenerateArguments>();
-  CLI::App* command = app.add_subcommand("generate", "continue a text with a trained model (static weights, key-value cache)");
-  command->add_option("checkpoint", a->checkpoint, "a run's folder or one of its checkpoints")->required()->type_name("CHECKPOINT");
+  CLI::App* command = app.add_subcommand(
+      "generate", "continue a text with a trained model (static weights, key-value cache)");
+  command->add_option("checkpoint", a->checkpoint, "a run's folder or one of its checkpoints")
+      ->required()
+      ->type_name("CHECKPOINT");
   command->add_option("--prefix", a->prefix, "text to continue")->required()->type_name("TEXT");
-  command->add_option("--tokens", a->tokens, "tokens to generate at most")->check(CLI::NonNegativeNumber)->capture_default_str();
-  command->add_option("--temperature", a->sampling.temperature, "0: always the most probable token")->check(CLI::NonNegativeNumber)->capture_default_str();
-  command->add_option("--top-k", a->sampling.top_k, "draw from the K most probable tokens; 0: from all")->check(CLI::NonNegativeNumber)->capture_default_str();
-  command->add_option("--seed", a->seed, "seed of the draws")->check(CLI::NonNegativeNumber)->capture_default_str();
-  command->add_option("--device", a->device, "auto, cpu or cuda")->check(CLI::IsMember({"auto", "cpu", "cuda"}))->capture_default_str();
-  command->add_option("--dtype", a->dtype, "type of the matrix products (default: as trained)")->check(CLI::IsMember({"fp64", "fp32", "bf16"}));
+  command->add_option("--tokens", a->tokens, "tokens to generate at most")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command->add_option("--temperature", a->sampling.temperature, "0: always the most probable token")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command->add_option("--top-k", a->sampling.top_k, "draw from the K most probable tokens; 0: from all")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command->add_option("--seed", a->seed, "seed of the draws")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command->add_option("--device", a->device, "auto, cpu or cuda")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+      ->capture_default_str();
+  command->add_option("--dtype", a->dtype, "type of the matrix products (default: as trained)")
+      ->check(CLI::IsMember({"fp64", "fp32", "bf16"}));
   add_json_option(*command, a->json_path);
   command->callback([a] { run_generate(*a); });
 }

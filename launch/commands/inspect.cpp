@@ -19,7 +19,8 @@ using nlohmann::json;
 
 bool looks_like_checkpoint(const std::string& path) {
   if (!fs::is_directory(path)) return false;
-  return fs::exists(path + "/state.h5") || fs::is_directory(path + "/checkpoints") || !list_checkpoints(path).empty();
+  return fs::exists(path + "/state.h5") || fs::is_directory(path + "/checkpoints") ||
+         !list_checkpoints(path).empty();
 }
 
 json describe_checkpoint(const std::string& path) {
@@ -31,14 +32,22 @@ json describe_checkpoint(const std::string& path) {
     for (const int64_t size : tensor.at("shape")) count *= size;
     parameters += count;
   }
-  return {{"kind", "checkpoint"}, {"path", info.path}, {"step", info.progress.step}, {"tokens", info.progress.tokens},
-          {"samples", info.progress.samples}, {"skipped", info.progress.skipped}, {"parameters", parameters},
-          {"tensors", manifest.at("tensors").size()}, {"tokenizer", info.tokenizer_kind},
-          {"bytes", fs::file_size(info.path + "/state.h5")}, {"config", info.config_yaml}};
+  return {{"kind", "checkpoint"},
+          {"path", info.path},
+          {"step", info.progress.step},
+          {"tokens", info.progress.tokens},
+          {"samples", info.progress.samples},
+          {"skipped", info.progress.skipped},
+          {"parameters", parameters},
+          {"tensors", manifest.at("tensors").size()},
+          {"tokenizer", info.tokenizer_kind},
+          {"bytes", fs::file_size(info.path + "/state.h5")},
+          {"config", info.config_yaml}};
 }
 
 json describe(const std::string& path) {
-  require<DataError>(fs::exists(path), "'", path, "' does not exist. Give a data set, shard, tokenizer or checkpoint.");
+  require<DataError>(fs::exists(path), "'", path,
+                     "' does not exist. Give a data set, shard, tokenizer or checkpoint.");
   if (looks_like_checkpoint(path)) return describe_checkpoint(path);
   if (looks_like_dataset(path)) return describe_dataset(path);
   if (looks_like_shard(path)) return describe_shard(path);
@@ -55,7 +64,8 @@ void print(const json& value, const std::string& indent) {
     } else if (item.is_string() && item.get<std::string>().find('\n') != std::string::npos) {
       std::cout << indent << key << ":\n" << item.get<std::string>();
     } else {
-      std::cout << indent << key << ": " << (item.is_string() ? item.get<std::string>() : item.dump()) << "\n";
+      std::cout << indent << key << ": " << (item.is_string() ? item.get<std::string>() : item.dump())
+                << "\n";
     }
   }
 }
@@ -67,7 +77,8 @@ void add_inspect_command(CLI::App& app) {
     std::string path, json_path;
   };
   auto a = std::make_shared<Arguments>();
-  CLI::App* command = app.add_subcommand("inspect", "say what a data set, shard, tokenizer or checkpoint holds");
+  CLI::App* command =
+      app.add_subcommand("inspect", "say what a data set, shard, tokenizer or checkpoint holds");
   command->add_option("path", a->path, "file or folder")->required()->type_name("PATH");
   add_json_option(*command, a->json_path);
   command->callback([a] {

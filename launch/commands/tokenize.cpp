@@ -162,7 +162,8 @@ void add_tokenize_command(CLI::App& app) {
       ->type_name("GLOB")
       ->allow_extra_args(false);
   command
-      ->add_option("--exclude", a->exclude, "leave out files whose name or relative path matches; may be repeated")
+      ->add_option("--exclude", a->exclude,
+                   "leave out files whose name or relative path matches; may be repeated")
       ->type_name("GLOB")
       ->allow_extra_args(false);
   command

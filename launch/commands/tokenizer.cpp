@@ -56,7 +56,8 @@ void add_tokenizer_command(CLI::App& app) {
       ->type_name("GLOB")
       ->allow_extra_args(false);
   train
-      ->add_option("--exclude", a->exclude, "leave out files whose name or relative path matches; may be repeated")
+      ->add_option("--exclude", a->exclude,
+                   "leave out files whose name or relative path matches; may be repeated")
       ->type_name("GLOB")
       ->allow_extra_args(false);
   train

@@ -1,6 +1,7 @@
 #include <CLI/CLI.hpp>
 #include <iostream>
 #include <memory>
+#include <nlohmann/json.hpp>
 
 #include "launch/command.h"
 #include "launch/run_config.h"
@@ -12,6 +13,7 @@ namespace {
 struct TrainArguments {
   std::string config;
   std::vector<std::string> settings;
+  std::string json_path;
   bool print_config = false;
 };
 
@@ -21,7 +23,15 @@ void run_train(const TrainArguments& arguments) {
     std::cout << to_yaml(fields_of(config), HelpComments::kInclude);
     return;
   }
-  Trainer(config).run();
+  Trainer trainer(config);
+  trainer.run();
+  if (!trainer.is_first_rank()) return;
+  const TrainingProgress& p = trainer.progress();
+  write_json(arguments.json_path, {{"run", config.run_dir},
+                                   {"step", p.step},
+                                   {"tokens", p.tokens},
+                                   {"skipped", p.skipped},
+                                   {"parameters", trainer.model().parameters().count()}});
 }
 
 }  // namespace
@@ -29,9 +39,15 @@ void run_train(const TrainArguments& arguments) {
 void add_train_command(CLI::App& app) {
   auto arguments = std::make_shared<TrainArguments>();
   CLI::App* command = app.add_subcommand("train", "train a model; under `mpirun -n N` on N ranks");
-  command->add_option("config", arguments->config, "run config, e.g. launch/configs/tiny.yaml")->required()->type_name("CONFIG.yaml");
-  command->add_option("--set", arguments->settings, "override a key: --set train.steps=100 (repeatable)")->type_name("KEY=VALUE")->allow_extra_args(false);
-  command->add_flag("--print-config", arguments->print_config, "print the resolved config with what each key means, and stop");
+  command->add_option("config", arguments->config, "run config, e.g. launch/configs/tiny.yaml")
+      ->required()
+      ->type_name("CONFIG.yaml");
+  command->add_option("--set", arguments->settings, "override a key: --set train.steps=100 (repeatable)")
+      ->type_name("KEY=VALUE")
+      ->allow_extra_args(false);
+  command->add_flag("--print-config", arguments->print_config,
+                    "print the resolved config with what each key means, and stop");
+  add_json_option(*command, arguments->json_path);
   command->callback([arguments] { run_train(*arguments); });
 }
 

@@ -18,7 +18,8 @@ namespace fs = std::filesystem;
 struct SavedModel {
   LanguageModel model;
   AdamW optimizer;
-  explicit SavedModel(uint64_t seed) : model(small_model_config(), at::kCPU, at::kFloat, seed), optimizer(model.parameters(), {}) {
+  explicit SavedModel(uint64_t seed)
+      : model(small_model_config(), at::kCPU, at::kFloat, seed), optimizer(model.parameters(), {}) {
     at::manual_seed(static_cast<int64_t>(seed));
     optimizer.first_moments().normal_();
     optimizer.second_moments().normal_().abs_();
@@ -28,14 +29,19 @@ struct SavedModel {
     progress.step = step;
     progress.samples = 8 * step;
     progress.loss_sum = 0.1 + 0.2;
-    return write_checkpoint(dir, {model.parameters(), optimizer.first_moments(), optimizer.second_moments(), progress, "a: 1\n", "byte", ""}, keep);
+    return write_checkpoint(dir,
+                            {model.parameters(), optimizer.first_moments(), optimizer.second_moments(),
+                             progress, "a: 1\n", "byte", ""},
+                            keep);
   }
   void load(const std::string& path) {
-    read_checkpoint_tensors(path, model.parameters(), &optimizer.first_moments(), &optimizer.second_moments());
+    read_checkpoint_tensors(path, model.parameters(), &optimizer.first_moments(),
+                            &optimizer.second_moments());
   }
   bool same_as(SavedModel& other) {
     return at::equal(model.parameters().values(), other.model.parameters().values()) &&
-           at::equal(optimizer.first_moments(), other.optimizer.first_moments()) && at::equal(optimizer.second_moments(), other.optimizer.second_moments());
+           at::equal(optimizer.first_moments(), other.optimizer.first_moments()) &&
+           at::equal(optimizer.second_moments(), other.optimizer.second_moments());
   }
 };
 
@@ -62,7 +68,8 @@ TEST(Checkpoint, KilledWriterLeavesThePreviousOneLoadable) {
   write_text(folder / ".writing-step-00000020/state.h5", "half");
   EXPECT_EQ(find_checkpoint(folder.path()), good);
   run.save(folder.path(), 30);
-  EXPECT_FALSE(fs::exists(folder / ".writing-step-00000020")) << "the next writer removes what a killed one left";
+  EXPECT_FALSE(fs::exists(folder / ".writing-step-00000020"))
+      << "the next writer removes what a killed one left";
 }
 
 TEST(Checkpoint, OldOnesGoAfterTheNewOneIsThere) {
@@ -94,7 +101,8 @@ TEST(Checkpoint, EveryDamagedByteIsRefusedAndChangesNothing) {
       EXPECT_TRUE(read.same_as(written)) << "byte " << at_byte << " was read wrong without an error";
     } catch (const DataError&) {
       ++refused;
-      EXPECT_TRUE(read.same_as(untouched)) << "byte " << at_byte << " changed the model before it was refused";
+      EXPECT_TRUE(read.same_as(untouched))
+          << "byte " << at_byte << " changed the model before it was refused";
     }
   }
   EXPECT_GT(refused, tries / 3);
@@ -105,13 +113,16 @@ TEST(Checkpoint, CutOffMissingAndForeignFilesAreDataErrors) {
   SavedModel run(1);
   const std::string path = run.save(folder.path(), 10);
   EXPECT_THROW(find_checkpoint(folder / "nowhere"), DataError);
-  EXPECT_THROW(find_checkpoint(path + "/.."  "/../.."), DataError);
+  EXPECT_THROW(find_checkpoint(path + "/.."
+                                      "/../.."),
+               DataError);
   const std::string whole = read_file(path + "/state.h5", "state");
   write_text(path + "/state.h5", whole.substr(0, whole.size() / 2));
   EXPECT_THROW(run.load(path), DataError);
   fs::remove(path + "/state.h5");
   EXPECT_THROW(run.load(path), DataError);
-  for (const char* manifest : {"", "{", "[]", "{\"format\": \"fwl-checkpoint\", \"version\": 99}", "{\"format\": \"fwl-checkpoint\", \"version\": 1}"}) {
+  for (const char* manifest : {"", "{", "[]", "{\"format\": \"fwl-checkpoint\", \"version\": 99}",
+                               "{\"format\": \"fwl-checkpoint\", \"version\": 1}"}) {
     write_text(path + "/manifest.json", manifest);
     EXPECT_THROW(read_checkpoint_info(path), DataError) << manifest;
   }

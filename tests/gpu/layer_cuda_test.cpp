@@ -32,16 +32,19 @@ double relative(const Tensor& a, const Tensor& b) {
 TEST_F(OnGpu, SoftmaxKernelsEqualTheCpuInEveryType) {
   at::manual_seed(2);
   const int64_t rows = 37, vocabulary = 5003;
-  const Tensor logits = at::randn({rows, vocabulary}, at::kDouble) * 4, bar = at::randn({rows, vocabulary}, at::kDouble);
+  const Tensor logits = at::randn({rows, vocabulary}, at::kDouble) * 4,
+               bar = at::randn({rows, vocabulary}, at::kDouble);
   const Tensor label = at::randint(vocabulary, {rows}, at::TensorOptions().dtype(at::kLong));
   const Tensor weight = at::rand({rows}, at::kDouble), nll_bar = at::randn({rows}, at::kDouble);
-  for (const auto& [type, tolerance] : std::vector<std::pair<at::ScalarType, double>>{{at::kDouble, 1e-12}, {at::kFloat, 1e-5}, {at::kBFloat16, 2e-2}}) {
+  for (const auto& [type, tolerance] : std::vector<std::pair<at::ScalarType, double>>{
+           {at::kDouble, 1e-12}, {at::kFloat, 1e-5}, {at::kBFloat16, 2e-2}}) {
     const auto accumulate = accumulate_type(type);
     // Both sides start from values rounded to the type.
     Tensor cpu_logits = logits.to(type).to(at::kDouble), cpu_bar = bar.to(type).to(at::kDouble);
     Tensor gpu_logits = logits.to(type).cuda(), gpu_bar = bar.to(type).cuda();
     cross_entropy_gradient_backward_(cpu_logits, cpu_bar, label, weight, nll_bar);
-    cross_entropy_gradient_backward_(gpu_logits, gpu_bar, label.cuda(), weight.to(accumulate).cuda(), nll_bar.to(accumulate).cuda());
+    cross_entropy_gradient_backward_(gpu_logits, gpu_bar, label.cuda(), weight.to(accumulate).cuda(),
+                                     nll_bar.to(accumulate).cuda());
     EXPECT_LT(relative(gpu_bar, cpu_bar), tolerance) << type;
     EXPECT_LT(relative(gpu_logits, cpu_logits), tolerance) << type;
     Tensor cpu_again = logits.to(type).to(at::kDouble), gpu_again = logits.to(type).cuda();
@@ -56,22 +59,29 @@ TEST_F(OnGpu, FlashWindowEqualsTheBlockedWindow) {
   at::manual_seed(3);
   std::vector<Tensor> wide, narrow;
   for (int i = 0; i < 3; ++i) {
-    wide.push_back(at::randn({2, 4, 300, 64}, at::TensorOptions().dtype(at::kFloat)).to(at::kBFloat16).to(at::kDouble).cuda().requires_grad_(true));
+    wide.push_back(at::randn({2, 4, 300, 64}, at::TensorOptions().dtype(at::kFloat))
+                       .to(at::kBFloat16)
+                       .to(at::kDouble)
+                       .cuda()
+                       .requires_grad_(true));
     narrow.push_back(wide.back().detach().to(at::kBFloat16).requires_grad_(true));
   }
   const Tensor expected = causal_attention(wide[0], wide[1], wide[2], 100);
   const Tensor flash = causal_attention(narrow[0], narrow[1], narrow[2], 100);
   EXPECT_LT(relative(flash, expected), 2e-2);
-  const auto a = torch::autograd::grad({expected.sum()}, wide), b = torch::autograd::grad({flash.sum()}, narrow);
+  const auto a = torch::autograd::grad({expected.sum()}, wide),
+             b = torch::autograd::grad({flash.sum()}, narrow);
   for (int i = 0; i < 3; ++i) EXPECT_LT(relative(b[i], a[i]), 5e-2) << "input " << i;
 }
 
 TEST_F(OnGpu, TrainingStepEqualsTheCpuInFloat64AndFloat32) {
   const ModelConfig config = small_model_config();
-  for (const auto& [type, tolerance] : std::vector<std::pair<at::ScalarType, double>>{{at::kDouble, 1e-10}, {at::kFloat, 1e-4}}) {
+  for (const auto& [type, tolerance] :
+       std::vector<std::pair<at::ScalarType, double>>{{at::kDouble, 1e-10}, {at::kFloat, 1e-4}}) {
     LanguageModel cpu(config, at::kCPU, type, 5), gpu(config, choose_device("cuda", 0), type, 5);
     const TokenBatch batch = random_batch(config, 2, config.context, type, 8, {0, 9});
-    const TokenBatch on_gpu{batch.input_bt.cuda(), batch.label_bt.cuda(), batch.weight_bt.cuda(), batch.document_start_bt.cuda()};
+    const TokenBatch on_gpu{batch.input_bt.cuda(), batch.label_bt.cuda(), batch.weight_bt.cuda(),
+                            batch.document_start_bt.cuda()};
     const TrainingLoss a = cpu.training_loss(batch, 1.0 / 48), b = gpu.training_loss(on_gpu, 1.0 / 48);
     EXPECT_LT(relative(b.objective, a.objective), tolerance);
     a.objective.backward();
@@ -87,7 +97,8 @@ TEST_F(OnGpu, Bfloat16StaysNearFloat64) {
   ModelConfig config = small_model_config();
   config.width = 32;
   config.fast_weight.step_size_init = 1;
-  LanguageModel wide(config, choose_device("cuda", 0), at::kDouble, 5), narrow(config, choose_device("cuda", 0), at::kBFloat16, 5);
+  LanguageModel wide(config, choose_device("cuda", 0), at::kDouble, 5),
+      narrow(config, choose_device("cuda", 0), at::kBFloat16, 5);
   const TokenBatch batch = random_batch(config, 4, config.context, at::kFloat, 8);
   const TokenBatch low{batch.input_bt.cuda(), batch.label_bt.cuda(), batch.weight_bt.cuda(), {}};
   const TokenBatch high{low.input_bt, low.label_bt, low.weight_bt.to(at::kDouble), {}};

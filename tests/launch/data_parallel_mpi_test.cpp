@@ -17,10 +17,12 @@ TokenBatch rows_of(const TokenBatch& batch, int64_t first, int64_t count) {
 }
 
 // Accumulates the gradient of rows [first, first + count) in micro-batches of `micro` rows.
-double accumulate(LanguageModel& model, const TokenBatch& batch, int64_t first, int64_t count, int64_t micro, double scale) {
+double accumulate(LanguageModel& model, const TokenBatch& batch, int64_t first, int64_t count, int64_t micro,
+                  double scale) {
   double loss = 0;
   for (int64_t done = 0; done < count; done += micro) {
-    const Tensor objective = model.training_loss(rows_of(batch, first + done, std::min(micro, count - done)), scale).objective;
+    const Tensor objective =
+        model.training_loss(rows_of(batch, first + done, std::min(micro, count - done)), scale).objective;
     objective.backward();
     loss += objective.item<double>();
   }
@@ -52,9 +54,15 @@ void expect_parallel_equals_serial(at::ScalarType dtype, double tolerance, int64
   }
 }
 
-TEST(DataParallel, GradientsEqualThoseOfOneRankInFloat32) { expect_parallel_equals_serial(at::kFloat, 1e-5, 8); }
-TEST(DataParallel, GradientsEqualThoseOfOneRankInFloat64) { expect_parallel_equals_serial(at::kDouble, 1e-12, 8); }
-TEST(DataParallel, GradientAccumulationChangesNothing) { expect_parallel_equals_serial(at::kDouble, 1e-12, 1); }
+TEST(DataParallel, GradientsEqualThoseOfOneRankInFloat32) {
+  expect_parallel_equals_serial(at::kFloat, 1e-5, 8);
+}
+TEST(DataParallel, GradientsEqualThoseOfOneRankInFloat64) {
+  expect_parallel_equals_serial(at::kDouble, 1e-12, 8);
+}
+TEST(DataParallel, GradientAccumulationChangesNothing) {
+  expect_parallel_equals_serial(at::kDouble, 1e-12, 1);
+}
 
 }  // namespace
 }  // namespace fwl

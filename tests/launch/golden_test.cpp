@@ -13,7 +13,8 @@ namespace {
 
 std::vector<std::string> golden_files() {
   std::vector<std::string> files;
-  for (const auto& entry : std::filesystem::directory_iterator(std::string(FWL_SOURCE_DIR) + "/tests/golden")) {
+  for (const auto& entry :
+       std::filesystem::directory_iterator(std::string(FWL_SOURCE_DIR) + "/tests/golden")) {
     if (entry.path().extension() == ".h5") files.push_back(entry.path().string());
   }
   return files;
@@ -25,7 +26,8 @@ TEST(Golden, EveryFilePassesInBothPrecisionsForEveryChunkSize) {
     for (const int64_t chunk : {1, 5, 64}) {
       for (const at::ScalarType dtype : {at::kDouble, at::kFloat}) {
         const GoldenReport report = verify_golden(file, at::kCPU, dtype, chunk);
-        EXPECT_TRUE(report.passed()) << file << " " << report.dtype << " chunk " << chunk << ": " << report.worst();
+        EXPECT_TRUE(report.passed()) << file << " " << report.dtype << " chunk " << chunk << ": "
+                                     << report.worst();
         EXPECT_GE(report.errors.size(), 12u);
       }
     }

@@ -11,7 +11,8 @@ namespace {
 
 TEST(RunConfig, EveryShippedConfigLoadsAndSurvivesARoundTrip) {
   int count = 0;
-  for (const auto& entry : std::filesystem::directory_iterator(std::string(FWL_SOURCE_DIR) + "/launch/configs")) {
+  for (const auto& entry :
+       std::filesystem::directory_iterator(std::string(FWL_SOURCE_DIR) + "/launch/configs")) {
     RunConfig config = load_run_config(entry.path().string(), {"data.path=x", "train.seed=3"});
     EXPECT_EQ(config.train.seed, 3);
     RunConfig again = parse_run_config(to_yaml(fields_of(config)), "round trip");
@@ -24,15 +25,42 @@ TEST(RunConfig, EveryShippedConfigLoadsAndSurvivesARoundTrip) {
 TEST(RunConfig, TheKeysThatOthersUseExist) {
   RunConfig config;
   const FieldList list = fields_of(config);
-  for (const char* key :
-       {"run.dir", "data.path", "model.layers", "model.width", "model.heads", "model.context", "model.window", "model.vocab_size",
-        "model.fast_weight.update", "model.fast_weight.width", "model.fast_weight.chunk", "model.fast_weight.residual", "model.fast_weight.input_norm",
-        "model.fast_weight.fast_biases", "model.fast_weight.fast_norm", "model.fast_weight.fast_layers", "model.fast_weight.step_size",
-        "model.fast_weight.step_size_init", "model.fast_weight.decay_init", "model.fast_weight.second_order", "train.steps", "train.global_batch",
-        "train.micro_batch", "train.seed", "train.device", "train.dtype", "train.learning_rate", "train.resume", "train.save_every", "train.log_every",
-        "parallel.data", "parallel.sequence", "parallel.timeout_s"}) {
+  for (const char* key : {"run.dir",
+                          "data.path",
+                          "model.layers",
+                          "model.width",
+                          "model.heads",
+                          "model.context",
+                          "model.window",
+                          "model.vocab_size",
+                          "model.fast_weight.update",
+                          "model.fast_weight.width",
+                          "model.fast_weight.chunk",
+                          "model.fast_weight.residual",
+                          "model.fast_weight.input_norm",
+                          "model.fast_weight.fast_biases",
+                          "model.fast_weight.fast_norm",
+                          "model.fast_weight.fast_layers",
+                          "model.fast_weight.step_size",
+                          "model.fast_weight.step_size_init",
+                          "model.fast_weight.decay_init",
+                          "model.fast_weight.second_order",
+                          "train.steps",
+                          "train.global_batch",
+                          "train.micro_batch",
+                          "train.seed",
+                          "train.device",
+                          "train.dtype",
+                          "train.learning_rate",
+                          "train.resume",
+                          "train.save_every",
+                          "train.log_every",
+                          "parallel.data",
+                          "parallel.sequence",
+                          "parallel.timeout_s"}) {
     const auto& fields = list.fields();
-    EXPECT_TRUE(std::any_of(fields.begin(), fields.end(), [&](const Field& f) { return f.path == key; })) << key;
+    EXPECT_TRUE(std::any_of(fields.begin(), fields.end(), [&](const Field& f) { return f.path == key; }))
+        << key;
   }
 }
 

@@ -1,4 +1,5 @@
-// A small random Fast Weight Layer with every option, its inputs, and the comparison of two ways to compute it.
+// A small random Fast Weight Layer with every option, its inputs, and the comparison of two ways to compute
+// it.
 #pragma once
 
 #include <string>
@@ -13,8 +14,8 @@ struct LayerCase {
   int64_t batch = 2, length = 13, width = 6, hidden = 10, vocabulary = 9;
   FastWeightOptions options;
   bool input_norm = true, row_step_sizes = true, decay = true, query_gain = false, unembedding_bias = false;
-  bool zero_weights = true;         // some positions have loss weight 0
-  std::vector<int64_t> documents;   // positions where a document starts, in the first sequence
+  bool zero_weights = true;        // some positions have loss weight 0
+  std::vector<int64_t> documents;  // positions where a document starts, in the first sequence
   uint64_t seed = 7;
 };
 
@@ -31,7 +32,8 @@ LayerSetup make_layer(const LayerCase& layer_case);
 using NamedTensors = std::vector<std::pair<std::string, Tensor>>;
 NamedTensors outputs_and_gradients(LayerSetup& setup, const FastWeightResult& result);
 
-// Largest difference relative to the larger array's largest magnitude, over all pairs; *worst names the array.
+// Largest difference relative to the larger array's largest magnitude, over all pairs; *worst names the
+// array.
 double largest_difference(const NamedTensors& a, const NamedTensors& b, std::string* worst);
 
 }  // namespace fwl

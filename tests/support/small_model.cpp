@@ -17,11 +17,15 @@ ModelConfig small_model_config() {
   return c;
 }
 
-TokenBatch random_batch(const ModelConfig& config, int64_t rows, int64_t length, at::ScalarType accumulation, uint64_t seed,
-                        const std::vector<int64_t>& documents) {
+TokenBatch random_batch(const ModelConfig& config, int64_t rows, int64_t length, at::ScalarType accumulation,
+                        uint64_t seed, const std::vector<int64_t>& documents) {
   at::Generator generator = at::make_generator<at::CPUGeneratorImpl>(seed);
-  const Tensor tokens = at::randint(config.vocab_size, {rows, length + 1}, generator, at::TensorOptions().dtype(at::kLong));
-  TokenBatch batch{tokens.narrow(1, 0, length), tokens.narrow(1, 1, length), at::ones({rows, length}, at::TensorOptions().dtype(accumulation)), {}};
+  const Tensor tokens =
+      at::randint(config.vocab_size, {rows, length + 1}, generator, at::TensorOptions().dtype(at::kLong));
+  TokenBatch batch{tokens.narrow(1, 0, length),
+                   tokens.narrow(1, 1, length),
+                   at::ones({rows, length}, at::TensorOptions().dtype(accumulation)),
+                   {}};
   if (documents.empty()) return batch;
   batch.document_start_bt = at::zeros({rows, length}, at::TensorOptions().dtype(at::kBool));
   for (const int64_t t : documents) batch.document_start_bt.select(1, t).fill_(true);

@@ -1,5 +1,5 @@
-// GoogleTest's main for serial and MPI tests: under a launcher a failure on one rank fails all, so that no rank
-// reports success alone. Rank 0 prints everything, the others only their failures.
+// GoogleTest's main for serial and MPI tests: under a launcher a failure on one rank fails all, so that no
+// rank reports success alone. Rank 0 prints everything, the others only their failures.
 #include <gtest/gtest.h>
 #include <mpi.h>
 
@@ -12,7 +12,8 @@ namespace {
 class QuietPrinter : public testing::EmptyTestEventListener {
   void OnTestPartResult(const testing::TestPartResult& result) override {
     if (result.failed()) {
-      fprintf(stderr, "[rank %d] %s:%d: %s\n", fwl::world().rank, result.file_name(), result.line_number(), result.summary());
+      fprintf(stderr, "[rank %d] %s:%d: %s\n", fwl::world().rank, result.file_name(), result.line_number(),
+              result.summary());
     }
   }
 };

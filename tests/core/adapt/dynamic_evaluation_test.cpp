@@ -13,7 +13,10 @@ struct Trial {
   LanguageModel model;
   TokenBatch batch;
   DynamicEvaluationConfig dynamic;
-  Trial() : config(control()), model(config, at::kCPU, at::kDouble, 5), batch(random_batch(config, 1, config.context, at::kDouble, 9)) {
+  Trial()
+      : config(control()),
+        model(config, at::kCPU, at::kDouble, 5),
+        batch(random_batch(config, 1, config.context, at::kDouble, 9)) {
     dynamic.rule = "sgd";
     dynamic.segment = 6;
   }
@@ -24,7 +27,9 @@ struct Trial {
   }
 };
 
-double largest(const Tensor& difference) { return difference.abs().max().item<double>(); }
+double largest(const Tensor& difference) {
+  return difference.abs().max().item<double>();
+}
 
 TEST(DynamicEvaluation, LearningRateZeroIsTheStaticPass) {
   Trial s;
@@ -72,8 +77,10 @@ TEST(DynamicEvaluation, OneStepEqualsTheRuleWrittenOut) {
       // At W = W0 the pull is felt after the step: W0 - rate g, then + pull (W0 - W).
       const Tensor root = mean_square.sqrt();
       const bool rms = std::string(rule) == "rms";
-      const Tensor rate = rms ? s.dynamic.learning_rate / (root + s.dynamic.epsilon) : at::full_like(start, s.dynamic.learning_rate);
-      const Tensor pull = rms ? (root / root.mean() * s.dynamic.decay).clamp_max(1.0) : at::full_like(start, s.dynamic.decay);
+      const Tensor rate = rms ? s.dynamic.learning_rate / (root + s.dynamic.epsilon)
+                              : at::full_like(start, s.dynamic.learning_rate);
+      const Tensor pull =
+          rms ? (root / root.mean() * s.dynamic.decay).clamp_max(1.0) : at::full_like(start, s.dynamic.decay);
       const Tensor expected = start - rate * gradient * (1 - pull);
       EXPECT_LT(largest(s.model.parameters().values() - expected), 1e-12) << rule;
       dynamic.reset();

@@ -13,10 +13,11 @@ constexpr double kTolerance = 1e-9;
 
 void expect_equals_definition(const LayerCase& c) {
   LayerSetup setup = make_layer(c);
-  const NamedTensors definition =
-      outputs_and_gradients(setup, fast_weight_layer_by_token(setup.weights, c.options, setup.hidden_btd, setup.tokens));
+  const NamedTensors definition = outputs_and_gradients(
+      setup, fast_weight_layer_by_token(setup.weights, c.options, setup.hidden_btd, setup.tokens));
   LayerSetup again = make_layer(c);
-  const NamedTensors chunked = outputs_and_gradients(again, fast_weight_layer(again.weights, c.options, again.hidden_btd, again.tokens, {}));
+  const NamedTensors chunked = outputs_and_gradients(
+      again, fast_weight_layer(again.weights, c.options, again.hidden_btd, again.tokens, {}));
   std::string worst;
   EXPECT_LT(largest_difference(definition, chunked, &worst), kTolerance) << worst;
 }
@@ -78,12 +79,15 @@ TEST(FastWeightLayer, EqualsTheDefinitionInFirstOrder) {
 TEST(FastWeightLayer, FirstAndSecondOrderGradientsDiffer) {
   LayerCase c;
   LayerSetup setup = make_layer(c);
-  const NamedTensors second = outputs_and_gradients(setup, fast_weight_layer(setup.weights, c.options, setup.hidden_btd, setup.tokens, {}));
+  const NamedTensors second = outputs_and_gradients(
+      setup, fast_weight_layer(setup.weights, c.options, setup.hidden_btd, setup.tokens, {}));
   c.options.second_order = false;
   LayerSetup again = make_layer(c);
-  const NamedTensors first = outputs_and_gradients(again, fast_weight_layer(again.weights, c.options, again.hidden_btd, again.tokens, {}));
+  const NamedTensors first = outputs_and_gradients(
+      again, fast_weight_layer(again.weights, c.options, again.hidden_btd, again.tokens, {}));
   for (size_t i = 0; i < first.size(); ++i) {
-    const bool is_gradient_of_slow_part = first[i].first == "d dense2" || first[i].first == "d unembedding" || first[i].first == "d hidden";
+    const bool is_gradient_of_slow_part =
+        first[i].first == "d dense2" || first[i].first == "d unembedding" || first[i].first == "d hidden";
     const double difference = (first[i].second - second[i].second).abs().max().item<double>();
     if (is_gradient_of_slow_part) {
       EXPECT_GT(difference, 1e-5) << first[i].first;
@@ -99,7 +103,9 @@ TEST(FastWeightLayer, GradientEqualsFiniteDifferencesInARandomDirection) {
   LayerSetup setup = make_layer(c);
   const auto loss_of = [&](LayerSetup& s) {
     const FastWeightResult r = fast_weight_layer(s.weights, c.options, s.hidden_btd, s.tokens, {});
-    return outer_loss(r.fast_normed_btd.flatten(0, 1), s.weights.unembedding, s.tokens.label_bt.flatten(), s.tokens.weight_bt.flatten()).total;
+    return outer_loss(r.fast_normed_btd.flatten(0, 1), s.weights.unembedding, s.tokens.label_bt.flatten(),
+                      s.tokens.weight_bt.flatten())
+        .total;
   };
   loss_of(setup).backward();
   double slope = 0;
@@ -132,21 +138,27 @@ TEST(FastWeightLayer, StateCarriedOverACutContinuesTheSequence) {
   c.options.fast_biases = c.options.fast_norm = true;
   c.documents = {9};
   LayerSetup setup = make_layer(c);
-  const FastWeightResult whole = fast_weight_layer(setup.weights, c.options, setup.hidden_btd, setup.tokens, {});
+  const FastWeightResult whole =
+      fast_weight_layer(setup.weights, c.options, setup.hidden_btd, setup.tokens, {});
   for (const int64_t cut : {1, 5, 8, 9, 12}) {
     const auto part = [&](int64_t first, int64_t count, const FastWeightState& inbound) {
       const auto narrow = [&](const Tensor& t) { return t.narrow(1, first, count); };
-      const LossTokens tokens{narrow(setup.tokens.label_bt), narrow(setup.tokens.weight_bt), narrow(setup.tokens.document_start_bt)};
+      const LossTokens tokens{narrow(setup.tokens.label_bt), narrow(setup.tokens.weight_bt),
+                              narrow(setup.tokens.document_start_bt)};
       return fast_weight_layer(setup.weights, c.options, narrow(setup.hidden_btd), tokens, inbound);
     };
     const FastWeightResult left = part(0, cut, {});
     const FastWeightResult right = part(cut, c.length - cut, left.state);
     const Tensor joined = at::cat({left.fast_normed_btd, right.fast_normed_btd}, 1);
     EXPECT_LT((joined - whole.fast_normed_btd).abs().max().item<double>(), 1e-12) << "cut at " << cut;
-    EXPECT_LT((right.state.dense2_bdf - whole.state.dense2_bdf).abs().max().item<double>(), 1e-12) << "cut at " << cut;
+    EXPECT_LT((right.state.dense2_bdf - whole.state.dense2_bdf).abs().max().item<double>(), 1e-12)
+        << "cut at " << cut;
     // The gradient flows back through the carried state.
-    const auto gradient = [&](const Tensor& out) { return torch::autograd::grad({out.square().sum()}, {setup.hidden_btd}, {}, true)[0]; };
-    EXPECT_LT((gradient(joined) - gradient(whole.fast_normed_btd)).abs().max().item<double>(), 1e-11) << "cut at " << cut;
+    const auto gradient = [&](const Tensor& out) {
+      return torch::autograd::grad({out.square().sum()}, {setup.hidden_btd}, {}, true)[0];
+    };
+    EXPECT_LT((gradient(joined) - gradient(whole.fast_normed_btd)).abs().max().item<double>(), 1e-11)
+        << "cut at " << cut;
   }
 }
 
@@ -176,8 +188,10 @@ TEST(FastWeightLayer, PredictionUsesEveryEarlierLabelAndNeverItsOwn) {
     edited.label_bt = setup.tokens.label_bt.clone();
     edited.label_bt[0][t] = (setup.tokens.label_bt[0][t].item<int64_t>() + 1) % c.vocabulary;
     const Tensor after = output(edited);
-    EXPECT_TRUE(at::equal(after.narrow(1, 0, t + 1), before.narrow(1, 0, t + 1))) << "label " << t << " leaked backwards";
-    EXPECT_FALSE(at::equal(after[0][t + 1], before[0][t + 1])) << "label " << t << " is not used at the next position";
+    EXPECT_TRUE(at::equal(after.narrow(1, 0, t + 1), before.narrow(1, 0, t + 1)))
+        << "label " << t << " leaked backwards";
+    EXPECT_FALSE(at::equal(after[0][t + 1], before[0][t + 1]))
+        << "label " << t << " is not used at the next position";
     EXPECT_TRUE(at::equal(after[1], before[1])) << "label " << t << " leaked into another sequence";
   }
 }
@@ -188,7 +202,8 @@ TEST(FastWeightLayer, NothingCrossesADocumentStart) {
   c.documents = {6};
   LayerSetup setup = make_layer(c);
   const at::NoGradGuard no_grad;
-  const Tensor before = fast_weight_layer(setup.weights, c.options, setup.hidden_btd, setup.tokens, {}).fast_normed_btd;
+  const Tensor before =
+      fast_weight_layer(setup.weights, c.options, setup.hidden_btd, setup.tokens, {}).fast_normed_btd;
   Tensor hidden = setup.hidden_btd.clone();
   hidden[0].narrow(0, 0, 6).add_(1.0);
   const Tensor after = fast_weight_layer(setup.weights, c.options, hidden, setup.tokens, {}).fast_normed_btd;

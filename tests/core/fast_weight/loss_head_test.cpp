@@ -13,9 +13,13 @@ struct HeadCase {
 HeadCase make_case(int64_t tokens, int64_t vocabulary) {
   at::manual_seed(5);
   const auto wide = at::TensorOptions().dtype(at::kDouble);
-  HeadCase c{at::randn({tokens, 5}, wide), at::randn({vocabulary, 5}, wide), at::randn({vocabulary}, wide),
-             at::randint(vocabulary, {tokens}, at::TensorOptions().dtype(at::kLong)), (at::rand({tokens}, wide) < 0.7).to(at::kDouble) * 0.6,
-             at::randn({tokens}, wide), at::randn({tokens, 5}, wide)};
+  HeadCase c{at::randn({tokens, 5}, wide),
+             at::randn({vocabulary, 5}, wide),
+             at::randn({vocabulary}, wide),
+             at::randint(vocabulary, {tokens}, at::TensorOptions().dtype(at::kLong)),
+             (at::rand({tokens}, wide) < 0.7).to(at::kDouble) * 0.6,
+             at::randn({tokens}, wide),
+             at::randn({tokens, 5}, wide)};
   for (Tensor* leaf : {&c.x_nd, &c.weight_vd, &c.bias_v}) leaf->requires_grad_(true);
   return c;
 }
@@ -25,14 +29,16 @@ std::vector<Tensor> leaf_gradients(const HeadCase& c, const Tensor& objective) {
 }
 
 void expect_close(const std::vector<Tensor>& a, const std::vector<Tensor>& b) {
-  for (size_t i = 0; i < a.size(); ++i) EXPECT_LT((a[i] - b[i]).abs().max().item<double>(), 1e-10) << "array " << i;
+  for (size_t i = 0; i < a.size(); ++i)
+    EXPECT_LT((a[i] - b[i]).abs().max().item<double>(), 1e-10) << "array " << i;
 }
 
 TEST(InnerLoss, EqualsAutogradOfItsDefinitionInBothOrders) {
   // More tokens than one block holds (a block is at least 64 tokens).
   const HeadCase c = make_case(150, 20000);
   const InnerLoss op = inner_loss(c.x_nd, {c.weight_vd, c.bias_v}, c.label_n, c.weight_n);
-  const auto ours = leaf_gradients(c, at::dot(op.nll_n, c.nll_bar_n) + (op.gradient_nd * c.gradient_bar_nd).sum());
+  const auto ours =
+      leaf_gradients(c, at::dot(op.nll_n, c.nll_bar_n) + (op.gradient_nd * c.gradient_bar_nd).sum());
 
   const Tensor log_p_nv = at::log_softmax(at::addmm(c.bias_v, c.x_nd, c.weight_vd.t()), -1);
   const Tensor nll_n = log_p_nv.gather(1, c.label_n.unsqueeze(1)).squeeze(1).neg();

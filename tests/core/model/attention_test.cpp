@@ -23,14 +23,20 @@ TEST(Attention, WindowInBlocksEqualsTheBandWithAllGradients) {
   for (const int64_t length : {8, 21, 24, 5}) {
     for (const int64_t window : {0, 1, 4, 8, 30}) {
       std::vector<Tensor> inputs;
-      for (int i = 0; i < 3; ++i) inputs.push_back(at::randn({2, 3, length, 4}, at::kDouble).requires_grad_(true));
+      for (int i = 0; i < 3; ++i)
+        inputs.push_back(at::randn({2, 3, length, 4}, at::kDouble).requires_grad_(true));
       const Tensor weight = at::randn({2, 3, length, 4}, at::kDouble);
-      const auto gradients = [&](const Tensor& out) { return torch::autograd::grad({(out * weight).sum()}, inputs); };
+      const auto gradients = [&](const Tensor& out) {
+        return torch::autograd::grad({(out * weight).sum()}, inputs);
+      };
       const Tensor ours = causal_attention(inputs[0], inputs[1], inputs[2], window);
       const Tensor dense = dense_attention(inputs[0], inputs[1], inputs[2], window);
-      EXPECT_LT((ours - dense).abs().max().item<double>(), 1e-12) << "length " << length << " window " << window;
+      EXPECT_LT((ours - dense).abs().max().item<double>(), 1e-12)
+          << "length " << length << " window " << window;
       const auto a = gradients(ours), b = gradients(dense);
-      for (int i = 0; i < 3; ++i) EXPECT_LT((a[i] - b[i]).abs().max().item<double>(), 1e-12) << "length " << length << " window " << window;
+      for (int i = 0; i < 3; ++i)
+        EXPECT_LT((a[i] - b[i]).abs().max().item<double>(), 1e-12)
+            << "length " << length << " window " << window;
     }
   }
 }
@@ -40,7 +46,9 @@ TEST(Attention, RotationDependsOnDistanceAlone) {
   const auto wide = at::TensorOptions().dtype(at::kDouble);
   const Tensor q = at::randn({1, 1, 1, 8}, wide), k = at::randn({1, 1, 1, 8}, wide);
   const auto score = [&](int64_t i, int64_t j) {
-    return (rotate(q, rotary_table(i, 1, 8, 10000, wide)) * rotate(k, rotary_table(j, 1, 8, 10000, wide))).sum().item<double>();
+    return (rotate(q, rotary_table(i, 1, 8, 10000, wide)) * rotate(k, rotary_table(j, 1, 8, 10000, wide)))
+        .sum()
+        .item<double>();
   };
   EXPECT_NEAR(score(7, 3), score(104, 100), 1e-12);
   EXPECT_GT(std::abs(score(7, 3) - score(7, 4)), 1e-6);

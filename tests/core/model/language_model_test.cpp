@@ -8,7 +8,9 @@
 namespace fwl {
 namespace {
 
-LanguageModel make_model(const ModelConfig& config, at::ScalarType dtype = at::kDouble) { return LanguageModel(config, at::kCPU, dtype, 11); }
+LanguageModel make_model(const ModelConfig& config, at::ScalarType dtype = at::kDouble) {
+  return LanguageModel(config, at::kCPU, dtype, 11);
+}
 
 // Edits every token from `first` on, inputs and labels alike.
 TokenBatch edit_from(const ModelConfig& config, const TokenBatch& batch, int64_t first) {
@@ -29,13 +31,16 @@ TEST(LanguageModel, NoLogitMovesWhenALaterTokenIsEdited) {
       ModelConfig config = small_model_config();
       config.window = window;
       const LanguageModel model = make_model(config, dtype);
-      const TokenBatch batch = random_batch(config, 2, config.context, model.accumulation_type(), 3, {0, 9, 17});
+      const TokenBatch batch =
+          random_batch(config, 2, config.context, model.accumulation_type(), 3, {0, 9, 17});
       for (const Pass pass : {Pass::kSlow, Pass::kFast}) {
         const Tensor before = model.logits(batch, pass);
         for (int64_t t = 1; t < config.context; ++t) {
           const Tensor after = model.logits(edit_from(config, batch, t), pass);
-          ASSERT_TRUE(at::equal(after.narrow(1, 0, t), before.narrow(1, 0, t))) << "token " << t << " moved an earlier logit, window " << window;
-          ASSERT_FALSE(at::equal(after.select(1, t), before.select(1, t))) << "token " << t << " has no effect on its own position";
+          ASSERT_TRUE(at::equal(after.narrow(1, 0, t), before.narrow(1, 0, t)))
+              << "token " << t << " moved an earlier logit, window " << window;
+          ASSERT_FALSE(at::equal(after.select(1, t), before.select(1, t)))
+              << "token " << t << " has no effect on its own position";
         }
       }
     }
@@ -53,7 +58,8 @@ TEST(LanguageModel, FastWeightsReachBeyondTheAttentionWindow) {
   edited.input_bt[0][0] = (batch.input_bt[0][0].item<int64_t>() + 1) % config.vocab_size;
   const int64_t far = config.context - 1;
   EXPECT_TRUE(at::equal(model.logits(batch, Pass::kSlow)[0][far], model.logits(edited, Pass::kSlow)[0][far]));
-  EXPECT_FALSE(at::equal(model.logits(batch, Pass::kFast)[0][far], model.logits(edited, Pass::kFast)[0][far]));
+  EXPECT_FALSE(
+      at::equal(model.logits(batch, Pass::kFast)[0][far], model.logits(edited, Pass::kFast)[0][far]));
 }
 
 TEST(LanguageModel, DecodingWithAMemoryEqualsTheWholeSequence) {
@@ -78,7 +84,9 @@ TEST(LanguageModel, TheChunkSizeDoesNotChangeTheLoss) {
   const Tensor expected = make_model(config).token_losses(batch, Pass::kFast);
   for (const int64_t chunk : {1, 7, 24, 100}) {
     config.fast_weight.chunk = chunk;
-    EXPECT_LT((make_model(config).token_losses(batch, Pass::kFast) - expected).abs().max().item<double>(), 1e-12) << "chunk " << chunk;
+    EXPECT_LT((make_model(config).token_losses(batch, Pass::kFast) - expected).abs().max().item<double>(),
+              1e-12)
+        << "chunk " << chunk;
   }
 }
 

@@ -21,7 +21,8 @@ TEST(AdamW, EqualsTheTextbookUpdateInEveryGroup) {
   struct Expected {
     double value, m = 0, v = 0, rate_factor, decay;
   };
-  std::vector<Expected> expected = {{0.5, 0, 0, 1, config.weight_decay}, {1.5, 0, 0, 1, 0}, {0.7, 0, 0, config.step_size_rate_factor, 0}};
+  std::vector<Expected> expected = {
+      {0.5, 0, 0, 1, config.weight_decay}, {1.5, 0, 0, 1, 0}, {0.7, 0, 0, config.step_size_rate_factor, 0}};
   const double rate = 0.01, scale = 0.5;
   for (int step = 1; step <= 5; ++step) {
     for (size_t i = 0; i < expected.size(); ++i) {
@@ -31,13 +32,15 @@ TEST(AdamW, EqualsTheTextbookUpdateInEveryGroup) {
       const double g = gradient * scale, lr = rate * e.rate_factor;
       e.m = config.beta1 * e.m + (1 - config.beta1) * g;
       e.v = config.beta2 * e.v + (1 - config.beta2) * g * g;
-      const double m_hat = e.m / (1 - std::pow(config.beta1, step)), v_hat = e.v / (1 - std::pow(config.beta2, step));
+      const double m_hat = e.m / (1 - std::pow(config.beta1, step)),
+                   v_hat = e.v / (1 - std::pow(config.beta2, step));
       e.value -= lr * e.decay * e.value + lr * m_hat / (std::sqrt(v_hat) + config.epsilon);
     }
     optimizer.step(rate, scale);
   }
   for (size_t i = 0; i < expected.size(); ++i) {
-    EXPECT_NEAR(parameters.values()[static_cast<int64_t>(i)].item<double>(), expected[i].value, 1e-6) << "group " << i;
+    EXPECT_NEAR(parameters.values()[static_cast<int64_t>(i)].item<double>(), expected[i].value, 1e-6)
+        << "group " << i;
   }
   EXPECT_EQ(optimizer.updates(), 5);
   EXPECT_NEAR(parameters["matrix"].item<double>(), expected[0].value, 1e-6);
