@@ -127,7 +127,7 @@ json numbers(const std::vector<double>& values) {
   return array;
 }
 
-json json_of(const RunLog& run) {
+json json_of(const LoggedRun& run) {
   std::vector<double> tokens, loss;
   json steps = json::array();
   for (const LogPoint& point : run.points) {
@@ -155,7 +155,7 @@ json json_of(const EvalRow& row) {
           {"peak_memory_bytes", number_or_null(row.peak_memory_bytes)}};
 }
 
-std::vector<GapCurve> gaps(const std::vector<RunLog>& runs) {
+std::vector<GapCurve> gaps(const std::vector<LoggedRun>& runs) {
   std::vector<GapCurve> curves;
   for (size_t i = 1; i < runs.size(); ++i) curves.push_back(gap_between(runs.front(), runs[i]));
   return curves;
@@ -176,11 +176,11 @@ std::string smoothing_note(size_t points) {
                     : cat("Each point is the mean over ", 2 * reach + 1, " logged steps.");
 }
 
-LineChart loss_chart(const std::vector<RunLog>& runs) {
+LineChart loss_chart(const std::vector<LoggedRun>& runs) {
   LineChart chart{
       "Training loss over training tokens", "training tokens", "training loss, nats per token", "", {}};
   size_t most_points = 0;
-  for (const RunLog& run : runs) {
+  for (const LoggedRun& run : runs) {
     std::vector<double> tokens, loss;
     for (const LogPoint& point : run.points) {
       tokens.push_back(point.tokens);
@@ -209,9 +209,9 @@ LineChart gap_chart(const std::vector<GapCurve>& curves) {
   return chart;
 }
 
-TextTable run_table(const std::vector<RunLog>& runs) {
+TextTable run_table(const std::vector<LoggedRun>& runs) {
   TextTable table{{"run", "last step", "tokens", "loss at the end", "tokens/s", "skipped steps"}, {}};
-  for (const RunLog& run : runs) {
+  for (const LoggedRun& run : runs) {
     const LogPoint last = run.points.empty() ? LogPoint{0, 0, kNaN} : run.points.back();
     table.rows.push_back({run.label, cat(last.step), short_number(last.tokens), fixed(last.loss, 3),
                           short_number(run.tokens_per_s), cat(run.skipped)});
@@ -261,12 +261,12 @@ std::string gap_section(const std::vector<GapCurve>& curves) {
 
 }  // namespace
 
-RunLog read_run(const std::string& run) {
+LoggedRun read_run(const std::string& run) {
   const Labelled parts = split_label(run);
   require<ConfigError>(!parts.value.empty(), "'", run,
                        "' names no run folder (its log.jsonl is read). Write DIR or LABEL=DIR.");
   const std::string path = parts.value + "/log.jsonl";
-  RunLog log{parts.label.empty() ? last_part(parts.value) : parts.label, parts.value, {}, 0, kNaN};
+  LoggedRun log{parts.label.empty() ? last_part(parts.value) : parts.label, parts.value, {}, 0, kNaN};
   std::vector<double> speeds;
   for (const auto& [step, line] : parse_log(read_file(path, "training log"), path)) {
     if (std::isfinite(line.skipped)) log.skipped = static_cast<int64_t>(line.skipped);
@@ -304,7 +304,7 @@ void compare_with_baseline(std::vector<EvalRow>& rows) {
   }
 }
 
-GapCurve gap_between(const RunLog& baseline, const RunLog& run) {
+GapCurve gap_between(const LoggedRun& baseline, const LoggedRun& run) {
   GapCurve gap{run.label, baseline.label, {}, {}, {}};
   auto other = baseline.points.begin();
   for (const LogPoint& point : run.points) {
@@ -353,7 +353,7 @@ json report_json(const Report& report) {
                  {"runs", json::array()},
                  {"gaps", json::array()}};
   for (const EvalRow& row : report.rows) result["evaluation"].push_back(json_of(row));
-  for (const RunLog& run : report.runs) result["runs"].push_back(json_of(run));
+  for (const LoggedRun& run : report.runs) result["runs"].push_back(json_of(run));
   for (const GapCurve& gap : gaps(report.runs)) {
     result["gaps"].push_back({{"label", gap.label},
                               {"against", gap.against},

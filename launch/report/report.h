@@ -17,7 +17,7 @@ struct LogPoint {
   double loss = 0;    // nats per token, mean since the logged step before
 };
 
-struct RunLog {
+struct LoggedRun {
   std::string label;
   std::string folder;
   std::vector<LogPoint> points;  // ascending steps, each once
@@ -51,7 +51,7 @@ struct GapCurve {
 
 struct Report {
   std::string title;
-  std::vector<RunLog> runs;
+  std::vector<LoggedRun> runs;
   std::vector<EvalRow> rows;
 };
 
@@ -59,14 +59,14 @@ struct Report {
 // twice (a resumed run) counts as logged last; a last line that a killed run left unfinished, and points
 // whose loss is no number (skipped steps), are left out. Throws DataError (path, line) and ConfigError (empty
 // label or folder).
-RunLog read_run(const std::string& run);
+LoggedRun read_run(const std::string& run);
 // Reads "LABEL=FILE.json:MODE", a result of `fwl eval --json`. Throws DataError for a missing or malformed
 // file, ConfigError for a malformed argument and for a mode that the file does not hold.
 EvalRow read_eval_row(const std::string& argument);
 // Fills change_percent and time_to_baseline of all rows; the first is the baseline.
 void compare_with_baseline(std::vector<EvalRow>& rows);
 // Pairs the points of both runs by step; steps that only one of them logged are left out.
-GapCurve gap_between(const RunLog& baseline, const RunLog& run);
+GapCurve gap_between(const LoggedRun& baseline, const LoggedRun& run);
 
 TextTable evaluation_table(const std::vector<EvalRow>& rows);
 std::string report_html(const Report& report);
