@@ -102,7 +102,8 @@ stage "build"
 build
 mkdir -p "$out"
 text=$(standard_library)
-[ "$(gpu_count)" = 0 ] || ranks=$(($(gpu_count) < 2 ? 1 : 2))
+# One GPU per rank; without a CUDA toolkit the build runs on the CPU whatever GPUs there are.
+if [ "$(gpu_count)" = 1 ] && [ -n "$(find_nvcc)" ]; then ranks=1; fi
 threads=$(($(cores) / ranks > 0 ? $(cores) / ranks : 1))
 mpirun_flags=(--bind-to none --oversubscribe)
 [ "$(id -u)" != 0 ] || mpirun_flags+=(--allow-run-as-root)

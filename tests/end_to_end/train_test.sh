@@ -17,7 +17,7 @@ expect_code() { # CODE DESCRIPTION COMMAND...
 train() { # RANKS RUN SETTINGS...
   local ranks=$1 run=$2
   shift 2
-  local settings=(--set data.path="$work/data" --set run.dir="$work/$run")
+  local settings=(--set data.path="$work/data" --set run.dir="$work/$run" --set train.device=cpu)
   for s in "$@"; do settings+=(--set "$s"); done
   mpirun --bind-to none --oversubscribe -n "$ranks" "$fwl" train "$source/launch/configs/tiny.yaml" "${settings[@]}"
 }
@@ -75,7 +75,7 @@ train 1 serial train.steps=2 >"$work/out" 2>&1 || fail "fresh start"
 [[ -e $work/serial.previous-1/log.jsonl ]] || fail "the old run is gone"
 
 echo "== evaluation, generation, inspection"
-expect_code 0 "eval of all modes" "$fwl" eval "$work/whole" --data "$work/data/test" --max-documents 2 --dynamic-statistics 1 --json "$work/eval.json"
+expect_code 0 "eval of all modes" "$fwl" eval "$work/whole" --device cpu --data "$work/data/test" --max-documents 2 --dynamic-statistics 1 --json "$work/eval.json"
 python3 - "$work/eval.json" <<'P' || fail "eval JSON"
 import json, math, sys
 modes = json.load(open(sys.argv[1]))["modes"]
@@ -87,15 +87,15 @@ for m in modes.values():
     # The byte tokenizer: one token a byte, the document-start token is not scored.
     assert abs(m["bits_per_byte"] - m["nats_per_token"] / math.log(2)) < 1e-9 * m["bits_per_byte"]
 P
-expect_code 0 "generate" "$fwl" generate "$work/whole" --prefix "int main" --tokens 8 --temperature 0.8 --top-k 10 --seed 3
+expect_code 0 "generate" "$fwl" generate "$work/whole" --device cpu --prefix "int main" --tokens 8 --temperature 0.8 --top-k 10 --seed 3
 cp "$work/out" "$work/first"
-expect_code 0 "generate again" "$fwl" generate "$work/whole" --prefix "int main" --tokens 8 --temperature 0.8 --top-k 10 --seed 3
+expect_code 0 "generate again" "$fwl" generate "$work/whole" --device cpu --prefix "int main" --tokens 8 --temperature 0.8 --top-k 10 --seed 3
 diff <(grep -v ' s$' "$work/first") <(grep -v ' s$' "$work/out") || fail "the same seed gave another text"
 expect_code 0 "inspect a run" "$fwl" inspect "$work/whole"
 expect_code 0 "inspect a data set" "$fwl" inspect "$work/data"
 
 echo "== exit codes"
-t=(train "$source/launch/configs/tiny.yaml" --set data.path="$work/data" --set run.dir="$work/codes")
+t=(train "$source/launch/configs/tiny.yaml" --set data.path="$work/data" --set run.dir="$work/codes" --set train.device=cpu)
 expect_code 2 "missing config" "$fwl" train "$work/none.yaml"
 expect_code 2 "unknown key" "$fwl" "${t[@]}" --set model.layer=3
 grep -q "model.layers" "$work/out" || fail "no nearest key in the message"
@@ -104,12 +104,11 @@ expect_code 2 "unknown command" "$fwl" fly
 expect_code 2 "no command" "$fwl"
 expect_code 2 "batch that the ranks do not divide" mpirun --bind-to none --oversubscribe -n 3 "$fwl" "${t[@]}"
 expect_code 2 "fast mode of a model without fast weights" bash -c "
-  '$fwl' train '$source/launch/configs/tiny.yaml' --set data.path='$work/data' --set run.dir='$work/control' --set train.steps=1 --set model.fast_weight.update=none &&
+  '$fwl' train '$source/launch/configs/tiny.yaml' --set data.path='$work/data' --set run.dir='$work/control' --set train.device=cpu --set train.steps=1 --set model.fast_weight.update=none &&
   '$fwl' eval '$work/control' --data '$work/data/test' --modes fast"
 expect_code 3 "missing data" "$fwl" train "$source/launch/configs/tiny.yaml" --set data.path="$work/none" --set run.dir="$work/codes"
 expect_code 3 "missing checkpoint" "$fwl" eval "$work/none" --data "$work/data/test"
 expect_code 3 "missing checkpoint to resume from" "$fwl" "${t[@]}" --set train.resume="$work/none"
-expect_code 3 "damaged checkpoint by name" "$fwl" eval "$work/codes-damaged" --data "$work/data/test"
 cp -r "$work/whole" "$work/cut"
 truncate -s 9000 "$work/cut/checkpoints/step-00000020/state.h5"
 expect_code 3 "cut checkpoint" "$fwl" eval "$work/cut/checkpoints/step-00000020" --data "$work/data/test"
