@@ -27,14 +27,14 @@ body { margin: 0 auto; padding: 1.5rem 1rem 3rem; max-width: 52rem; background: 
 h1 { font-size: 1.5rem; line-height: 1.25; margin: 0 0 .75rem; }
 h2 { font-size: 1.15rem; line-height: 1.3; margin: 2.25rem 0 .5rem; }
 p { margin: .5rem 0; max-width: 44rem; }
-.muted, figcaption, caption { color: var(--muted); font-size: .9rem; }
+figcaption { color: var(--muted); font-size: .9rem; }
 .scroll { overflow-x: auto; margin: .75rem 0; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .92rem; }
-caption { caption-side: bottom; text-align: left; padding-top: .5rem; }
 th, td { padding: .4rem .65rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child { text-align: left; padding-left: 0; white-space: normal; min-width: 10rem; font-weight: 400; }
 thead th { color: var(--muted); font-weight: 600; vertical-align: bottom; white-space: normal; border-bottom: 2px solid var(--line); }
 figure { margin: .75rem 0 1.5rem; break-inside: avoid; }
+.scroll:focus-visible { outline: 2px solid var(--s0); outline-offset: 2px; }
 figure svg { display: block; width: 100%; height: auto; overflow: visible; }
 .legend { list-style: none; display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; margin: 0 0 .25rem; padding: 0; font-size: .92rem; }
 .legend svg { display: inline-block; width: 2.5rem; height: .8rem; vertical-align: baseline; margin-right: .4rem; }
@@ -123,11 +123,12 @@ std::string short_number(double value) {
 }
 
 std::string html_table(const TextTable& table, const std::string& caption) {
-  std::string html = "<div class=\"scroll\" tabindex=\"0\"><table>\n";
-  if (!caption.empty()) html += cat("<caption>", escape_html(caption), "</caption>\n");
-  html += "<thead>" + html_row(table.header, "th") + "</thead>\n<tbody>\n";
+  std::string html = "<figure>\n<div class=\"scroll\" tabindex=\"0\"><table>\n<thead>" +
+                     html_row(table.header, "th") + "</thead>\n<tbody>\n";
   for (const auto& row : table.rows) html += html_row(row, "td");
-  return html + "</tbody></table></div>\n";
+  html += "</tbody></table></div>\n";
+  if (!caption.empty()) html += cat("<figcaption>", escape_html(caption), "</figcaption>\n");
+  return html + "</figure>\n";
 }
 
 std::string plain_table(const TextTable& table) {

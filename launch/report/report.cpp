@@ -166,8 +166,9 @@ int smoothing_reach(size_t points) {
   return points < 10 ? 0 : std::max<int>(1, static_cast<int>(points / 60));
 }
 
-Series smoothed(const std::string& label, const std::vector<double>& x, const std::vector<double>& y) {
-  return thin({label, x, smooth(y, smoothing_reach(y.size()))}, kChartPoints);
+Series smoothed(const std::string& label, const std::vector<double>& x, const std::vector<double>& y,
+                size_t look) {
+  return thin({label, x, smooth(y, smoothing_reach(y.size())), look}, kChartPoints);
 }
 
 std::string smoothing_note(size_t points) {
@@ -187,7 +188,7 @@ LineChart loss_chart(const std::vector<LoggedRun>& runs) {
       loss.push_back(point.loss);
     }
     most_points = std::max(most_points, tokens.size());
-    chart.series.push_back(smoothed(run.label, tokens, loss));
+    chart.series.push_back(smoothed(run.label, tokens, loss, chart.series.size()));
   }
   chart.caption = smoothing_note(most_points);
   return chart;
@@ -202,7 +203,8 @@ LineChart gap_chart(const std::vector<GapCurve>& curves) {
   size_t most_points = 0;
   for (const GapCurve& curve : curves) {
     most_points = std::max(most_points, curve.tokens.size());
-    chart.series.push_back(smoothed(curve.label, curve.tokens, curve.percent));
+    // The first run is the zero line here; the others keep the look they have among the learning curves.
+    chart.series.push_back(smoothed(curve.label, curve.tokens, curve.percent, chart.series.size() + 1));
   }
   chart.caption = cat("Below zero: a lower loss than ", curves.front().against,
                       " at the same step, on the same batch. ", smoothing_note(most_points));

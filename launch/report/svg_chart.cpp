@@ -118,10 +118,10 @@ std::string draw_y_axis(const Frame& frame, const std::string& label) {
 
 std::string legend(const LineChart& chart) {
   std::string html = "<ul class=\"legend\">\n";
-  for (size_t i = 0; i < chart.series.size(); ++i) {
-    const size_t style = i % kStyles;
+  for (const Series& series : chart.series) {
+    const size_t style = series.look % kStyles;
     html += cat("<li><svg viewBox=\"0 0 40 12\" aria-hidden=\"true\">", curve(style, "M0 6L40 6"),
-                mark(style, 20, 6), "</svg>", escape_html(chart.series[i].label), "</li>\n");
+                mark(style, 20, 6), "</svg>", escape_html(series.label), "</li>\n");
   }
   return html + "</ul>\n";
 }
@@ -187,7 +187,7 @@ Series thin(const Series& series, int count) {
   require<InternalError>(count >= 2, "cannot thin a series to ", count, " points");
   const size_t size = series.x.size();
   if (size <= static_cast<size_t>(count)) return series;
-  Series thinned{series.label, {}, {}};
+  Series thinned{series.label, {}, {}, series.look};
   for (int i = 0; i < count; ++i) {
     const size_t at = i * (size - 1) / (count - 1);
     thinned.x.push_back(series.x[at]);
@@ -206,7 +206,7 @@ std::string html_figure(const LineChart& chart) {
     html += cat("<svg viewBox=\"0 0 ", kWidth, " ", kHeight, "\" role=\"img\" aria-label=\"",
                 escape_html(chart.description), "\">\n", draw_y_axis(frame, chart.y_label),
                 draw_x_axis(frame, chart.x_label));
-    for (size_t i = 0; i < chart.series.size(); ++i) html += draw_series(chart.series[i], i % kStyles, frame);
+    for (const Series& series : chart.series) html += draw_series(series, series.look % kStyles, frame);
     html += "</svg>\n";
   }
   if (!chart.caption.empty()) html += cat("<figcaption>", escape_html(chart.caption), "</figcaption>\n");

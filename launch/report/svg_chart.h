@@ -11,6 +11,7 @@ struct Series {
   std::string label;
   std::vector<double> x;  // ascending
   std::vector<double> y;  // as many as x; points that are not finite are left out
+  size_t look = 0;        // colour, dashes and markers; one thing keeps its look in all charts of a page
 };
 
 struct LineChart {
