@@ -105,7 +105,8 @@ void Trainer::resume() {
     log_info(cat("resumed from ", from, " at step ", progress_.step));
     return;
   }
-  for (const std::string& step_dir : list_checkpoints(config_.run_dir + "/checkpoints")) {
+  const std::vector<std::string> found = list_checkpoints(config_.run_dir + "/checkpoints");
+  for (const std::string& step_dir : found) {
     try {
       load(step_dir);
       log_info(cat("resumed from ", step_dir, " at step ", progress_.step));
@@ -114,6 +115,11 @@ void Trainer::resume() {
       log_warn(cat(error.what(), " Passed over: trying the checkpoint before it."));
     }
   }
+  // Starting afresh here would overwrite a run that only needs the right config.
+  require<DataError>(
+      found.empty(), "none of the ", found.size(), " checkpoints in '", config_.run_dir,
+      "/checkpoints' can be used (see the warnings above). Use the config that they were written with, or "
+      "train.resume=none, which sets the old run aside and starts afresh.");
   log_info("train.resume=auto: no checkpoint yet, starting at step 0");
 }
 

@@ -57,6 +57,10 @@ train 2 damaged train.steps=20 train.save_every=10 train.keep=0 train.resume=aut
 grep -q "Passed over" "$work/out" || fail "the damaged checkpoint was not named"
 cmp "$work/whole/checkpoints/step-00000020/state.h5" "$work/damaged/checkpoints/step-00000020/state.h5" || fail "weights differ after the damage"
 
+echo "== another model's checkpoints are neither used nor lost"
+expect_code 3 "resume=auto with another model" train 1 damaged model.width=32 train.resume=auto
+[[ -e $work/damaged/checkpoints/step-00000020/state.h5 ]] || fail "a checkpoint is gone"
+
 echo "== 2 ranks = 1 rank to rounding"
 train 1 serial train.steps=5 train.log_every=1 >"$work/out" 2>&1 || fail "one rank"
 train 2 parallel train.steps=5 train.log_every=1 train.micro_batch=1 >"$work/out" 2>&1 || fail "two ranks"
