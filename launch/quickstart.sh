@@ -30,6 +30,7 @@ esac
 out=runs/quickstart
 ranks=2
 fwl=build/bin/fwl
+nvcc=$(find_nvcc)
 
 trap print_stages EXIT
 
@@ -48,7 +49,7 @@ once() {
 
 build() {
   local cuda=OFF tests=OFF
-  [ "$(gpu_count)" = 0 ] || cuda=AUTO
+  if [ "$(gpu_count)" != 0 ] && [ -n "$nvcc" ]; then export CUDACXX=$nvcc && cuda=AUTO; fi
   # A build folder that tests/run.sh made keeps its tests and CUDA parts.
   if [ -e build/CMakeCache.txt ]; then
     tests=$(sed -n 's/^FWL_TESTS:BOOL=//p' build/CMakeCache.txt)
@@ -103,7 +104,7 @@ build
 mkdir -p "$out"
 text=$(standard_library)
 # One GPU per rank; without a CUDA toolkit the build runs on the CPU whatever GPUs there are.
-if [ "$(gpu_count)" = 1 ] && [ -n "$(find_nvcc)" ]; then ranks=1; fi
+if [ "$(gpu_count)" = 1 ] && [ -n "$nvcc" ]; then ranks=1; fi
 threads=$(($(cores) / ranks > 0 ? $(cores) / ranks : 1))
 mpirun_flags=(--bind-to none --oversubscribe)
 [ "$(id -u)" != 0 ] || mpirun_flags+=(--allow-run-as-root)

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the start scripts: stages with honest timings, and what the machine has.
 #   stage NAME        ends the stage before and begins this one
 #   finish_stages     ends the last stage; the table of timings is printed at exit, also after a failure

@@ -13,7 +13,11 @@ stage "set-up"
 ./launch/setup.sh
 
 stage "configure"
-cmake -S . -B build -G Ninja -DCMAKE_BUILD_TYPE=Release -DFWL_TESTS=ON -DFWL_CUDA=AUTO
+# CMake looks for nvcc on the PATH alone; a toolkit of another CUDA than LibTorch's is left out.
+nvcc=$(find_nvcc)
+cuda=OFF
+if [ -n "$nvcc" ]; then export CUDACXX=$nvcc && cuda=AUTO; fi
+cmake -S . -B build -G Ninja -DCMAKE_BUILD_TYPE=Release -DFWL_TESTS=ON -DFWL_CUDA=$cuda
 
 stage "build"
 cmake --build build
