@@ -31,7 +31,10 @@ std::vector<int32_t> decode(const LoadedModel& loaded, const std::vector<int32_t
   BodyMemory memory;
   Tensor input_bt = at::tensor(std::vector<int64_t>(prompt.begin(), prompt.end()), index).unsqueeze(0);
   for (int64_t i = 0; i < a.tokens; ++i) {
-    const Tensor logits_v = loaded.model->next_logits(input_bt.to(loaded.model->device()), memory)[0][-1];
+    // A model may have more rows than its tokenizer has tokens (a padded vocabulary): those are never drawn.
+    const Tensor logits_v =
+        loaded.model->next_logits(input_bt.to(loaded.model->device()), memory)[0][-1].narrow(
+            0, 0, loaded.tokenizer->vocab_size());
     const int64_t token = sample_token(logits_v, a.sampling, generator);
     if (token == loaded.tokenizer->document_start()) break;
     generated.push_back(static_cast<int32_t>(token));

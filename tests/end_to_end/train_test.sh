@@ -95,6 +95,8 @@ expect_code 0 "generate" "$fwl" generate "$work/whole" --device cpu --prefix "in
 cp "$work/out" "$work/first"
 expect_code 0 "generate again" "$fwl" generate "$work/whole" --device cpu --prefix "int main" --tokens 8 --temperature 0.8 --top-k 10 --seed 3
 diff <(grep -v ' s$' "$work/first") <(grep -v ' s$' "$work/out") || fail "the same seed gave another text"
+train 1 padded train.steps=1 model.vocab_size=2000 >"$work/out" 2>&1 || fail "padded vocabulary"
+expect_code 0 "generate with a padded vocabulary" "$fwl" generate "$work/padded" --device cpu --prefix "a" --tokens 30 --seed 1
 expect_code 0 "inspect a run" "$fwl" inspect "$work/whole"
 expect_code 0 "inspect a data set" "$fwl" inspect "$work/data"
 
