@@ -28,6 +28,7 @@ case $mode in
   full) steps=1100 documents=0 tune_documents=6 ;;
 esac
 out=runs/quickstart
+models=$out/$mode # each mode keeps its trained models
 ranks=2
 fwl=build/bin/fwl
 nvcc=$(find_nvcc)
@@ -76,24 +77,24 @@ make_data() {
 # train NAME UPDATE: resumes an interrupted training of the same settings.
 train() {
   OMP_NUM_THREADS=$threads mpirun "${mpirun_flags[@]}" -n "$ranks" "$fwl" train launch/configs/small.yaml --set data.path="$out/data" \
-    --set run.dir="$out/$1" --set model.fast_weight.update="$2" --set train.steps="$steps" --set train.resume=auto
+    --set run.dir="$models/$1" --set model.fast_weight.update="$2" --set train.steps="$steps" --set train.resume=auto
 }
 
 train_fresh_or_resumed() { # NAME UPDATE SETTINGS
-  if [ ! -e "$out/$1.settings" ] || [ "$(cat "$out/$1.settings")" != "$3" ]; then
-    rm -rf "${out:?}/$1"
-    printf '%s' "$3" >"$out/$1.settings"
+  if [ ! -e "$models/$1.settings" ] || [ "$(cat "$models/$1.settings")" != "$3" ]; then
+    rm -rf "${models:?}/$1"
+    printf '%s' "$3" >"$models/$1.settings"
   fi
   train "$1" "$2"
 }
 
 evaluate_control() {
-  "$fwl" eval "$out/control" --data "$out/data/test" --modes slow,dynamic --max-documents "$documents" \
-    --tune "$out/data/valid" --tune-documents "$tune_documents" --dynamic-statistics 8 --json "$out/control.json"
+  "$fwl" eval "$models/control" --data "$out/data/test" --modes slow,dynamic --max-documents "$documents" \
+    --tune "$out/data/valid" --tune-documents "$tune_documents" --dynamic-statistics 8 --json "$models/control.json"
 }
 
 evaluate_fwl() {
-  "$fwl" eval "$out/fwl" --data "$out/data/test" --modes slow,fast --max-documents "$documents" --json "$out/fwl.json"
+  "$fwl" eval "$models/fwl" --data "$out/data/test" --modes slow,fast --max-documents "$documents" --json "$models/fwl.json"
 }
 
 stage "set-up"
@@ -101,7 +102,7 @@ if [ "$(gpu_count)" = 0 ]; then ./launch/setup.sh --no-cuda; else ./launch/setup
 
 stage "build"
 build
-mkdir -p "$out"
+mkdir -p "$models"
 text=$(standard_library)
 # One GPU per rank; without a CUDA toolkit the build runs on the CPU whatever GPUs there are.
 if [ "$(gpu_count)" = 1 ] && [ -n "$nvcc" ]; then ranks=1; fi
@@ -119,21 +120,21 @@ stage "data set (HDF5 shards)"
 once data "$library" make_data
 
 stage "training: static control, $steps steps on $ranks rank(s)"
-once control "$settings" train_fresh_or_resumed control none "$settings"
+once "$mode/control" "$settings" train_fresh_or_resumed control none "$settings"
 
 stage "training: Fast Weight Layer, $steps steps on $ranks rank(s)"
-once fwl "$settings" train_fresh_or_resumed fwl slow_gradient "$settings"
+once "$mode/fwl" "$settings" train_fresh_or_resumed fwl slow_gradient "$settings"
 
 stage "evaluation: control, static and dynamic (tuned on the validation split)"
-once control-eval "$settings $documents $tune_documents $binary" evaluate_control
+once "$mode/control-eval" "$settings $documents $tune_documents $binary" evaluate_control
 
 stage "evaluation: Fast Weight Layer, slow and fast pass"
-once fwl-eval "$settings $documents $binary" evaluate_fwl
+once "$mode/fwl-eval" "$settings $documents $binary" evaluate_fwl
 
 stage "report"
-"$fwl" report "static control=$out/control" "Fast Weight Layer=$out/fwl" --title "Quickstart ($mode): what a Fast Weight Layer is worth" \
-  --eval "control, static=$out/control.json:slow" --eval "control, dynamic evaluation=$out/control.json:dynamic" \
-  --eval "FWL, slow pass=$out/fwl.json:slow" --eval "FWL, fast pass=$out/fwl.json:fast" \
+"$fwl" report "static control=$models/control" "Fast Weight Layer=$models/fwl" --title "Quickstart ($mode): what a Fast Weight Layer is worth" \
+  --eval "control, static=$models/control.json:slow" --eval "control, dynamic evaluation=$models/control.json:dynamic" \
+  --eval "FWL, slow pass=$models/fwl.json:slow" --eval "FWL, fast pass=$models/fwl.json:fast" \
   --out "$out/report.html" --json "$out/report.json"
 printf '\nReport: %s and %s\n' "$out/report.html" "$out/report.json"
 finish_stages
