@@ -23,9 +23,9 @@ case "${1:-}" in
 esac
 # steps of training (4,096 tokens each), held-out documents to score (0: all), documents to tune dynamic evaluation on
 case $mode in
-  quick) steps=60 documents=4 tune_documents=1 ;;
-  default) steps=240 documents=25 tune_documents=2 ;;
-  full) steps=1100 documents=0 tune_documents=6 ;;
+  quick) steps=60 documents=4 tune_documents=2 ;;
+  default) steps=240 documents=25 tune_documents=8 ;;
+  full) steps=1100 documents=0 tune_documents=16 ;;
 esac
 out=runs/quickstart
 models=$out/$mode # each mode keeps its trained models
