@@ -20,6 +20,9 @@ void add_inspect_command(CLI::App& app);
 void add_generate_command(CLI::App& app);
 void add_report_command(CLI::App& app);
 
+struct ModelSource;
+// Declares the positional CHECKPOINT, `--device` and `--dtype` of a subcommand that runs a trained model.
+void add_model_options(CLI::App& command, ModelSource& source);
 // Declares `--json FILE` on a subcommand, bound to `path`.
 void add_json_option(CLI::App& command, std::string& path);
 // Writes `result` to `path` by temporary file and rename; does nothing for an empty path. Throws DataError.

@@ -10,9 +10,9 @@
 
 namespace fwl {
 
-LoadedModel load_model(const std::string& path, const std::string& device, const std::string& dtype) {
+LoadedModel load_model(const ModelSource& source) {
   LoadedModel loaded;
-  loaded.info = read_checkpoint_info(find_checkpoint(path));
+  loaded.info = read_checkpoint_info(find_checkpoint(source.checkpoint));
   try {
     loaded.config = parse_run_config(loaded.info.config_yaml, loaded.info.path + "/manifest.json: config");
     validate(loaded.config.model);
@@ -22,13 +22,13 @@ LoadedModel load_model(const std::string& path, const std::string& device, const
   require<DataError>(
       loaded.config.model.vocab_size > 0, loaded.info.path,
       "/manifest.json: config has no model.vocab_size (it is damaged). Use another checkpoint.");
-  const std::string type = dtype.empty() ? loaded.config.train.dtype : dtype;
+  const std::string type = source.dtype.empty() ? loaded.config.train.dtype : source.dtype;
   // Weights are stored in float32 or float64; a checkpoint of one is not read as the other.
   require<ConfigError>((type == "fp64") == (loaded.config.train.dtype == "fp64"), "--dtype ", type,
                        " does not fit a checkpoint of train.dtype ", loaded.config.train.dtype,
                        " (its weights have another width). Leave --dtype out.");
-  loaded.model =
-      std::make_unique<LanguageModel>(loaded.config.model, choose_device(device, 0), parse_dtype(type), 0);
+  loaded.model = std::make_unique<LanguageModel>(loaded.config.model, choose_device(source.device, 0),
+                                                 parse_dtype(type), 0);
   read_checkpoint_tensors(loaded.info.path, loaded.model->parameters(), nullptr, nullptr);
   loaded.tokenizer =
       make_tokenizer(loaded.info.tokenizer_kind, loaded.info.tokenizer_bytes, loaded.info.path);

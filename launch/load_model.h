@@ -18,8 +18,14 @@ struct LoadedModel {
   std::unique_ptr<Tokenizer> tokenizer;
 };
 
-// `path`: a run's folder or a checkpoint. `dtype` "": as it was trained. Throws DataError, ConfigError.
-LoadedModel load_model(const std::string& path, const std::string& device, const std::string& dtype);
+// Which trained model a command runs, and how.
+struct ModelSource {
+  std::string checkpoint;  // a run's folder or one of its checkpoints
+  std::string device = "auto";
+  std::string dtype;  // empty: as it was trained
+};
+// Throws DataError, ConfigError.
+LoadedModel load_model(const ModelSource& source);
 
 // Lets LibTorch use this rank's share of the cores, unless OMP_NUM_THREADS says otherwise.
 void set_thread_count(int local_ranks);

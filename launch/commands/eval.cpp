@@ -19,8 +19,8 @@ namespace {
 using nlohmann::json;
 
 struct EvalArguments {
-  std::string checkpoint, data, modes, train_data, tune_data, json_path;
-  std::string device = "auto", dtype;
+  ModelSource source;
+  std::string data, modes, train_data, tune_data, json_path;
   EvalOptions options;
   double dynamic_rate = -1;  // below 0: the rule's default
   int64_t tune_documents = 0;
@@ -117,7 +117,7 @@ void print_table(const std::vector<EvalResult>& results, double slow_seconds) {
 
 void run_eval(EvalArguments a) {
   set_thread_count(1);
-  LoadedModel loaded = load_model(a.checkpoint, a.device, a.dtype);
+  LoadedModel loaded = load_model(a.source);
   if (a.modes.empty()) a.modes = loaded.model->has_fast_weights() ? "slow,fast,dynamic" : "slow,dynamic";
   const std::vector<EvalMode> modes = modes_of(a.modes, *loaded.model);
   a.options.dynamic.learning_rate =
@@ -193,9 +193,7 @@ void add_eval_command(CLI::App& app) {
   auto a = std::make_shared<EvalArguments>();
   CLI::App* command = app.add_subcommand(
       "eval", "score held-out documents: static, fast weights, dynamic evaluation side by side");
-  command->add_option("checkpoint", a->checkpoint, "a run's folder or one of its checkpoints")
-      ->required()
-      ->type_name("CHECKPOINT");
+  add_model_options(*command, a->source);
   command->add_option("--data", a->data, "split to score, e.g. DIR/test")->required()->type_name("DIR");
   command
       ->add_option("--modes", a->modes,
@@ -210,11 +208,6 @@ void add_eval_command(CLI::App& app) {
   command->add_option("--batch", a->options.batch, "windows at once (slow and fast)")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  command->add_option("--device", a->device, "auto, cpu or cuda")
-      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
-      ->capture_default_str();
-  command->add_option("--dtype", a->dtype, "type of the matrix products (default: as trained)")
-      ->check(CLI::IsMember({"fp64", "fp32", "bf16"}));
   add_dynamic_options(*command, *a);
   add_json_option(*command, a->json_path);
   command->callback([a] { run_eval(*a); });

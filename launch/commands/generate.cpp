@@ -16,7 +16,8 @@ namespace fwl {
 namespace {
 
 struct GenerateArguments {
-  std::string checkpoint, prefix, device = "auto", dtype, json_path;
+  ModelSource source;
+  std::string prefix, json_path;
   int64_t tokens = 200, seed = 1;
   SamplingOptions sampling;
 };
@@ -45,7 +46,7 @@ std::vector<int32_t> decode(const LoadedModel& loaded, const std::vector<int32_t
 
 void run_generate(const GenerateArguments& a) {
   set_thread_count(1);
-  const LoadedModel loaded = load_model(a.checkpoint, a.device, a.dtype);
+  const LoadedModel loaded = load_model(a.source);
   std::vector<int32_t> prompt = {loaded.tokenizer->document_start()};
   const std::vector<int32_t> text = loaded.tokenizer->encode(a.prefix);
   prompt.insert(prompt.end(), text.begin(), text.end());
@@ -72,9 +73,7 @@ void add_generate_command(CLI::App& app) {
   auto a = std::make_shared<GenerateArguments>();
   CLI::App* command = app.add_subcommand(
       "generate", "continue a text with a trained model (static weights, key-value cache)");
-  command->add_option("checkpoint", a->checkpoint, "a run's folder or one of its checkpoints")
-      ->required()
-      ->type_name("CHECKPOINT");
+  add_model_options(*command, a->source);
   command->add_option("--prefix", a->prefix, "text to continue")->required()->type_name("TEXT");
   command->add_option("--tokens", a->tokens, "tokens to generate at most")
       ->check(CLI::NonNegativeNumber)
@@ -88,11 +87,6 @@ void add_generate_command(CLI::App& app) {
   command->add_option("--seed", a->seed, "seed of the draws")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
-  command->add_option("--device", a->device, "auto, cpu or cuda")
-      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
-      ->capture_default_str();
-  command->add_option("--dtype", a->dtype, "type of the matrix products (default: as trained)")
-      ->check(CLI::IsMember({"fp64", "fp32", "bf16"}));
   add_json_option(*command, a->json_path);
   command->callback([a] { run_generate(*a); });
 }
