@@ -4,6 +4,7 @@
 // parallel/sharded_sequence.h: sequences cut across ranks.
 #pragma once
 
+#include <utility>
 #include <vector>
 
 #include "core/fast_weight/layer.h"
@@ -39,10 +40,11 @@ class WholeSequence final : public SequenceView {
   void advance(int64_t, const FastWeightState&) override {}
 };
 
-// What decoding keeps of the tokens read so far by attention.
-struct BodyMemory {
+// What goes on from one forward to the next of the same streams. Without gradient.
+struct StreamState {
   int64_t position = 0;                 // of the next token
-  std::vector<AttentionMemory> layers;  // one per block; empty: nothing read yet
+  std::vector<AttentionMemory> layers;  // one per block of the body; empty: nothing is remembered
+  FastWeightState fast;                 // undefined tensors: zero
 };
 
 // What attention keeps of the text read so far when the body attends to everything.
@@ -57,16 +59,18 @@ enum class FullAttention {
 class ContinuedSequence final : public SequenceView {
  public:
   explicit ContinuedSequence(FullAttention full_attention = FullAttention::kRemembers);
-  int64_t first_position() const override { return body_.position; }
+  int64_t first_position() const override { return state_.position; }
   Tensor attend(int64_t layer, const Tensor& q_bhte, const Tensor& k_bhte, const Tensor& v_bhte,
                 int64_t window) override;
-  FastWeightState inbound_state() const override { return state_; }
+  FastWeightState inbound_state() const override { return state_.fast; }
   void advance(int64_t length, const FastWeightState& outbound) override;
+
+  const StreamState& state() const { return state_; }
+  void set_state(StreamState state) { state_ = std::move(state); }
 
  private:
   FullAttention full_attention_;
-  BodyMemory body_;
-  FastWeightState state_;
+  StreamState state_;
 };
 
 }  // namespace fwl
