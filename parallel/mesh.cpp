@@ -68,4 +68,11 @@ Mesh::Mesh(const MeshShape& shape, at::Device device, double timeout_s)
   data_ = axis(shape.data, sequence_rank_, "data");
 }
 
+Mesh Mesh::solo(at::Device device) {
+  Mesh mesh;
+  mesh.host_ = make_local_communicator();
+  for (auto* axis : {&mesh.world_, &mesh.sequence_, &mesh.data_}) *axis = make_local_communicator(device);
+  return mesh;
+}
+
 }  // namespace fwl

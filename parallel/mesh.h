@@ -30,6 +30,8 @@ class Mesh {
  public:
   // Collective over the world, whose size is shape.ranks(). Throws CommError.
   Mesh(const MeshShape& shape, at::Device device, double timeout_s);
+  // A mesh of this rank alone, whatever the world's size: for the serial side of a comparison.
+  static Mesh solo(at::Device device);
 
   const MeshShape& shape() const { return shape_; }
   int data_rank() const { return data_rank_; }
@@ -42,8 +44,10 @@ class Mesh {
   Communicator& sequence() { return *sequence_; }
 
  private:
+  Mesh() = default;
+
   MeshShape shape_;
-  int data_rank_, sequence_rank_;
+  int data_rank_ = 0, sequence_rank_ = 0;
   std::unique_ptr<Communicator> host_, world_, data_, sequence_;
 };
 

@@ -74,12 +74,12 @@ void ShardedSequence::advance(int64_t, const FastWeightState& outbound) {
   arriving_ = group_.start_exchange(sends, receives, purpose::kState);
 }
 
-StreamState ShardedSequence::state() const {
+StreamState ShardedSequence::stream_state() const {
   arrive();
   return {position_, is_first() ? memory_ : std::vector<AttentionMemory>(), fast_};
 }
 
-void ShardedSequence::set_state(const StreamState& state) {
+void ShardedSequence::set_stream_state(const StreamState& state) {
   arrive();
   position_ = state.position;
   fast_ = state.fast;

@@ -37,12 +37,11 @@ class ShardedSequence final : public SequenceView {
   // Collective over the group with Stream::kContinued: the last rank's state is on its way to the first.
   void advance(int64_t length, const FastWeightState& outbound) override;
 
-  AttentionAlgorithm attention() const { return attention_; }
   // Collective over the group (waits for the state). Complete on the group's first rank; elsewhere only the
   // position counts.
-  StreamState state() const;
+  StreamState stream_state() const override;
   // `state` is complete on every rank (each takes what its positions reach).
-  void set_state(const StreamState& state);
+  void set_stream_state(const StreamState& state) override;
 
  private:
   bool is_first() const { return group_.rank() == 0; }

@@ -4,13 +4,19 @@
 // parallel/sharded_sequence.h: sequences cut across ranks.
 #pragma once
 
-#include <utility>
 #include <vector>
 
 #include "core/fast_weight/layer.h"
 #include "core/model/attention.h"
 
 namespace fwl {
+
+// What goes on from one forward to the next of the same streams. Without gradient.
+struct StreamState {
+  int64_t position = 0;                 // of the next token
+  std::vector<AttentionMemory> layers;  // one per block of the body; empty: nothing is remembered
+  FastWeightState fast;                 // undefined tensors: zero
+};
 
 class SequenceView {
  public:
@@ -27,6 +33,9 @@ class SequenceView {
   virtual FastWeightState inbound_state() const { return {}; }
   // Ends a forward over `length` positions of this rank. `outbound` is the state after them (detached).
   virtual void advance(int64_t length, const FastWeightState& outbound) = 0;
+  // What goes on to the next forward; nothing for sequences that are whole.
+  virtual StreamState stream_state() const { return {}; }
+  virtual void set_stream_state(const StreamState&) {}
 };
 
 // Every forward is a whole sequence from position 0.
@@ -38,13 +47,6 @@ class WholeSequence final : public SequenceView {
     return causal_attention(q_bhte, k_bhte, v_bhte, window);
   }
   void advance(int64_t, const FastWeightState&) override {}
-};
-
-// What goes on from one forward to the next of the same streams. Without gradient.
-struct StreamState {
-  int64_t position = 0;                 // of the next token
-  std::vector<AttentionMemory> layers;  // one per block of the body; empty: nothing is remembered
-  FastWeightState fast;                 // undefined tensors: zero
 };
 
 // What attention keeps of the text read so far when the body attends to everything.
@@ -65,8 +67,8 @@ class ContinuedSequence final : public SequenceView {
   FastWeightState inbound_state() const override { return state_.fast; }
   void advance(int64_t length, const FastWeightState& outbound) override;
 
-  const StreamState& state() const { return state_; }
-  void set_state(StreamState state) { state_ = std::move(state); }
+  StreamState stream_state() const override { return state_; }
+  void set_stream_state(const StreamState& state) override { state_ = state; }
 
  private:
   FullAttention full_attention_;
