@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <cstring>
 #include <deque>
 #include <exception>
@@ -75,7 +74,6 @@ struct Watchdog::Impl {
   SideChannel channel;
   int rank, size;
   mutable std::mutex mutex;
-  std::condition_variable answered;
   std::vector<Group> groups;
   std::map<std::pair<uint64_t, int>, Answer> answers;
   std::deque<Watched> watched;
@@ -128,7 +126,6 @@ void Watchdog::Impl::handle(const SideChannel::Datagram& datagram) {
     case SideChannel::Kind::kAnswer: {
       const std::lock_guard lock(mutex);
       answers[{datagram.group, datagram.from}] = {datagram.number, datagram.text.data()};
-      answered.notify_all();
       return;
     }
     case SideChannel::Kind::kEnd: {
@@ -254,8 +251,7 @@ std::string Watchdog::Impl::late_members(const Operation& operation) {
         SideChannel::Datagram datagram;
         if (channel.receive(&datagram, kPoll_ms)) handle(datagram);
       } else {
-        std::unique_lock lock(mutex);
-        answered.wait_until(lock, end);
+        std::this_thread::sleep_for(std::chrono::milliseconds(kPoll_ms));
       }
     }
   }
