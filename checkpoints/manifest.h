@@ -84,8 +84,8 @@ struct CheckpointManifest {
   std::map<std::string, FileChecksum> files;  // all but the manifest
 };
 
-constexpr const char* kManifestName = "manifest.json";
-constexpr const char* kTokenizerName = "tokenizer.model";
+constexpr const char* kCheckpointManifest = "manifest.json";
+constexpr const char* kCheckpointTokenizer = "tokenizer.model";
 
 // bfloat16, float32, float64, int64, uint8. Throws InternalError, DataError for other types.
 std::string dtype_name(at::ScalarType dtype);

@@ -54,8 +54,8 @@ void write_tokenizer(const std::string& writing_dir, CheckpointManifest* manifes
   const std::string& bytes = manifest->info.tokenizer_bytes;
   manifest->tokenizer_hash = hash_bytes(bytes);
   if (bytes.empty()) return;
-  publish_file(writing_dir + "/" + kTokenizerName, bytes);
-  manifest->files[kTokenizerName] = {static_cast<int64_t>(bytes.size()), checksum_of(bytes)};
+  publish_file(writing_dir + "/" + kCheckpointTokenizer, bytes);
+  manifest->files[kCheckpointTokenizer] = {static_cast<int64_t>(bytes.size()), checksum_of(bytes)};
 }
 
 // Runs `body` with std::filesystem's errors as ours.
@@ -98,7 +98,7 @@ std::string publish_checkpoint(const std::string& checkpoints_dir, const Checkpo
   writing(target, [&] {
     CheckpointManifest manifest = merge_parts(from, info);
     write_tokenizer(from, &manifest);
-    publish_file(from + "/" + kManifestName, print_manifest(manifest));
+    publish_file(from + "/" + kCheckpointManifest, print_manifest(manifest));
     for (int rank = 0; rank < info.layout.ranks; ++rank) fs::remove(from + "/" + part_index_name(rank));
     sync_path(from);
     CheckpointReader(from).check_sizes();

@@ -15,7 +15,7 @@ namespace fs = std::filesystem;
 
 std::string read_tokenizer(const std::string& step_dir, const CheckpointManifest& manifest) {
   if (manifest.info.tokenizer_kind == "byte") return {};
-  const std::string path = step_dir + "/" + kTokenizerName;
+  const std::string path = step_dir + "/" + kCheckpointTokenizer;
   std::string bytes = read_file(path, "the checkpoint's tokenizer");
   require<DataError>(hash_bytes(bytes) == manifest.tokenizer_hash, path,
                      ": its hash is not the manifest's (the tokenizer is damaged). Use another checkpoint.");
@@ -43,7 +43,7 @@ void check_size(const std::string& path, const FileChecksum& expected) {
 
 CheckpointReader::CheckpointReader(const std::string& step_dir) {
   refuse_version_1(step_dir);
-  const std::string path = step_dir + "/" + kManifestName;
+  const std::string path = step_dir + "/" + kCheckpointManifest;
   manifest_ = parse_manifest(read_file(path, "checkpoint manifest"), path);
   manifest_.info.path = step_dir;
   manifest_.info.tokenizer_bytes = read_tokenizer(step_dir, manifest_);

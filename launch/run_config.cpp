@@ -22,7 +22,9 @@ void TrainConfig::visit_fields(FieldList& list) {
   list.section("optimizer", optimizer);
   list.add("resume", resume, "none, auto (the run folder's newest good checkpoint), or a checkpoint's path");
   list.add("save_every", save_every, "steps between checkpoints; 0: only at the end", at_least(0));
-  list.add("keep", keep, "checkpoints to keep; 0: all", at_least(0));
+  list.add("max_seconds", max_seconds,
+           "wall-clock limit: save after the step that reaches it and exit with code 75; 0: none",
+           at_least(0));
   list.add("log_every", log_every, "steps between log lines", at_least(1));
   list.add("max_skipped", max_skipped,
            "skipped steps in a row (non-finite loss or gradient) that end the run", at_least(1));
@@ -32,11 +34,19 @@ ScheduleConfig TrainConfig::schedule() const {
   return {learning_rate, warmup_steps, steps, learning_rate_floor};
 }
 
+void CheckpointsConfig::visit_fields(FieldList& list) {
+  list.add("keep", keep, "newest checkpoints to keep; 0: all", at_least(0));
+  list.add("keep_every", keep_every, "also keep those whose step this divides; 0: none", at_least(0));
+  list.add("asynchronous", asynchronous, "write in a thread while training goes on");
+}
+
 void ParallelConfig::visit_fields(FieldList& list) {
   list.add("data", data, "data-parallel ranks; -1: all that are left", at_least(-1));
   list.add("sequence", sequence, "ranks per sequence", at_least(1));
   list.add("timeout_s", timeout_s, "seconds that a collective may take", at_least(0.1));
   list.add("bucket_mb", bucket_mb, "MiB of gradients per all-reduce", at_least(0.001));
+  list.add("shard_optimizer", shard_optimizer,
+           "each data rank keeps and updates its share of master weights and moments (ZeRO-1)");
 }
 
 namespace {
@@ -62,6 +72,7 @@ void RunConfig::visit_fields(FieldList& list) {
   list.section("data", data);
   list.section("model", model);
   list.section("train", train);
+  list.section("checkpoints", checkpoints);
   list.section("parallel", parallel);
 }
 
@@ -88,6 +99,8 @@ void validate(const RunConfig& c, int ranks) {
   require<ConfigError>(
       c.parallel.sequence == 1, "parallel.sequence = ", c.parallel.sequence,
       " is not available in this version (sequences are not cut across ranks yet). Set parallel.sequence=1.");
+  require<ConfigError>(!c.parallel.shard_optimizer,
+                       "parallel.shard_optimizer = true is not available in this version. Set it to false.");
   const int64_t data = c.parallel.data == -1 ? ranks : c.parallel.data;
   require<ConfigError>(data * c.parallel.sequence == ranks, "parallel.data x parallel.sequence = ", data,
                        " x ", c.parallel.sequence, " does not fit ", ranks,

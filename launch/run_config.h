@@ -26,7 +26,7 @@ struct TrainConfig {
   AdamWConfig optimizer;
   std::string resume = "none";
   int64_t save_every = 500;
-  int64_t keep = 3;
+  double max_seconds = 0;
   int64_t log_every = 10;
   int64_t max_skipped = 10;
 
@@ -34,11 +34,20 @@ struct TrainConfig {
   ScheduleConfig schedule() const;
 };
 
+struct CheckpointsConfig {
+  int64_t keep = 3;
+  int64_t keep_every = 0;
+  bool asynchronous = true;
+
+  void visit_fields(FieldList& list);
+};
+
 struct ParallelConfig {
   int64_t data = -1;
   int64_t sequence = 1;
   double timeout_s = 600;
   double bucket_mb = 25;
+  bool shard_optimizer = false;
 
   void visit_fields(FieldList& list);
 };
@@ -48,6 +57,7 @@ struct RunConfig {
   std::string data_path;
   ModelConfig model;
   TrainConfig train;
+  CheckpointsConfig checkpoints;
   ParallelConfig parallel;
 
   void visit_fields(FieldList& list);

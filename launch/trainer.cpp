@@ -11,6 +11,8 @@
 #include "core/base/log.h"
 #include "launch/batches.h"
 #include "launch/load_model.h"
+#include "launch/resume.h"
+#include "launch/signals.h"
 #include "parallel/session.h"
 
 namespace fwl {
@@ -23,21 +25,23 @@ double now_s() {
 }
 
 // A fresh run in a folder that holds one: the old run is renamed, never mixed or lost.
-void set_old_run_aside(const std::string& dir) {
-  if (!fs::exists(dir + "/config.yaml") && !fs::exists(dir + "/checkpoints")) return;
+bool set_old_run_aside(const std::string& dir) {
+  if (!fs::exists(dir + "/config.yaml") && !fs::exists(dir + "/checkpoints")) return false;
   for (int n = 1;; ++n) {
     const std::string aside = cat(dir, ".previous-", n);
     if (fs::exists(aside)) continue;
     fs::rename(dir, aside);
+    fs::remove(aside + "/lock");
     log_info(cat("'", dir, "' held a run; it is now '", aside,
                  "' (train.resume=auto would have gone on with it)"));
-    return;
+    return true;
   }
 }
 
 }  // namespace
 
-Trainer::Trainer(RunConfig config) : config_(std::move(config)), device_(at::kCPU) {
+Trainer::Trainer(RunConfig config, ConfigChanges changes)
+    : config_(std::move(config)), device_(at::kCPU), constructed_at_s_(now_s()) {
   const Placement& place = world();
   set_log_rank(place.rank, place.size);
   set_thread_count(place.local_size);
@@ -46,6 +50,8 @@ Trainer::Trainer(RunConfig config) : config_(std::move(config)), device_(at::kCP
   host_comm_ = make_world_communicator(config_.parallel.timeout_s);
   if (device_.is_cuda() && place.size > 1)
     device_comm_ = make_world_nccl_communicator(device_.index(), config_.parallel.timeout_s);
+  install_stop_signals();
+  lock_run_folder();
   open_data();
   model_ = std::make_unique<LanguageModel>(config_.model, device_, parse_dtype(config_.train.dtype),
                                            static_cast<uint64_t>(config_.train.seed));
@@ -54,8 +60,12 @@ Trainer::Trainer(RunConfig config) : config_(std::move(config)), device_(at::kCP
   reducer_ =
       std::make_unique<GradientReducer>(gradients_comm, model_->parameters().gradients(),
                                         static_cast<int64_t>(config_.parallel.bucket_mb * 1024 * 1024));
-  resume();
+  resume(changes);
   prepare_run_folder();
+  checkpointer_ = std::make_unique<Checkpointer>(
+      config_.run_dir + "/checkpoints", Retention{config_.checkpoints.keep, config_.checkpoints.keep_every},
+      config_.checkpoints.asynchronous ? Checkpointer::Mode::kAsynchronous : Checkpointer::Mode::kSynchronous,
+      *host_comm_);
   log_info(cat("training ", model_->parameters().count(), " parameters on ", place.size, " rank(s), ",
                device_.str(), ", ", config_.train.dtype, ", gradients over ", gradients_comm.name(), "; ",
                config_.train.global_batch, " x ", config_.model.context, " tokens a step"));
@@ -75,52 +85,45 @@ void Trainer::open_data() {
       std::make_unique<Loader>(*split_, config_.model.context, static_cast<uint64_t>(config_.train.seed));
 }
 
+// Before anything of the folder is read. Only rank 0 looks; when it is refused, it ends all.
+void Trainer::lock_run_folder() {
+  if (is_first_rank()) lock_ = std::make_unique<RunLock>(config_.run_dir);
+}
+
 // Rank 0 alone touches the folder; the others wait, so that nobody reads a half-prepared one.
 void Trainer::prepare_run_folder() {
   if (is_first_rank()) {
-    if (config_.train.resume == "none") set_old_run_aside(config_.run_dir);
-    std::error_code error;
-    fs::create_directories(config_.run_dir, error);
-    require<ConfigError>(!error, "run.dir '", config_.run_dir, "' cannot be made: ", error.message(),
-                         ". Choose a folder that can be written.");
+    if (config_.train.resume == "none" && set_old_run_aside(config_.run_dir))
+      lock_ = std::make_unique<RunLock>(config_.run_dir);
     publish_file(config_.run_dir + "/config.yaml", to_yaml(fields_of(config_)));
     log_ = std::make_unique<RunLog>(config_.run_dir, progress_.step, config_.train.steps);
   }
   host_comm_->barrier();
 }
 
-void Trainer::load(const std::string& step_dir) {
-  const CheckpointInfo info = read_checkpoint_info(step_dir);
-  read_checkpoint_tensors(step_dir, model_->parameters(), &optimizer_->first_moments(),
-                          &optimizer_->second_moments());
-  progress_ = info.progress;
-  optimizer_->set_updates(progress_.updates);
+void Trainer::load(CheckpointReader& reader) {
+  Parameters& parameters = model_->parameters();
+  check_fits(reader, parameters);
+  const ElementRange all{0, parameters.count()};
+  read_flat(reader, "weights", parameters, all, parameters.values());
+  read_flat(reader, "first_moments", parameters, all, optimizer_->first_moments());
+  read_flat(reader, "second_moments", parameters, all, optimizer_->second_moments());
 }
 
-void Trainer::resume() {
-  const std::string& from = config_.train.resume;
-  if (from == "none") return;
-  if (from != "auto") {
-    load(find_checkpoint(from));
-    log_info(cat("resumed from ", from, " at step ", progress_.step));
-    return;
-  }
-  const std::vector<std::string> found = list_checkpoints(config_.run_dir + "/checkpoints");
-  for (const std::string& step_dir : found) {
-    try {
-      load(step_dir);
-      log_info(cat("resumed from ", step_dir, " at step ", progress_.step));
-      return;
-    } catch (const DataError& error) {
-      log_warn(cat(error.what(), " Passed over: trying the checkpoint before it."));
-    }
-  }
-  // Starting afresh here would overwrite a run that only needs the right config.
-  require<DataError>(
-      found.empty(), "none of the ", found.size(), " checkpoints in '", config_.run_dir,
-      "/checkpoints' can be used (see the warnings above). Use the config that they were written with, or "
-      "train.resume=none, which sets the old run aside and starts afresh.");
-  log_info("train.resume=auto: no checkpoint yet, starting at step 0");
+void Trainer::resume(ConfigChanges changes) {
+  const Tokenizer& tokenizer = split_->tokenizer();
+  const std::string kind = tokenizer.kind();
+  const DataIdentity data{loader_->sequence_hash(), kind,
+                          kind == "byte" ? std::string() : tokenizer.serialized()};
+  const auto info =
+      resume_from(config_.train.resume, config_.run_dir + "/checkpoints",
+                  {[&](const CheckpointInfo& stored) { check_resume(stored, config_, data, changes); },
+                   [&](CheckpointReader& reader) { load(reader); }},
+                  *host_comm_);
+  if (!info) return;
+  progress_ = info->progress;
+  optimizer_->set_updates(progress_.updates);
+  data_hash_.restart(is_first_rank() ? info->data.rolling_hash : 0);
 }
 
 void Trainer::run() {
@@ -138,8 +141,36 @@ void Trainer::run() {
     if (log_) log_->progress(progress_.step);
     const bool last = progress_.step == config_.train.steps;
     // Saving counts as time of the next interval: tokens/s is what a user gets.
-    if (last || (config_.train.save_every > 0 && progress_.step % config_.train.save_every == 0)) save();
+    if (last || stop_ || (config_.train.save_every > 0 && progress_.step % config_.train.save_every == 0))
+      save();
+    if (stop_ && !last) break;
   }
+  finish_saving();
+  if (progress_.step < config_.train.steps)
+    throw Interrupted(cat("ended early after step ", progress_.step, " of ", config_.train.steps,
+                          ", saved. Start again with train.resume=auto to go on (exit code 75)."));
+}
+
+// Why this rank wants to end early; empty when it does not.
+std::string Trainer::wish_to_stop() const {
+  const std::string signal = stop_signal();
+  if (!signal.empty()) return signal + " received";
+  const double limit = config_.train.max_seconds;
+  return limit > 0 && now_s() - constructed_at_s_ >= limit ? cat("train.max_seconds = ", limit, " reached")
+                                                           : std::string();
+}
+
+// One small all-reduce a step: the losses, who wants to stop, and where the writers are.
+void Trainer::agree_with_all_ranks(double* main_sum, double* slow_sum) {
+  const std::string wish = wish_to_stop();
+  if (!wish.empty() && !stop_) log_warn(cat(wish, ": ending after this step."));
+  const Checkpointer::Status status = checkpointer_->status();
+  const std::vector<double> sums = all_reduce_sum(
+      *host_comm_, {*main_sum, *slow_sum, wish.empty() ? 0.0 : 1.0, status.busy, status.failed});
+  *main_sum = sums[0];
+  *slow_sum = sums[1];
+  stop_ = sums[2] > 0;
+  checkpointer_->advance({sums[3], sums[4]});
 }
 
 void Trainer::accumulate_gradients(double* main_sum, double* slow_sum, double* tokens) {
@@ -152,6 +183,7 @@ void Trainer::accumulate_gradients(double* main_sum, double* slow_sum, double* t
   Tensor sums = at::zeros({2}, at::TensorOptions().dtype(at::kDouble).device(device_));
   for (int64_t done = 0; done < share; done += micro) {
     const Batch batch = loader_->read(first_sample + done, std::min(micro, share - done));
+    data_hash_.add(batch, first_sample + done);
     const TrainingLoss loss =
         model_->training_loss(to_device(batch, device_, model_->accumulation_type()), 1.0 / *tokens);
     loss.objective.backward();
@@ -168,10 +200,8 @@ Trainer::StepResult Trainer::train_step() {
   model_->parameters().zero_gradients();
   accumulate_gradients(&main_sum, &slow_sum, &tokens);
   reducer_->reduce();
-  Tensor sums = at::tensor({main_sum, slow_sum}, at::kDouble);
-  host_comm_->all_reduce_sum(sums);
-  main_sum = sums[0].item<double>();
-  slow_sum = sums[1].item<double>();
+  agree_with_all_ranks(&main_sum, &slow_sum);
+  data_hash_.end_step();
   // Sums over all ranks: every rank sees the same values, so all of them decide alike.
   result.grad_norm = global_norm(model_->parameters().gradients());
   result.learning_rate = learning_rate_at(config_.train.schedule(), progress_.step);
@@ -220,6 +250,8 @@ void Trainer::log_interval(const StepResult& last, double interval_s, int64_t in
     entry.tokens_per_s = static_cast<double>(interval_tokens) / interval_s;
     entry.time_s = now_s() - started_at_s_;
     entry.skipped = progress_.skipped;
+    entry.save_blocked_s = checkpointer_->take_blocked_s();
+    entry.save_written_s = checkpointer_->last_written_s();
     entry.step_sizes = model_->mean_step_sizes();
     entry.decays = model_->decays();
     log_->write(entry);
@@ -227,18 +259,45 @@ void Trainer::log_interval(const StepResult& last, double interval_s, int64_t in
   progress_.loss_sum = progress_.slow_loss_sum = progress_.loss_tokens = 0;
 }
 
+// Collective: the rolling hash is a sum over the ranks.
+CheckpointInfo Trainer::checkpoint_info() {
+  Tensor hash = at::full({1}, static_cast<int64_t>(data_hash_.share()), at::kLong);
+  host_comm_->all_reduce_sum(hash);
+  const Tokenizer& tokenizer = split_->tokenizer();
+  const ScheduleConfig schedule = config_.train.schedule();
+  CheckpointInfo info;
+  info.progress = progress_;
+  info.data = {loader_->sequence_hash(), static_cast<uint64_t>(hash.item<int64_t>()), config_.train.seed, 0,
+               0};
+  info.learning_rate = {learning_rate_at(schedule, progress_.step), config_.train.learning_rate,
+                        config_.train.warmup_steps, config_.train.steps, config_.train.learning_rate_floor};
+  info.layout = {host_comm_->size(), host_comm_->size(), 1, config_.parallel.shard_optimizer, device_.str()};
+  info.config_yaml = to_yaml(fields_of(config_));
+  info.tokenizer_kind = tokenizer.kind();
+  if (info.tokenizer_kind != "byte") info.tokenizer_bytes = tokenizer.serialized();
+  return info;
+}
+
+// The ranks share the elements evenly: N ranks write N times as fast as one.
+std::vector<SliceBlock> Trainer::owned_blocks() {
+  Parameters& parameters = model_->parameters();
+  const ElementRange range = part_of({0, parameters.count()}, host_comm_->rank(), host_comm_->size());
+  const auto own = [&](const Tensor& flat) { return flat.detach().narrow(0, range.first, range.count); };
+  return {flat_block("weights", parameters, range, own(parameters.values())),
+          flat_block("first_moments", parameters, range, own(optimizer_->first_moments())),
+          flat_block("second_moments", parameters, range, own(optimizer_->second_moments()))};
+}
+
 void Trainer::save() {
-  if (is_first_rank()) {
-    const Tokenizer& tokenizer = split_->tokenizer();
-    const std::string kind = tokenizer.kind();
-    const std::string dir = write_checkpoint(
-        config_.run_dir + "/checkpoints",
-        {model_->parameters(), optimizer_->first_moments(), optimizer_->second_moments(), progress_,
-         to_yaml(fields_of(config_)), kind, kind == "byte" ? std::string() : tokenizer.serialized()},
-        config_.train.keep);
-    log_debug(cat("saved ", dir));
-  }
-  host_comm_->barrier();
+  checkpointer_->begin(checkpoint_info(), owned_blocks());
+}
+
+// A run may not end as if all were well without its last checkpoint.
+void Trainer::finish_saving() {
+  require<DataError>(
+      checkpointer_->finish(), "the last checkpoint, of step ", progress_.step,
+      ", could not be written (see the warning above; what was trained since the one before it is "
+      "lost). Make room or repair the folder, and start again with train.resume=auto.");
 }
 
 }  // namespace fwl
