@@ -146,6 +146,10 @@ std::optional<double> Checkpointer::take_blocked_s() {
   return std::exchange(blocked_s_, std::nullopt);
 }
 
+std::optional<double> Checkpointer::take_written_s() {
+  return std::exchange(written_s_, std::nullopt);
+}
+
 void Checkpointer::warn(const Outcome& outcome) const {
   const auto whole = list_checkpoints(dir_);
   log_warn(cat("checkpoint of step ", info_.progress.step, " was not written: ", outcome,

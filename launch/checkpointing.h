@@ -45,8 +45,8 @@ class Checkpointer {
 
   // Seconds that training waited for saves since the last call; nothing when no save was begun.
   std::optional<double> take_blocked_s();
-  // From begin to published, of the last published save; rank 0.
-  std::optional<double> last_written_s() const { return written_s_; }
+  // From begin to published, of a save that was published since the last call; rank 0.
+  std::optional<double> take_written_s();
 
  private:
   using Clock = std::chrono::steady_clock;

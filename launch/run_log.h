@@ -22,7 +22,7 @@ struct LogEntry {
   double time_s = 0;  // since the program's start of training
   int64_t skipped = 0;
   std::optional<double> save_blocked_s;  // that training waited for saves in the interval, when one was begun
-  std::optional<double> save_written_s;  // from begin to published, of the last published save
+  std::optional<double> save_written_s;  // from begin to published, of a save published in it
   std::vector<std::pair<std::string, double>> step_sizes;
   std::vector<std::pair<std::string, double>> decays;
 };

@@ -251,7 +251,7 @@ void Trainer::log_interval(const StepResult& last, double interval_s, int64_t in
     entry.time_s = now_s() - started_at_s_;
     entry.skipped = progress_.skipped;
     entry.save_blocked_s = checkpointer_->take_blocked_s();
-    entry.save_written_s = checkpointer_->last_written_s();
+    entry.save_written_s = checkpointer_->take_written_s();
     entry.step_sizes = model_->mean_step_sizes();
     entry.decays = model_->decays();
     log_->write(entry);
