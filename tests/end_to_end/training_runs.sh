@@ -35,7 +35,7 @@ start_in_background() { # RANKS RUN WORDS...
   launcher=$!
 }
 # By rank, since mpirun starts them in order.
-rank_processes() { pgrep -P "$launcher" | sort -n; }
+rank_processes() { pgrep -P "$launcher" | sort -n || true; }
 rank_process() { rank_processes | sed -n "$(($1 + 1))p"; } # RANK
 wait_for_step() { # STEP
   local i

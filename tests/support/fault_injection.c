@@ -60,9 +60,9 @@ static const char* path_of(int fd, char* path) {
   return path;
 }
 
-#define REAL(name, type) \
-  static type real;      \
-  if (!real) real = (type)dlsym(RTLD_NEXT, name)
+#define FIND_REAL(function)           \
+  static __typeof__(&function) real; \
+  if (!real) real = (__typeof__(&function))dlsym(RTLD_NEXT, #function)
 
 #define FAIL_OR(path, operation, otherwise)      \
   const int error = fault(operation, path);      \
@@ -73,38 +73,38 @@ static const char* path_of(int fd, char* path) {
   return otherwise
 
 ssize_t write(int fd, const void* data, size_t bytes) {
-  REAL("write", ssize_t (*)(int, const void*, size_t));
+  FIND_REAL(write);
   char path[PATH_MAX + 1];
   slow(path_of(fd, path));
   FAIL_OR(path, "write", real(fd, data, bytes));
 }
 
 ssize_t pwrite(int fd, const void* data, size_t bytes, off_t offset) {
-  REAL("pwrite", ssize_t (*)(int, const void*, size_t, off_t));
+  FIND_REAL(pwrite);
   char path[PATH_MAX + 1];
   slow(path_of(fd, path));
   FAIL_OR(path, "write", real(fd, data, bytes, offset));
 }
 
 ssize_t pwrite64(int fd, const void* data, size_t bytes, off64_t offset) {
-  REAL("pwrite64", ssize_t (*)(int, const void*, size_t, off64_t));
+  FIND_REAL(pwrite64);
   char path[PATH_MAX + 1];
   slow(path_of(fd, path));
   FAIL_OR(path, "write", real(fd, data, bytes, offset));
 }
 
 int fsync(int fd) {
-  REAL("fsync", int (*)(int));
+  FIND_REAL(fsync);
   char path[PATH_MAX + 1];
   FAIL_OR(path_of(fd, path), "fsync", real(fd));
 }
 
 int rename(const char* from, const char* to) {
-  REAL("rename", int (*)(const char*, const char*));
+  FIND_REAL(rename);
   FAIL_OR(to, "rename", real(from, to));
 }
 
 int mkdir(const char* path, mode_t mode) {
-  REAL("mkdir", int (*)(const char*, mode_t));
+  FIND_REAL(mkdir);
   FAIL_OR(path, "mkdir", real(path, mode));
 }
