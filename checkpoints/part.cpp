@@ -73,23 +73,22 @@ void verify_slices(const std::string& path, const std::map<std::string, TensorEn
 
 }  // namespace
 
-ElementRange part_of(ElementRange whole, int64_t index, int64_t parts) {
-  const int64_t first = whole.count * index / parts;
-  return {whole.first + first, whole.count * (index + 1) / parts - first};
-}
-
-SliceBlock flat_block(const std::string& kind, const Parameters& parameters, ElementRange range,
-                      const Tensor& owned) {
-  require<InternalError>(owned.dim() == 1 && owned.numel() == range.count, "flat_block: ", owned.numel(),
-                         " elements for a range of ", range.count);
+SliceBlock flat_block(const std::string& kind, const Parameters& parameters,
+                      const std::vector<ElementRange>& ranges, const Tensor& owned) {
   SliceBlock block{owned, {}};
-  for (const Parameter& p : parameters.all()) {
-    const int64_t begin = std::max(range.first, p.offset);
-    const int64_t end = std::min(range.first + range.count, p.offset + p.value.numel());
-    if (begin < end)
-      add_slices(&block, kind + "/" + p.name, p.value.sizes().vec(), begin - p.offset, end - begin,
-                 begin - range.first);
+  int64_t offset = 0;
+  for (const ElementRange& range : ranges) {
+    for (const Parameter& p : parameters.all()) {
+      const int64_t begin = std::max(range.first, p.offset);
+      const int64_t end = std::min(range.first + range.count, p.offset + p.value.numel());
+      if (begin < end)
+        add_slices(&block, kind + "/" + p.name, p.value.sizes().vec(), begin - p.offset, end - begin,
+                   offset + begin - range.first);
+    }
+    offset += range.count;
   }
+  require<InternalError>(owned.dim() == 1 && owned.numel() == offset, "flat_block: ", owned.numel(),
+                         " elements for ranges of ", offset);
   return block;
 }
 

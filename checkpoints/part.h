@@ -5,16 +5,10 @@
 #include <vector>
 
 #include "checkpoints/manifest.h"
+#include "core/base/range.h"
 #include "core/model/parameters.h"
 
 namespace fwl {
-
-// Consecutive elements.
-struct ElementRange {
-  int64_t first = 0, count = 0;
-};
-// The `index`-th of `parts` nearly equal, consecutive parts of `whole`.
-ElementRange part_of(ElementRange whole, int64_t index, int64_t parts);
 
 // Elements [first, first + count) of a tensor, at `offset` in a block.
 struct SlicePlace {
@@ -29,10 +23,10 @@ struct SliceBlock {
   std::vector<SlicePlace> slices;
 };
 
-// `owned` holds elements `range` of the flat tensor in which all parameters lie end to end; `kind` is
-// weights, first_moments or second_moments.
-SliceBlock flat_block(const std::string& kind, const Parameters& parameters, ElementRange range,
-                      const Tensor& owned);
+// `owned` holds elements `ranges`, one after the other, of the flat tensor in which all parameters lie end to
+// end; `kind` is weights, first_moments or second_moments.
+SliceBlock flat_block(const std::string& kind, const Parameters& parameters,
+                      const std::vector<ElementRange>& ranges, const Tensor& owned);
 // `rows` are rows [first_row, first_row + rows.size(0)) of a tensor of `total_rows` rows.
 SliceBlock row_block(const std::string& name, const Tensor& rows, int64_t first_row, int64_t total_rows);
 

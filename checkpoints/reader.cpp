@@ -114,8 +114,8 @@ void CheckpointReader::check_slices() {
 }
 
 void read_flat(CheckpointReader& reader, const std::string& kind, const Parameters& parameters,
-               ElementRange range, Tensor out) {
-  for (const SlicePlace& place : flat_block(kind, parameters, range, out).slices) {
+               const std::vector<ElementRange>& ranges, const Tensor& out) {
+  for (const SlicePlace& place : flat_block(kind, parameters, ranges, out).slices) {
     const TensorEntry& entry = reader.entry(place.tensor);
     require<DataError>(entry.shape == place.shape, reader.path(), ": '", place.tensor, "' has shape ",
                        at::IntArrayRef(entry.shape), ", the model wants ", at::IntArrayRef(place.shape),
@@ -150,7 +150,7 @@ void read_checkpoint_tensors(const std::string& step_dir, Parameters& parameters
   CheckpointReader reader(step_dir);
   check_fits(reader, parameters);
   reader.check_sizes();
-  const ElementRange all{0, parameters.count()};
+  const std::vector<ElementRange> all = {{0, parameters.count()}};
   read_flat(reader, "weights", parameters, all, parameters.values());
   if (first_moments != nullptr) read_flat(reader, "first_moments", parameters, all, *first_moments);
   if (second_moments != nullptr) read_flat(reader, "second_moments", parameters, all, *second_moments);

@@ -45,10 +45,10 @@ class CheckpointReader {
   std::map<std::string, Hdf5File> open_;
 };
 
-// Elements `range` of all parameters laid end to end, into `out` (as flat_block wrote them). `out` is 1-D, of
-// range.count elements. Throws DataError when a parameter is missing or has another shape or dtype.
+// Elements `ranges` of all parameters laid end to end, one range after the other, into `out` (as flat_block
+// wrote them): 1-D. Throws DataError when a parameter is missing or has another shape or dtype.
 void read_flat(CheckpointReader& reader, const std::string& kind, const Parameters& parameters,
-               ElementRange range, Tensor out);
+               const std::vector<ElementRange>& ranges, const Tensor& out);
 // Throws DataError unless the checkpoint's weights are exactly those parameters: names, shapes, dtypes.
 void check_fits(const CheckpointReader& reader, const Parameters& parameters);
 

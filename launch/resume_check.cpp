@@ -25,9 +25,12 @@ ChangeKind kind_of(const std::string& path, const std::string& before, const std
     return ChangeKind::kFree;
   if (path == "model.fast_weight.chunk") return ChangeKind::kAllowed;
   if (begins_with_one_of(path, {"model."})) return ChangeKind::kFunction;
+  // Streams carry state that a checkpoint without them does not have.
+  if (path == "train.stream") return after == "true" ? ChangeKind::kFunction : ChangeKind::kAllowed;
   // Weights are stored as float64 under fp64, as float32 otherwise.
   if (path == "train.dtype")
     return before == "fp64" || after == "fp64" ? ChangeKind::kFunction : ChangeKind::kAllowed;
+  if (path == "parallel.state_wire") return ChangeKind::kAllowed;
   if (begins_with_one_of(path, {"run.", "checkpoints.", "parallel."})) return ChangeKind::kFree;
   if (is_one_of(path, {"data.path", "train.resume", "train.device", "train.save_every", "train.max_seconds",
                        "train.log_every", "train.max_skipped", "train.micro_batch"}))
@@ -60,8 +63,10 @@ void add_data_changes(const CheckpointInfo& info, const RunConfig& stored, const
   const auto add = [&](const char* text, ChangeKind kind) { changes->push_back({cat(text), kind}); };
   if (info.tokenizer_kind != data.tokenizer_kind || info.tokenizer_bytes != data.tokenizer_bytes)
     add("tokenizer: the data set's is another one than the checkpoint's", ChangeKind::kFunction);
-  // The hash covers seed and context too; a change of those is listed by its key.
-  const bool explained = stored.train.seed != now.train.seed || stored.model.context != now.model.context;
+  // The hash covers seed, context and streams too; a change of those is listed by its key.
+  const bool explained = stored.train.seed != now.train.seed || stored.model.context != now.model.context ||
+                         stored.train.stream != now.train.stream ||
+                         (now.train.stream && stored.train.global_batch != now.train.global_batch);
   if (info.data.sequence_hash != data.sequence_hash && !explained)
     add("data: other tokens than those that the run has read (its shards' checksums differ)",
         ChangeKind::kAllowed);

@@ -10,6 +10,7 @@
 #include "core/base/file.h"
 #include "core/base/log.h"
 #include "launch/batches.h"
+#include "launch/carried_state.h"
 #include "launch/load_model.h"
 #include "launch/resume.h"
 #include "launch/signals.h"
@@ -38,6 +39,25 @@ bool set_old_run_aside(const std::string& dir) {
   }
 }
 
+// The moments that this rank writes, so that each is written once.
+struct OwnedMoments {
+  std::vector<ElementRange> ranges;
+  Tensor first, second;
+};
+
+OwnedMoments owned_moments(ShardedOptimizer& optimizer, ElementRange share, int rank) {
+  AdamW& own = optimizer.own();
+  const int64_t kept = own.first_moments().numel(), shared = optimizer.shared_elements();
+  if (shared == kept)  // replicated
+    return {{share},
+            own.first_moments().narrow(0, share.first, share.count),
+            own.second_moments().narrow(0, share.first, share.count)};
+  std::vector<ElementRange> ranges = own.owned();
+  const int64_t written = kept - (rank == 0 ? 0 : shared);
+  if (rank != 0 && shared > 0) ranges.pop_back();
+  return {ranges, own.first_moments().narrow(0, 0, written), own.second_moments().narrow(0, 0, written)};
+}
+
 }  // namespace
 
 Trainer::Trainer(RunConfig config, ConfigChanges changes)
@@ -45,30 +65,31 @@ Trainer::Trainer(RunConfig config, ConfigChanges changes)
   const Placement& place = world();
   set_log_rank(place.rank, place.size);
   set_thread_count(place.local_size);
-  validate(config_, place.size);
+  const MeshShape shape = validate(config_, place.size);
   device_ = choose_device(config_.train.device, place.local_rank);
-  host_comm_ = make_world_communicator(config_.parallel.timeout_s);
-  if (device_.is_cuda() && place.size > 1)
-    device_comm_ = make_world_nccl_communicator(device_.index(), config_.parallel.timeout_s);
+  mesh_ = std::make_unique<Mesh>(shape, device_, config_.parallel.timeout_s);
+  require_same_text(mesh_->host(), "the run's config", to_yaml(fields_of(config_)));
   install_stop_signals();
   lock_run_folder();
   open_data();
   model_ = std::make_unique<LanguageModel>(config_.model, device_, parse_dtype(config_.train.dtype),
                                            static_cast<uint64_t>(config_.train.seed));
-  optimizer_ = std::make_unique<AdamW>(model_->parameters(), config_.train.optimizer);
-  Communicator& gradients_comm = device_comm_ ? *device_comm_ : *host_comm_;
-  reducer_ =
-      std::make_unique<GradientReducer>(gradients_comm, model_->parameters().gradients(),
-                                        static_cast<int64_t>(config_.parallel.bucket_mb * 1024 * 1024));
+  optimizer_ =
+      std::make_unique<ShardedOptimizer>(mesh_->world(), model_->parameters(), config_.train.optimizer,
+                                         config_.parallel.sharding(), config_.parallel.bucket_bytes());
+  step_ = std::make_unique<StepGradient>(*model_, *mesh_, config_);
   resume(changes);
   prepare_run_folder();
   checkpointer_ = std::make_unique<Checkpointer>(
       config_.run_dir + "/checkpoints", Retention{config_.checkpoints.keep, config_.checkpoints.keep_every},
       config_.checkpoints.asynchronous ? Checkpointer::Mode::kAsynchronous : Checkpointer::Mode::kSynchronous,
-      *host_comm_);
-  log_info(cat("training ", model_->parameters().count(), " parameters on ", place.size, " rank(s), ",
-               device_.str(), ", ", config_.train.dtype, ", gradients over ", gradients_comm.name(), "; ",
+      mesh_->host());
+  log_info(cat("training ", model_->parameters().count(), " parameters on ", place.size, " rank(s), layout ",
+               shape.to_string(), " (data x sequence), ", device_.str(), ", ", config_.train.dtype,
+               ", gradients over ", mesh_->world().name(),
+               config_.parallel.shard_optimizer ? ", optimizer sharded" : "", "; ",
                config_.train.global_batch, " x ", config_.model.context, " tokens a step"));
+  if (shape.sequence > 1) log_info(step_->describe_exchange());
 }
 
 Trainer::~Trainer() = default;
@@ -82,7 +103,8 @@ void Trainer::open_data() {
       " is smaller than the data set's ", vocabulary,
       " (its tokens would have no embedding). Set model.vocab_size=0 or at least ", vocabulary, ".");
   loader_ =
-      std::make_unique<Loader>(*split_, config_.model.context, static_cast<uint64_t>(config_.train.seed));
+      std::make_unique<Loader>(*split_, config_.model.context, static_cast<uint64_t>(config_.train.seed),
+                               config_.train.stream ? config_.train.global_batch : 0);
 }
 
 // Before anything of the folder is read. Only rank 0 looks; when it is refused, it ends all.
@@ -98,16 +120,17 @@ void Trainer::prepare_run_folder() {
     publish_file(config_.run_dir + "/config.yaml", to_yaml(fields_of(config_)));
     log_ = std::make_unique<RunLog>(config_.run_dir, progress_.step, config_.train.steps);
   }
-  host_comm_->barrier();
+  mesh_->host().barrier();
 }
 
 void Trainer::load(CheckpointReader& reader) {
   Parameters& parameters = model_->parameters();
   check_fits(reader, parameters);
-  const ElementRange all{0, parameters.count()};
-  read_flat(reader, "weights", parameters, all, parameters.values());
-  read_flat(reader, "first_moments", parameters, all, optimizer_->first_moments());
-  read_flat(reader, "second_moments", parameters, all, optimizer_->second_moments());
+  AdamW& own = optimizer_->own();
+  read_flat(reader, "weights", parameters, {{0, parameters.count()}}, parameters.values());
+  read_flat(reader, "first_moments", parameters, own.owned(), own.first_moments());
+  read_flat(reader, "second_moments", parameters, own.owned(), own.second_moments());
+  if (config_.train.stream) restore_carried_streams(reader);
 }
 
 void Trainer::resume(ConfigChanges changes) {
@@ -119,10 +142,10 @@ void Trainer::resume(ConfigChanges changes) {
       resume_from(config_.train.resume, config_.run_dir + "/checkpoints",
                   {[&](const CheckpointInfo& stored) { check_resume(stored, config_, data, changes); },
                    [&](CheckpointReader& reader) { load(reader); }},
-                  *host_comm_);
+                  mesh_->host());
   if (!info) return;
   progress_ = info->progress;
-  optimizer_->set_updates(progress_.updates);
+  optimizer_->own().set_updates(progress_.updates);
   data_hash_.restart(is_first_rank() ? info->data.rolling_hash : 0);
 }
 
@@ -143,7 +166,7 @@ void Trainer::run() {
     // Saving counts as time of the next interval: tokens/s is what a user gets.
     if (last || stop_ || (config_.train.save_every > 0 && progress_.step % config_.train.save_every == 0))
       save();
-    if (stop_ && !last) break;
+    if (stop_) break;
   }
   finish_saving();
   if (progress_.step < config_.train.steps)
@@ -161,61 +184,48 @@ std::string Trainer::wish_to_stop() const {
 }
 
 // One small all-reduce a step: the losses, who wants to stop, and where the writers are.
-void Trainer::agree_with_all_ranks(double* main_sum, double* slow_sum) {
+LossSums Trainer::sum_over_ranks(const LossSums& own) {
   const std::string wish = wish_to_stop();
   if (!wish.empty() && !stop_) log_warn(cat(wish, ": ending after this step."));
   const Checkpointer::Status status = checkpointer_->status();
   const std::vector<double> sums = all_reduce_sum(
-      *host_comm_, {*main_sum, *slow_sum, wish.empty() ? 0.0 : 1.0, status.busy, status.failed});
-  *main_sum = sums[0];
-  *slow_sum = sums[1];
+      mesh_->host(), {own.main, own.slow, wish.empty() ? 0.0 : 1.0, status.busy, status.failed});
   stop_ = sums[2] > 0;
   checkpointer_->advance({sums[3], sums[4]});
-}
-
-void Trainer::accumulate_gradients(double* main_sum, double* slow_sum, double* tokens) {
-  const int64_t share = config_.train.global_batch / host_comm_->size();
-  const int64_t micro = config_.train.micro_batch > 0 ? std::min(config_.train.micro_batch, share) : share;
-  const int64_t first_sample = progress_.samples + share * host_comm_->rank();
-  // Every position of a training window is scored, so the global count is known without asking the other
-  // ranks.
-  *tokens = static_cast<double>(config_.train.global_batch * config_.model.context);
-  Tensor sums = at::zeros({2}, at::TensorOptions().dtype(at::kDouble).device(device_));
-  for (int64_t done = 0; done < share; done += micro) {
-    const Batch batch = loader_->read(first_sample + done, std::min(micro, share - done));
-    data_hash_.add(batch, first_sample + done);
-    const TrainingLoss loss =
-        model_->training_loss(to_device(batch, device_, model_->accumulation_type()), 1.0 / *tokens);
-    loss.objective.backward();
-    sums.add_(at::stack({loss.main_sum, loss.slow_sum}).to(at::kDouble));
-  }
-  const Tensor host = sums.to(at::kCPU);
-  *main_sum = host[0].item<double>();
-  *slow_sum = host[1].item<double>();
+  return {sums[0], sums[1]};
 }
 
 Trainer::StepResult Trainer::train_step() {
   StepResult result;
-  double main_sum = 0, slow_sum = 0, tokens = 0;
   model_->parameters().zero_gradients();
-  accumulate_gradients(&main_sum, &slow_sum, &tokens);
-  reducer_->reduce();
-  agree_with_all_ranks(&main_sum, &slow_sum);
+  const BatchShare& share = step_->share();
+  // Every position of a training window is scored, so the global count is known without asking the other
+  // ranks.
+  const auto tokens = static_cast<double>(config_.train.global_batch * config_.model.context);
+  const LossSums own = step_->accumulate(
+      [&](int64_t first_row, int64_t rows) {
+        const int64_t sample = progress_.samples + first_row;
+        const Batch batch = loader_->read(sample, rows, share.first_position, share.positions);
+        data_hash_.add(batch, sample, share.first_position);
+        return to_device(batch, device_, model_->accumulation_type());
+      },
+      tokens);
+  const LossSums sums = sum_over_ranks(own);
   data_hash_.end_step();
   // Sums over all ranks: every rank sees the same values, so all of them decide alike.
-  result.grad_norm = global_norm(model_->parameters().gradients());
+  result.grad_norm = optimizer_->gradient_norm(mesh_->host());
   result.learning_rate = learning_rate_at(config_.train.schedule(), progress_.step);
-  result.skipped = !std::isfinite(main_sum) || !std::isfinite(result.grad_norm);
+  result.skipped = !std::isfinite(sums.main) || !std::isfinite(result.grad_norm);
   progress_.step += 1;
   progress_.samples += config_.train.global_batch;
   progress_.tokens += config_.train.global_batch * config_.model.context;
-  count_skip(result, main_sum / tokens);
+  count_skip(result, sums.main / tokens);
   if (result.skipped) return result;
   const double clip = config_.train.clip_norm;
   optimizer_->step(result.learning_rate, clip > 0 && result.grad_norm > clip ? clip / result.grad_norm : 1.0);
-  progress_.updates = optimizer_->updates();
-  progress_.loss_sum += main_sum;
-  progress_.slow_loss_sum += slow_sum;
+  progress_.updates = optimizer_->own().updates();
+  progress_.loss_sum += sums.main;
+  progress_.slow_loss_sum += sums.slow;
   progress_.loss_tokens += tokens;
   return result;
 }
@@ -262,30 +272,52 @@ void Trainer::log_interval(const StepResult& last, double interval_s, int64_t in
 // Collective: the rolling hash is a sum over the ranks.
 CheckpointInfo Trainer::checkpoint_info() {
   Tensor hash = at::full({1}, static_cast<int64_t>(data_hash_.share()), at::kLong);
-  host_comm_->all_reduce_sum(hash);
+  mesh_->host().all_reduce_sum(hash);
   const Tokenizer& tokenizer = split_->tokenizer();
-  const ScheduleConfig schedule = config_.train.schedule();
   CheckpointInfo info;
   info.progress = progress_;
-  info.data = {loader_->sequence_hash(), static_cast<uint64_t>(hash.item<int64_t>()), config_.train.seed, 0,
-               0};
-  info.learning_rate = {learning_rate_at(schedule, progress_.step), config_.train.learning_rate,
-                        config_.train.warmup_steps, config_.train.steps, config_.train.learning_rate_floor};
-  info.layout = {host_comm_->size(), host_comm_->size(), 1, config_.parallel.shard_optimizer, device_.str()};
+  info.data = {loader_->sequence_hash(), static_cast<uint64_t>(hash.item<int64_t>()), config_.train.seed,
+               config_.train.stream ? config_.train.global_batch : 0, stream_position()};
+  info.learning_rate = {learning_rate_at(config_.train.schedule(), progress_.step),
+                        config_.train.learning_rate, config_.train.warmup_steps, config_.train.steps,
+                        config_.train.learning_rate_floor};
+  info.layout = {mesh_->shape().ranks(), mesh_->shape().data, mesh_->shape().sequence,
+                 config_.parallel.shard_optimizer, device_.str()};
   info.config_yaml = to_yaml(fields_of(config_));
   info.tokenizer_kind = tokenizer.kind();
   if (info.tokenizer_kind != "byte") info.tokenizer_bytes = tokenizer.serialized();
   return info;
 }
 
-// The ranks share the elements evenly: N ranks write N times as fast as one.
+// The ranks share the elements evenly: N ranks write N times as fast as one. Collective over the mesh's
+// sequence axis with train.stream.
 std::vector<SliceBlock> Trainer::owned_blocks() {
   Parameters& parameters = model_->parameters();
-  const ElementRange range = part_of({0, parameters.count()}, host_comm_->rank(), host_comm_->size());
-  const auto own = [&](const Tensor& flat) { return flat.detach().narrow(0, range.first, range.count); };
-  return {flat_block("weights", parameters, range, own(parameters.values())),
-          flat_block("first_moments", parameters, range, own(optimizer_->first_moments())),
-          flat_block("second_moments", parameters, range, own(optimizer_->second_moments()))};
+  const Communicator& ranks = mesh_->host();
+  const ElementRange range = part_of({0, parameters.count()}, ranks.rank(), ranks.size());
+  const auto part = [&](const Tensor& flat) { return flat.detach().narrow(0, range.first, range.count); };
+  std::vector<SliceBlock> blocks = {flat_block("weights", parameters, {range}, part(parameters.values()))};
+  const OwnedMoments moments = owned_moments(*optimizer_, range, ranks.rank());
+  blocks.push_back(flat_block("first_moments", parameters, moments.ranges, moments.first));
+  blocks.push_back(flat_block("second_moments", parameters, moments.ranges, moments.second));
+  if (!config_.train.stream) return blocks;
+  const StreamState state = step_->stream_state();
+  if (mesh_->sequence_rank() == 0)
+    add_stream_blocks(state, step_->share().first_row, config_.train.global_batch, &blocks);
+  return blocks;
+}
+
+int64_t Trainer::stream_position() const {
+  return config_.train.stream ? progress_.samples / config_.train.global_batch * config_.model.context : 0;
+}
+
+void Trainer::restore_carried_streams(CheckpointReader& reader) {
+  const DataPosition& data = reader.info().data;
+  require<DataError>(data.streams == config_.train.global_batch, reader.path(), " carries ", data.streams,
+                     " streams, train.global_batch is ", config_.train.global_batch,
+                     " (each stream has its own state). Resume with the batch that it was written with.");
+  step_->set_stream_state(read_streams(reader, step_->share().first_row, step_->share().rows, device_,
+                                       parse_dtype(config_.train.dtype)));
 }
 
 void Trainer::save() {

@@ -56,7 +56,7 @@ TEST(Checkpoint, AnyNumberOfWritersIsReadByAnyNumberOfReaders) {
       for (int r = 0; r < readers; ++r) {
         const ElementRange own = part_of({0, parameters.count()}, r, readers);
         Tensor part = at::zeros({own.count});
-        read_flat(reader, "second_moments", parameters, own, part);
+        read_flat(reader, "second_moments", parameters, {own}, part);
         EXPECT_TRUE(at::equal(part, written.optimizer.second_moments().narrow(0, own.first, own.count)))
             << writers << " writers, reader " << r << " of " << readers;
       }

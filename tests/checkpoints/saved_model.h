@@ -36,9 +36,9 @@ struct SavedModel {
   std::vector<SliceBlock> blocks(int rank, int ranks) {
     const ElementRange range = part_of({0, model.parameters().count()}, rank, ranks);
     const auto own = [&](const Tensor& flat) { return flat.detach().narrow(0, range.first, range.count); };
-    return {flat_block("weights", model.parameters(), range, own(model.parameters().values())),
-            flat_block("first_moments", model.parameters(), range, own(optimizer.first_moments())),
-            flat_block("second_moments", model.parameters(), range, own(optimizer.second_moments()))};
+    return {flat_block("weights", model.parameters(), {range}, own(model.parameters().values())),
+            flat_block("first_moments", model.parameters(), {range}, own(optimizer.first_moments())),
+            flat_block("second_moments", model.parameters(), {range}, own(optimizer.second_moments()))};
   }
 
   std::string save(const std::string& dir, int64_t step, Retention retention = {}, int ranks = 1) {

@@ -5,19 +5,47 @@ set -euo pipefail
 fwl=$1 source=$2
 . "$source/tests/end_to_end/training_runs.sh"
 
-echo "== 1 -> 2 -> 4 -> 3 ranks: the same samples in the same order, losses equal to rounding"
+# Runs 24 steps in four layouts, six steps each: the next start sees what this one had written by its turn's end.
+in_four_layouts() { # RUN "RANKS SETTINGS"...
+  local run=$1 turn=0 layout words step
+  shift
+  for layout in "$@"; do
+    read -ra words <<<"$layout"
+    start "${words[0]}" "$run" "${settings[@]}" train.resume=auto "${words[@]:1}"
+    expect 0 "from step $((6 * turn)) on $layout"
+    turn=$((turn + 1))
+    for step in 6 12 18 24; do ((step <= 6 * turn)) || rm -r "$work/$run/checkpoints/$(printf 'step-%07d' $step)"; done
+  done
+}
+
+echo "== 1 -> 2 -> 4 -> 3 ranks, sharded optimizer or not: the same samples in the same order, losses equal to rounding"
 settings=(train.steps=24 train.save_every=6 train.global_batch=12 checkpoints.keep=0)
 start 1 whole "${settings[@]}"
 expect 0 "undisturbed, 1 rank"
-ranks=(1 2 4 3)
-for i in 0 1 2 3; do
-  start "${ranks[$i]}" resized "${settings[@]}" train.resume=auto
-  expect 0 "from step $((6 * i)) on ${ranks[$i]} ranks"
-  # The next start sees what this one had written by step 6 (i + 1).
-  for step in 6 12 18 24; do ((step <= 6 * (i + 1))) || rm -r "$work/resized/checkpoints/$(printf 'step-%07d' $step)"; done
-done
+in_four_layouts resized "1" "2 parallel.shard_optimizer=true" "4" "3 parallel.shard_optimizer=true"
 same_run whole resized 24 rounding
 
+echo "== data x sequence layouts with carried state"
+settings=(train.steps=24 train.save_every=6 train.global_batch=4 train.stream=true checkpoints.keep=0)
+start 1 streams "${settings[@]}"
+expect 0 "undisturbed, 1 rank"
+in_four_layouts relaid "1" "2 parallel.sequence=2" "4 parallel.sequence=2 parallel.shard_optimizer=true" "4 parallel.sequence=1"
+same_run streams relaid 24 rounding
+start 1 relaid "${settings[@]}" train.resume=auto train.stream=false
+expect 2 "streams given up without --allow-changes"
+
+echo "== the same layout, sharded: bit for bit"
+settings=(train.steps=24 train.save_every=6 train.global_batch=12 checkpoints.keep=0 parallel.shard_optimizer=true)
+start 3 sharded "${settings[@]}"
+expect 0 "undisturbed, 3 ranks"
+mkdir -p "$work/again/checkpoints"
+cp -r "$work/sharded/checkpoints/step-0000006" "$work/again/checkpoints/"
+cp "$work/sharded/log.jsonl" "$work/again/"
+start 3 again "${settings[@]}" train.resume=auto
+expect 0 "from step 6 on 3 ranks"
+same_run sharded again 24 bits
+
+settings=(train.steps=24 train.save_every=6 train.global_batch=12 checkpoints.keep=0)
 echo "== another schedule"
 start 1 resized "${settings[@]}" train.steps=26 train.resume=auto
 expect 2 "more steps without --allow-changes"
