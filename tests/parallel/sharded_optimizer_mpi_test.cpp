@@ -15,11 +15,11 @@ Tensor gradient_of(int rank, int step, int64_t count) {
   return at::sin(at::arange(count, at::kDouble) * (0.37 * (rank + 1)) + step).to(at::kFloat) * 0.1;
 }
 
-struct Run {
+struct Training {
   LanguageModel model{small_model_config(), at::kCPU, at::kFloat, 3};
   GradientReducer reducer;
   ShardedOptimizer optimizer;
-  Run(Communicator& group, OptimizerSharding sharding)
+  Training(Communicator& group, OptimizerSharding sharding)
       : reducer(group, model.parameters(), kBucketBytes, reduction_for(sharding)),
         optimizer(group, model.parameters(), {}, sharding, kBucketBytes) {}
 
@@ -35,7 +35,7 @@ struct Run {
 
 TEST(ShardedOptimizer, EqualsTheReplicatedOneToRounding) {
   const auto group = make_world_communicator(60);
-  Run replicated(*group, OptimizerSharding::kReplicated), sharded(*group, OptimizerSharding::kSharded);
+  Training replicated(*group, OptimizerSharding::kReplicated), sharded(*group, OptimizerSharding::kSharded);
   ASSERT_NE(replicated.model.parameters().count() % group->size(), 0)
       << "the size must be uneven for this test";
   for (int step = 0; step < 5; ++step) {
@@ -49,7 +49,7 @@ TEST(ShardedOptimizer, EqualsTheReplicatedOneToRounding) {
 
 TEST(ShardedOptimizer, AllRanksHoldTheSameWeightsAndTheirShareOfMoments) {
   const auto group = make_world_communicator(60);
-  Run run(*group, OptimizerSharding::kSharded);
+  Training run(*group, OptimizerSharding::kSharded);
   for (int step = 0; step < 3; ++step) run.step(*group, step);
   const Tensor values = run.model.parameters().values().detach().clone();
   group->broadcast(values, 0);
