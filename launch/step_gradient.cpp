@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/base/error.h"
+#include "parallel/sharded_optimizer.h"
 
 namespace fwl {
 namespace {
@@ -43,8 +44,8 @@ StepGradient::StepGradient(LanguageModel& model, Mesh& mesh, const RunConfig& co
       share_(batch_share(config, mesh.shape(), mesh.data_rank(), mesh.sequence_rank())),
       micro_rows_(config.train.micro_batch > 0 ? std::min(config.train.micro_batch, share_.rows)
                                                : share_.rows),
-      reducer_(mesh.world(), model.parameters(),
-               static_cast<int64_t>(config.parallel.bucket_mb * 1024 * 1024)) {
+      reducer_(mesh.world(), model.parameters(), config.parallel.bucket_bytes(),
+               reduction_for(config.parallel.sharding())) {
   for (int64_t done = 0; done < share_.rows; done += micro_rows_) views_.push_back(make_view());
 }
 

@@ -22,15 +22,21 @@ StateSize state_size(const ModelConfig& m) {
   return size;
 }
 
+// Of gradients alone: a sharded optimizer also gathers the weights, which are counted apart.
 int64_t gradient_bytes(const RunConfig& c, int rank, int ranks, int64_t parameters, Backend backend) {
   if (ranks == 1) return 0;
   const int64_t element = c.train.dtype == "fp64" ? 8 : 4;
-  const int64_t bucket = static_cast<int64_t>(c.parallel.bucket_mb * 1024 * 1024) / element;
+  const bool sharded = c.parallel.shard_optimizer;
+  const int64_t fits = c.parallel.bucket_bytes() / element;
+  const int64_t bucket = sharded ? std::max<int64_t>(1, fits / ranks) * ranks : fits;
   int64_t bytes = 0;
   for (int64_t first = 0; first < parameters; first += bucket) {
     const int64_t count = std::min(bucket, parameters - first);
-    const bool small = backend == Backend::kMpi && count * element <= kMpiSmallBytes;
-    bytes += small ? count * element : all_reduce_bytes(count, element, rank, ranks);
+    const int64_t part = sharded ? count / ranks : 0;  // by reduce-scatter; the rest by all-reduce
+    const int64_t rest = count - part * ranks;
+    const bool small = backend == Backend::kMpi && rest * element <= kMpiSmallBytes;
+    bytes += (ranks - 1) * part * element;
+    bytes += small ? rest * element : all_reduce_bytes(rest, element, rank, ranks);
   }
   return bytes;
 }

@@ -32,7 +32,8 @@ class Bench {
         mesh_(mesh),
         model_(config.model, device, parse_dtype(config.train.dtype),
                static_cast<uint64_t>(config.train.seed)),
-        optimizer_(model_.parameters(), config.train.optimizer),
+        optimizer_(mesh.world(), model_.parameters(), config.train.optimizer, config.parallel.sharding(),
+                   config.parallel.bucket_bytes()),
         step_(model_, mesh, config_) {
     // Made once: reading is not what is measured.
     const BatchShare& share = step_.share();
@@ -54,7 +55,7 @@ class Bench {
         },
         tokens);
     const double loss = all_reduce_sum(mesh_.host(), {own.main}).front() / tokens;
-    const double norm = global_norm(model_.parameters().gradients()), clip = config_.train.clip_norm;
+    const double norm = optimizer_.gradient_norm(mesh_.host()), clip = config_.train.clip_norm;
     optimizer_.step(learning_rate_at(config_.train.schedule(), updates_++),
                     clip > 0 && norm > clip ? clip / norm : 1.0);
     return loss;
@@ -67,7 +68,7 @@ class Bench {
   const RunConfig& config_;
   Mesh& mesh_;
   LanguageModel model_;
-  AdamW optimizer_;
+  ShardedOptimizer optimizer_;
   StepGradient step_;
   TokenBatch batch_;
   int64_t updates_ = 0;

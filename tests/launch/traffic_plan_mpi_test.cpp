@@ -52,6 +52,8 @@ TEST(TrafficPlan, PredictsWhatTheGroupsCount) {
           config.parallel.bucket_mb = 0.1;
           config.parallel.state_exchange = state;
           expect_predicted(config, {ranks / sequence, sequence});
+          config.parallel.shard_optimizer = true;
+          expect_predicted(config, {ranks / sequence, sequence});
         }
       }
     }
