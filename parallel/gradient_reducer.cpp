@@ -22,7 +22,7 @@ GradientReducer::GradientReducer(Communicator& group, Tensor flat_gradient, int6
 
 void GradientReducer::reduce() {
   if (group_.size() == 1) return;
-  for (const Tensor& bucket : buckets_) group_.all_reduce_sum(bucket);
+  for (const Tensor& bucket : buckets_) group_.all_reduce_sum(bucket, purpose::kGradients);
 }
 
 }  // namespace fwl
