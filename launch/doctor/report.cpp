@@ -19,7 +19,8 @@ json to_json(const AxisSpeed& axis) {
           {"ranks", axis.ranks},
           {"bytes", axis.bytes},
           {"all_reduce", to_json(axis.all_reduce)},
-          {"all_gather", to_json(axis.all_gather)}};
+          {"all_gather", to_json(axis.all_gather)},
+          {"point_to_point", to_json(axis.point_to_point)}};
 }
 
 std::string columns(const std::vector<std::string>& cells) {
@@ -84,6 +85,7 @@ std::string to_table(const DoctorReport& report) {
   for (const AxisSpeed& axis : report.axes) {
     text += speed_line(axis, "all-reduce", axis.all_reduce);
     text += speed_line(axis, "all-gather", axis.all_gather);
+    text += speed_line(axis, "point-to-point", axis.point_to_point);
   }
   if (report.depth == Depth::kMeasure)
     text += cat("file system: '", report.file_system.folder, "': write ",

@@ -207,6 +207,17 @@ AxisSpeed measure_axis(const std::string& axis, Communicator& group, Communicato
   result.all_gather = speed_of(
       group, world, ring * 4.0 * static_cast<double>(elements),
       [&] { group.all_gather(tiny_all, tiny_part); }, [&] { group.all_gather(large, part); });
+  const int next = (group.rank() + 1) % group.size(),
+            before = (group.rank() + group.size() - 1) % group.size();
+  const Tensor tiny_in = at::zeros({2}, options), large_in = at::zeros({elements}, options);
+  result.point_to_point = speed_of(
+      group, world, 4.0 * static_cast<double>(elements),
+      [&] {
+        group.exchange({{next, tiny}}, {{before, tiny_in}});
+      },
+      [&] {
+        group.exchange({{next, large}}, {{before, large_in}});
+      });
   return result;
 }
 

@@ -44,6 +44,7 @@ struct AxisSpeed {
   int ranks = 1;
   int64_t bytes = 0;  // of the large tensor
   Speed all_reduce, all_gather;
+  Speed point_to_point;  // every rank sends to the next one and receives from the one before
 };
 // Collective over the world; `group` is this rank's group of the axis, `world` moves host tensors.
 AxisSpeed measure_axis(const std::string& axis, Communicator& group, Communicator& world, int64_t bytes);

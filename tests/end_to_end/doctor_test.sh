@@ -30,7 +30,7 @@ for key in ("host", "gpu", "cores", "numa_nodes", "binary_hash", "config_hash", 
 names = {c["name"] for c in d["checks"]}
 assert names >= {"program", "config", "libraries", "GPUs", "ports", "shared folder"}, names
 for axis in d["axes"]:
-    for operation in ("all_reduce", "all_gather"):
+    for operation in ("all_reduce", "all_gather", "point_to_point"):
         assert axis[operation]["latency_us"] > 0 and axis[operation]["bandwidth_mb_s"] > 0
 assert d["file_system"]["write_mb_s"] > 0 and d["file_system"]["read_mb_s"] > 0
 P
