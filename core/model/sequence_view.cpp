@@ -10,8 +10,8 @@ Tensor ContinuedSequence::attend(int64_t layer, const Tensor& q_bhte, const Tens
                                  const Tensor& v_bhte, int64_t window) {
   if (window <= 0 && full_attention_ == FullAttention::kForgets)
     return causal_attention(q_bhte, k_bhte, v_bhte, window);
-  if (body_.layers.size() <= static_cast<size_t>(layer)) body_.layers.resize(static_cast<size_t>(layer) + 1);
-  AttentionMemory& memory = body_.layers[static_cast<size_t>(layer)];
+  if (state_.layers.size() <= static_cast<size_t>(layer)) state_.layers.resize(static_cast<size_t>(layer) + 1);
+  AttentionMemory& memory = state_.layers[static_cast<size_t>(layer)];
   const bool empty = !memory.key_bhte.defined();
   const Tensor key_bhte = empty ? k_bhte : at::cat({memory.key_bhte, k_bhte}, 2);
   const Tensor value_bhte = empty ? v_bhte : at::cat({memory.value_bhte, v_bhte}, 2);
@@ -24,8 +24,8 @@ Tensor ContinuedSequence::attend(int64_t layer, const Tensor& q_bhte, const Tens
 }
 
 void ContinuedSequence::advance(int64_t length, const FastWeightState& outbound) {
-  body_.position += length;
-  state_ = outbound;
+  state_.position += length;
+  state_.fast = outbound;
 }
 
 }  // namespace fwl

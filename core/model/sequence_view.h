@@ -11,6 +11,13 @@
 
 namespace fwl {
 
+// What goes on from one forward to the next of the same streams. Without gradient.
+struct StreamState {
+  int64_t position = 0;                 // of the next token
+  std::vector<AttentionMemory> layers;  // one per block of the body; empty: nothing is remembered
+  FastWeightState fast;                 // undefined tensors: zero
+};
+
 class SequenceView {
  public:
   virtual ~SequenceView() = default;
@@ -26,6 +33,9 @@ class SequenceView {
   virtual FastWeightState inbound_state() const { return {}; }
   // Ends a forward over `length` positions of this rank. `outbound` is the state after them (detached).
   virtual void advance(int64_t length, const FastWeightState& outbound) = 0;
+  // What goes on to the next forward; nothing for sequences that are whole.
+  virtual StreamState stream_state() const { return {}; }
+  virtual void set_stream_state(const StreamState&) {}
 };
 
 // Every forward is a whole sequence from position 0.
@@ -37,12 +47,6 @@ class WholeSequence final : public SequenceView {
     return causal_attention(q_bhte, k_bhte, v_bhte, window);
   }
   void advance(int64_t, const FastWeightState&) override {}
-};
-
-// What decoding keeps of the tokens read so far by attention.
-struct BodyMemory {
-  int64_t position = 0;                 // of the next token
-  std::vector<AttentionMemory> layers;  // one per block; empty: nothing read yet
 };
 
 // What attention keeps of the text read so far when the body attends to everything.
@@ -57,16 +61,18 @@ enum class FullAttention {
 class ContinuedSequence final : public SequenceView {
  public:
   explicit ContinuedSequence(FullAttention full_attention = FullAttention::kRemembers);
-  int64_t first_position() const override { return body_.position; }
+  int64_t first_position() const override { return state_.position; }
   Tensor attend(int64_t layer, const Tensor& q_bhte, const Tensor& k_bhte, const Tensor& v_bhte,
                 int64_t window) override;
-  FastWeightState inbound_state() const override { return state_; }
+  FastWeightState inbound_state() const override { return state_.fast; }
   void advance(int64_t length, const FastWeightState& outbound) override;
+
+  StreamState stream_state() const override { return state_; }
+  void set_stream_state(const StreamState& state) override { state_ = state; }
 
  private:
   FullAttention full_attention_;
-  BodyMemory body_;
-  FastWeightState state_;
+  StreamState state_;
 };
 
 }  // namespace fwl
