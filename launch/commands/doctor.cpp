@@ -43,6 +43,8 @@ DoctorOptions options_of(const DoctorArguments& a) {
     RunConfig copy = config;
     options.config_yaml = to_yaml(fields_of(copy));
     options.device = config.train.device;
+    options.data = config.parallel.data;
+    options.sequence = config.parallel.sequence;
     options.folder = existing_folder(config.run_dir);
   }
   if (!a.device.empty()) options.device = a.device;

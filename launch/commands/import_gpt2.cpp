@@ -51,11 +51,15 @@ void run_import(const ImportArguments& a) {
   AdamW optimizer(imported.model->parameters(), imported.config.train.optimizer);
   const std::string yaml = to_yaml(fields_of(imported.config));
   const std::string kind = tokenizer->kind();
-  const std::string checkpoint = write_checkpoint(
-      a.out + "/checkpoints",
-      {imported.model->parameters(), optimizer.first_moments(), optimizer.second_moments(),
-       TrainingProgress{}, yaml, kind, kind == "byte" ? std::string() : tokenizer->serialized()},
-      0);
+  CheckpointContent content{imported.model->parameters(),
+                            optimizer.first_moments(),
+                            optimizer.second_moments(),
+                            {},
+                            yaml,
+                            kind,
+                            kind == "byte" ? std::string() : tokenizer->serialized(),
+                            {}};
+  const std::string checkpoint = write_checkpoint(a.out + "/checkpoints", content, 0);
   publish_file(a.out + "/config.yaml", yaml);
   std::cout << "imported " << imported.model->parameters().count() << " parameters to " << checkpoint
             << "\ntrain it further: fwl train " << a.out << "/config.yaml --set data.path=DIR\n";

@@ -10,6 +10,7 @@
 #include "core/base/log.h"
 #include "launch/doctor/ports.h"
 #include "launch/load_model.h"
+#include "parallel/mesh.h"
 #include "parallel/session.h"
 
 namespace fwl {
@@ -106,13 +107,20 @@ class Doctor {
     report_.file_system = {options_.folder, total(trial.write_bytes_s), total(trial.read_bytes_s)};
   }
 
+  // Over the network that training will use: NCCL where every rank has a GPU, else MPI.
   void measure() {
-    const bool gpus_fit = std::all_of(report_.ranks.begin(), report_.ranks.end(),
-                                      [](const RankFacts& rank) { return !rank.gpu.empty(); });
-    report_.axes.push_back(measure_axis("world", host_, host_, options_.message_bytes));
-    if (!gpus_fit || !report_.passed()) return;
-    const auto nccl = make_world_nccl_communicator(own_.local_rank, options_.timeout_s);
-    report_.axes.push_back(measure_axis("world", *nccl, host_, options_.message_bytes));
+    if (!report_.passed()) return;
+    const bool gpus = std::none_of(report_.ranks.begin(), report_.ranks.end(),
+                                   [](const RankFacts& rank) { return rank.gpu.empty(); });
+    const at::Device device = gpus ? choose_device(options_.device, own_.local_rank) : at::Device(at::kCPU);
+    Mesh mesh(mesh_shape(options_.data, options_.sequence, host_.size()), device, options_.timeout_s);
+    measure("host", host_);
+    if (gpus) measure("world", mesh.world());
+    if (mesh.shape().data > 1) measure("data", mesh.data());
+    if (mesh.shape().sequence > 1) measure("sequence", mesh.sequence());
+  }
+  void measure(const char* axis, Communicator& group) {
+    report_.axes.push_back(measure_axis(axis, group, host_, options_.message_bytes));
   }
 
   const DoctorOptions& options_;

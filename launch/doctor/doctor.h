@@ -18,6 +18,7 @@ struct DoctorOptions {
   std::string config_yaml;  // resolved; empty: none
   std::string folder = ".";
   std::string device = "auto";
+  int64_t data = -1, sequence = 1;  // axes of the mesh, as parallel.data and parallel.sequence
   Scope scope = Scope::kWholeJob;
   Depth depth = Depth::kMeasure;
   double timeout_s = 60;

@@ -20,7 +20,7 @@ tiny=$source/launch/configs/tiny.yaml
 cd "$work"
 
 echo "== one job, all well"
-expect 0 'axis world \(4 ranks, mpi\): all-reduce' "4 ranks" ranks -n 4 "$fwl" doctor --config "$tiny" --device cpu --json doctor.json
+expect 0 'axis sequence \(2 ranks, mpi\): point-to-point' "4 ranks" ranks -n 4 "$fwl" doctor --config "$tiny" --set parallel.sequence=2 --device cpu --json doctor.json
 python3 - <<'P' || fail "doctor.json"
 import json
 d = json.load(open("doctor.json"))
@@ -29,6 +29,7 @@ for key in ("host", "gpu", "cores", "numa_nodes", "binary_hash", "config_hash", 
     assert key in d["ranks"][0], key
 names = {c["name"] for c in d["checks"]}
 assert names >= {"program", "config", "libraries", "GPUs", "ports", "shared folder"}, names
+assert [(a["axis"], a["ranks"]) for a in d["axes"]] == [("host", 4), ("data", 2), ("sequence", 2)], d["axes"]
 for axis in d["axes"]:
     for operation in ("all_reduce", "all_gather", "point_to_point"):
         assert axis[operation]["latency_us"] > 0 and axis[operation]["bandwidth_mb_s"] > 0
