@@ -6,6 +6,8 @@
 namespace fwl {
 namespace {
 
+const std::string kCarried = "carried/";
+
 // Calls visit(name, tensor) for every tensor of a state; `state` may be const.
 template <typename State, typename Visit>
 void for_each_tensor(State& state, Visit visit) {
@@ -96,17 +98,28 @@ NamedTensors gather_streams(Mesh& mesh, const StepGradient& step) {
   return to_named(all);
 }
 
-void restore_streams(const NamedTensors& tensors, int64_t position, const RunConfig& config,
-                     const LanguageModel& model, StepGradient& step) {
-  NamedTensors rows;
-  for (const auto& [name, value] : tensors) {
-    require<DataError>(value.size(0) == config.train.global_batch, "the checkpoint carries ", value.size(0),
-                       " streams ('", name, "'), train.global_batch is ", config.train.global_batch,
-                       " (each stream has its own state). Resume with train.global_batch=", value.size(0),
-                       ".");
-    rows.emplace_back(name, value.narrow(0, step.share().first_row, step.share().rows));
+void add_stream_blocks(const StreamState& state, int64_t first_stream, int64_t streams,
+                       std::vector<SliceBlock>* blocks) {
+  for (const auto& [name, rows] : to_named(state))
+    blocks->push_back(row_block(kCarried + name, rows, first_stream, streams));
+}
+
+StreamState read_streams(CheckpointReader& reader, int64_t first, int64_t count, at::Device device,
+                         at::ScalarType compute) {
+  NamedTensors named;
+  for (const auto& [name, entry] : reader.manifest().tensors) {
+    if (name.rfind(kCarried, 0) != 0) continue;
+    const int64_t streams = entry.shape.empty() ? 0 : entry.shape[0];
+    require<DataError>(first + count <= streams, reader.path(), ": '", name, "' has ", streams,
+                       " streams, wanted are ", first, " to ", first + count,
+                       ". Resume with the config that it was written with.");
+    std::vector<int64_t> shape = entry.shape;
+    shape[0] = count;
+    Tensor rows = at::empty(shape, at::TensorOptions().dtype(entry.dtype));
+    reader.read(name, first * (entry.elements() / streams), rows.view({-1}));
+    named.emplace_back(name.substr(kCarried.size()), rows);
   }
-  step.set_stream_state(from_named(rows, position, model.device(), parse_dtype(config.train.dtype)));
+  return from_named(named, reader.info().data.stream_position, device, compute);
 }
 
 }  // namespace fwl

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "checkpoints/checkpoint.h"
 #include "core/model/sequence_view.h"
 #include "launch/step_gradient.h"
 
@@ -22,9 +23,14 @@ StreamState from_named(const NamedTensors& tensors, int64_t position, at::Device
 
 // Collective over the world. All streams on rank 0; empty elsewhere.
 NamedTensors gather_streams(Mesh& mesh, const StepGradient& step);
-// Collective over nothing: every rank has read the same checkpoint. Throws DataError when it holds another
-// number of streams.
-void restore_streams(const NamedTensors& tensors, int64_t position, const RunConfig& config,
-                     const LanguageModel& model, StepGradient& step);
+
+// The same for a checkpoint, without gathering: adds "carried/NAME" of this rank's streams, which begin at
+// `first_stream` of `streams`, to what the rank writes.
+void add_stream_blocks(const StreamState& state, int64_t first_stream, int64_t streams,
+                       std::vector<SliceBlock>* blocks);
+// Streams [first, first + count) of a checkpoint, from any layout. `device` and `compute` as above. Throws
+// DataError.
+StreamState read_streams(CheckpointReader& reader, int64_t first, int64_t count, at::Device device,
+                         at::ScalarType compute);
 
 }  // namespace fwl

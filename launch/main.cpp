@@ -32,7 +32,8 @@ void declare_commands(CLI::App& app) {
   fwl::add_import_gpt2_command(app);
   app.footer(
       "Exit codes: 0 ok, 1 internal error, 2 bad config or usage, 3 bad data or checkpoint file, "
-      "4 communication, 5 a check failed.");
+      "4 communication, 5 a check failed, 75 ended early by a signal or train.max_seconds (start again to go "
+      "on).");
 }
 
 // A rank that fails alone must not leave the others waiting in a collective: it ends the whole job.
@@ -54,6 +55,10 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     const int code = app.exit(error);
     return code == 0 ? 0 : exit_code_of(fwl::ExitCode::kConfig);
+  } catch (const fwl::Interrupted& stop) {
+    fwl::log_info(stop.what());
+    fwl::finalize_session();
+    return exit_code_of(stop.code());
   } catch (const fwl::Error& error) {
     return fail(error.code(), error.what());
   } catch (const c10::Error& error) {

@@ -22,7 +22,9 @@ void TrainConfig::visit_fields(FieldList& list) {
   list.section("optimizer", optimizer);
   list.add("resume", resume, "none, auto (the run folder's newest good checkpoint), or a checkpoint's path");
   list.add("save_every", save_every, "steps between checkpoints; 0: only at the end", at_least(0));
-  list.add("keep", keep, "checkpoints to keep; 0: all", at_least(0));
+  list.add("max_seconds", max_seconds,
+           "wall-clock limit: save after the step that reaches it and exit with code 75; 0: none",
+           at_least(0));
   list.add("log_every", log_every, "steps between log lines", at_least(1));
   list.add("max_skipped", max_skipped,
            "skipped steps in a row (non-finite loss or gradient) that end the run", at_least(1));
@@ -35,12 +37,20 @@ ScheduleConfig TrainConfig::schedule() const {
   return {learning_rate, warmup_steps, steps, learning_rate_floor};
 }
 
+void CheckpointsConfig::visit_fields(FieldList& list) {
+  list.add("keep", keep, "newest checkpoints to keep; 0: all", at_least(0));
+  list.add("keep_every", keep_every, "also keep those whose step this divides; 0: none", at_least(0));
+  list.add("asynchronous", asynchronous, "write in a thread while training goes on");
+}
+
 void ParallelConfig::visit_fields(FieldList& list) {
   list.add("data", data, "ranks that read different sequences; -1: all that are left", at_least(-1));
   list.add("sequence", sequence, "ranks that share sequences, each with a chunk; -1: all that are left",
            at_least(-1));
   list.add("timeout_s", timeout_s, "seconds that a collective may take", at_least(0.1));
   list.add("bucket_mb", bucket_mb, "MiB of gradients per all-reduce", at_least(0.001));
+  list.add("shard_optimizer", shard_optimizer,
+           "each rank keeps the moments of its share of the weights and updates that share (ZeRO-1)");
   list.add_choice("attention", attention, {"auto", "all_to_all", "all_gather", "halo"},
                   "how attention reaches other ranks' positions; auto: halo with a window, else all_to_all "
                   "where the ranks divide the heads, else all_gather");
@@ -73,6 +83,7 @@ void RunConfig::visit_fields(FieldList& list) {
   list.section("data", data);
   list.section("model", model);
   list.section("train", train);
+  list.section("checkpoints", checkpoints);
   list.section("parallel", parallel);
 }
 

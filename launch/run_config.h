@@ -10,6 +10,7 @@
 #include "core/optim/adamw.h"
 #include "core/optim/schedule.h"
 #include "parallel/mesh.h"
+#include "parallel/sharded_optimizer.h"
 #include "parallel/sharded_sequence.h"
 
 namespace fwl {
@@ -28,7 +29,7 @@ struct TrainConfig {
   AdamWConfig optimizer;
   std::string resume = "none";
   int64_t save_every = 500;
-  int64_t keep = 3;
+  double max_seconds = 0;
   int64_t log_every = 10;
   int64_t max_skipped = 10;
   bool stream = false;
@@ -37,16 +38,29 @@ struct TrainConfig {
   ScheduleConfig schedule() const;
 };
 
+struct CheckpointsConfig {
+  int64_t keep = 3;
+  int64_t keep_every = 0;
+  bool asynchronous = true;
+
+  void visit_fields(FieldList& list);
+};
+
 struct ParallelConfig {
   int64_t data = -1;
   int64_t sequence = 1;
   double timeout_s = 600;
   double bucket_mb = 25;
+  bool shard_optimizer = false;
   std::string attention = "auto";
   std::string state_exchange = "auto";
   std::string state_wire = "fp32";
 
   void visit_fields(FieldList& list);
+  int64_t bucket_bytes() const { return static_cast<int64_t>(bucket_mb * 1024 * 1024); }
+  OptimizerSharding sharding() const {
+    return shard_optimizer ? OptimizerSharding::kSharded : OptimizerSharding::kReplicated;
+  }
 };
 
 struct RunConfig {
@@ -54,6 +68,7 @@ struct RunConfig {
   std::string data_path;
   ModelConfig model;
   TrainConfig train;
+  CheckpointsConfig checkpoints;
   ParallelConfig parallel;
 
   void visit_fields(FieldList& list);

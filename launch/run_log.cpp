@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "core/base/error.h"
@@ -28,6 +29,8 @@ json to_json(const LogEntry& e) {
                {"tokens_per_s", std::round(e.tokens_per_s)},
                {"time_s", e.time_s},
                {"skipped", e.skipped}};
+  if (e.save_blocked_s) line["save_blocked_s"] = *e.save_blocked_s;
+  if (e.save_written_s) line["save_written_s"] = *e.save_written_s;
   for (const auto& [name, value] : e.step_sizes) line["step_size"][name] = value;
   for (const auto& [name, value] : e.decays) line["decay"][name] = value;
   return line;
@@ -70,13 +73,28 @@ RunLog::RunLog(const std::string& run_dir, int64_t resumed_step, int64_t total_s
       start_(std::chrono::steady_clock::now()),
       drawn_(start_) {
   drop_lines_after(path_, resumed_step);
-  file_.open(path_, std::ios::app);
-  require<DataError>(file_.good(), "cannot write '", path_, "'. Check the folder's permissions.");
+  require<DataError>(append_pending(), "cannot write '", path_, "'. Check the folder's permissions.");
+}
+
+// All of the pending lines or, as far as the disk lets us, none: half a line would not be JSON.
+bool RunLog::append_pending() {
+  std::error_code ignored;
+  const auto size_before = std::filesystem::exists(path_) ? std::filesystem::file_size(path_, ignored) : 0;
+  std::ofstream file(path_, std::ios::app);
+  file << pending_ << std::flush;
+  if (file.good()) {
+    pending_.clear();
+    return true;
+  }
+  std::filesystem::resize_file(path_, size_before, ignored);
+  return false;
 }
 
 void RunLog::write(const LogEntry& entry) {
-  file_ << to_json(entry).dump() << "\n" << std::flush;
-  require<DataError>(file_.good(), "writing '", path_, "' failed. Free space or check the disk.");
+  pending_ += to_json(entry).dump() + "\n";
+  if (!append_pending())
+    log_warn(cat("writing '", path_,
+                 "' failed. Free space or check the disk; the line is tried again with the next."));
   if (terminal_) std::fputs(kClearLine, stderr);
   log_info(to_line(entry, total_steps_));
 }

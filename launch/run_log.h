@@ -3,7 +3,7 @@
 #pragma once
 
 #include <chrono>
-#include <fstream>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -21,6 +21,8 @@ struct LogEntry {
   double tokens_per_s = 0;
   double time_s = 0;  // since the program's start of training
   int64_t skipped = 0;
+  std::optional<double> save_blocked_s;  // that training waited for saves in the interval, when one was begun
+  std::optional<double> save_written_s;  // from begin to published, of a save published in it
   std::vector<std::pair<std::string, double>> step_sizes;
   std::vector<std::pair<std::string, double>> decays;
 };
@@ -30,14 +32,16 @@ class RunLog {
   // Appends to RUN/log.jsonl after removing entries of steps beyond `resumed_step` (they will be logged
   // again). Throws DataError when the file cannot be written.
   RunLog(const std::string& run_dir, int64_t resumed_step, int64_t total_steps);
+  // A line that cannot be written (disk full) is a warning; it is tried again with the next one.
   void write(const LogEntry& entry);
   // Redraws the progress bar at most a few times a second.
   void progress(int64_t step);
 
  private:
   std::string bar(int64_t step) const;
+  bool append_pending();
   std::string path_;
-  std::ofstream file_;
+  std::string pending_;  // lines not yet in the file
   int64_t first_step_, total_steps_;
   bool terminal_;
   std::chrono::steady_clock::time_point start_, drawn_;

@@ -3,19 +3,10 @@
 #include <algorithm>
 
 #include "core/base/error.h"
+#include "parallel/sharded_optimizer.h"
 
 namespace fwl {
 namespace {
-
-// Rows [first, first + count) of every tensor of a stream's state.
-StreamState rows_of(const StreamState& state, int64_t first, int64_t count) {
-  const auto part = [&](const Tensor& t) { return t.defined() ? t.narrow(0, first, count).contiguous() : t; };
-  StreamState rows;
-  rows.position = state.position;
-  for (const AttentionMemory& m : state.layers) rows.layers.push_back({part(m.key_bhte), part(m.value_bhte)});
-  rows.fast = {part(state.fast.dense1_bfd), part(state.fast.dense2_bdf), part(state.fast.norm_bd)};
-  return rows;
-}
 
 StreamState joined(const std::vector<StreamState>& parts) {
   const auto join = [&](auto tensor_of) {
@@ -53,8 +44,8 @@ StepGradient::StepGradient(LanguageModel& model, Mesh& mesh, const RunConfig& co
       share_(batch_share(config, mesh.shape(), mesh.data_rank(), mesh.sequence_rank())),
       micro_rows_(config.train.micro_batch > 0 ? std::min(config.train.micro_batch, share_.rows)
                                                : share_.rows),
-      reducer_(mesh.world(), model.parameters(),
-               static_cast<int64_t>(config.parallel.bucket_mb * 1024 * 1024)) {
+      reducer_(mesh.world(), model.parameters(), config.parallel.bucket_bytes(),
+               reduction_for(config.parallel.sharding())) {
   for (int64_t done = 0; done < share_.rows; done += micro_rows_) views_.push_back(make_view());
 }
 

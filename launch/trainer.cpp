@@ -12,6 +12,8 @@
 #include "launch/batches.h"
 #include "launch/carried_state.h"
 #include "launch/load_model.h"
+#include "launch/resume.h"
+#include "launch/signals.h"
 #include "parallel/session.h"
 
 namespace fwl {
@@ -24,21 +26,42 @@ double now_s() {
 }
 
 // A fresh run in a folder that holds one: the old run is renamed, never mixed or lost.
-void set_old_run_aside(const std::string& dir) {
-  if (!fs::exists(dir + "/config.yaml") && !fs::exists(dir + "/checkpoints")) return;
+bool set_old_run_aside(const std::string& dir) {
+  if (!fs::exists(dir + "/config.yaml") && !fs::exists(dir + "/checkpoints")) return false;
   for (int n = 1;; ++n) {
     const std::string aside = cat(dir, ".previous-", n);
     if (fs::exists(aside)) continue;
     fs::rename(dir, aside);
+    fs::remove(aside + "/lock");
     log_info(cat("'", dir, "' held a run; it is now '", aside,
                  "' (train.resume=auto would have gone on with it)"));
-    return;
+    return true;
   }
+}
+
+// The moments that this rank writes, so that each is written once.
+struct OwnedMoments {
+  std::vector<ElementRange> ranges;
+  Tensor first, second;
+};
+
+OwnedMoments owned_moments(ShardedOptimizer& optimizer, ElementRange share, int rank) {
+  AdamW& own = optimizer.own();
+  const int64_t kept = own.first_moments().numel(), shared = optimizer.shared_elements();
+  if (shared == kept)  // replicated
+    return {{share},
+            own.first_moments().narrow(0, share.first, share.count),
+            own.second_moments().narrow(0, share.first, share.count)};
+  std::vector<ElementRange> ranges = own.owned();
+  const int64_t written = kept - (rank == 0 ? 0 : shared);
+  if (rank != 0 && shared > 0) ranges.pop_back();
+  return {ranges, own.first_moments().narrow(0, 0, written), own.second_moments().narrow(0, 0, written)};
 }
 
 }  // namespace
 
-Trainer::Trainer(RunConfig config) : config_(std::move(config)), device_(at::kCPU) {
+Trainer::Trainer(RunConfig config, ConfigChanges changes)
+    : config_(std::move(config)), device_(at::kCPU), constructed_at_s_(now_s()) {
   const Placement& place = world();
   set_log_rank(place.rank, place.size);
   set_thread_count(place.local_size);
@@ -46,17 +69,26 @@ Trainer::Trainer(RunConfig config) : config_(std::move(config)), device_(at::kCP
   device_ = choose_device(config_.train.device, place.local_rank);
   mesh_ = std::make_unique<Mesh>(shape, device_, config_.parallel.timeout_s);
   require_same_text(mesh_->host(), "the run's config", to_yaml(fields_of(config_)));
+  install_stop_signals();
+  lock_run_folder();
   open_data();
   model_ = std::make_unique<LanguageModel>(config_.model, device_, parse_dtype(config_.train.dtype),
                                            static_cast<uint64_t>(config_.train.seed));
-  optimizer_ = std::make_unique<AdamW>(model_->parameters(), config_.train.optimizer);
+  optimizer_ =
+      std::make_unique<ShardedOptimizer>(mesh_->world(), model_->parameters(), config_.train.optimizer,
+                                         config_.parallel.sharding(), config_.parallel.bucket_bytes());
   step_ = std::make_unique<StepGradient>(*model_, *mesh_, config_);
-  resume();
+  resume(changes);
   prepare_run_folder();
+  checkpointer_ = std::make_unique<Checkpointer>(
+      config_.run_dir + "/checkpoints", Retention{config_.checkpoints.keep, config_.checkpoints.keep_every},
+      config_.checkpoints.asynchronous ? Checkpointer::Mode::kAsynchronous : Checkpointer::Mode::kSynchronous,
+      mesh_->host());
   log_info(cat("training ", model_->parameters().count(), " parameters on ", place.size, " rank(s), layout ",
                shape.to_string(), " (data x sequence), ", device_.str(), ", ", config_.train.dtype,
-               ", gradients over ", mesh_->world().name(), "; ", config_.train.global_batch, " x ",
-               config_.model.context, " tokens a step"));
+               ", gradients over ", mesh_->world().name(),
+               config_.parallel.shard_optimizer ? ", optimizer sharded" : "", "; ",
+               config_.train.global_batch, " x ", config_.model.context, " tokens a step"));
   if (shape.sequence > 1) log_info(step_->describe_exchange());
 }
 
@@ -75,53 +107,46 @@ void Trainer::open_data() {
                                config_.train.stream ? config_.train.global_batch : 0);
 }
 
+// Before anything of the folder is read. Only rank 0 looks; when it is refused, it ends all.
+void Trainer::lock_run_folder() {
+  if (is_first_rank()) lock_ = std::make_unique<RunLock>(config_.run_dir);
+}
+
 // Rank 0 alone touches the folder; the others wait, so that nobody reads a half-prepared one.
 void Trainer::prepare_run_folder() {
   if (is_first_rank()) {
-    if (config_.train.resume == "none") set_old_run_aside(config_.run_dir);
-    std::error_code error;
-    fs::create_directories(config_.run_dir, error);
-    require<ConfigError>(!error, "run.dir '", config_.run_dir, "' cannot be made: ", error.message(),
-                         ". Choose a folder that can be written.");
+    if (config_.train.resume == "none" && set_old_run_aside(config_.run_dir))
+      lock_ = std::make_unique<RunLock>(config_.run_dir);
     publish_file(config_.run_dir + "/config.yaml", to_yaml(fields_of(config_)));
     log_ = std::make_unique<RunLog>(config_.run_dir, progress_.step, config_.train.steps);
   }
   mesh_->host().barrier();
 }
 
-void Trainer::load(const std::string& step_dir) {
-  const CheckpointInfo info = read_checkpoint_info(step_dir);
-  read_checkpoint_tensors(step_dir, model_->parameters(), &optimizer_->first_moments(),
-                          &optimizer_->second_moments());
-  progress_ = info.progress;
-  optimizer_->set_updates(progress_.updates);
-  if (config_.train.stream) restore_carried_streams(step_dir);
+void Trainer::load(CheckpointReader& reader) {
+  Parameters& parameters = model_->parameters();
+  check_fits(reader, parameters);
+  AdamW& own = optimizer_->own();
+  read_flat(reader, "weights", parameters, {{0, parameters.count()}}, parameters.values());
+  read_flat(reader, "first_moments", parameters, own.owned(), own.first_moments());
+  read_flat(reader, "second_moments", parameters, own.owned(), own.second_moments());
+  if (config_.train.stream) restore_carried_streams(reader);
 }
 
-void Trainer::resume() {
-  const std::string& from = config_.train.resume;
-  if (from == "none") return;
-  if (from != "auto") {
-    load(find_checkpoint(from));
-    log_info(cat("resumed from ", from, " at step ", progress_.step));
-    return;
-  }
-  const std::vector<std::string> found = list_checkpoints(config_.run_dir + "/checkpoints");
-  for (const std::string& step_dir : found) {
-    try {
-      load(step_dir);
-      log_info(cat("resumed from ", step_dir, " at step ", progress_.step));
-      return;
-    } catch (const DataError& error) {
-      log_warn(cat(error.what(), " Passed over: trying the checkpoint before it."));
-    }
-  }
-  // Starting afresh here would overwrite a run that only needs the right config.
-  require<DataError>(
-      found.empty(), "none of the ", found.size(), " checkpoints in '", config_.run_dir,
-      "/checkpoints' can be used (see the warnings above). Use the config that they were written with, or "
-      "train.resume=none, which sets the old run aside and starts afresh.");
-  log_info("train.resume=auto: no checkpoint yet, starting at step 0");
+void Trainer::resume(ConfigChanges changes) {
+  const Tokenizer& tokenizer = split_->tokenizer();
+  const std::string kind = tokenizer.kind();
+  const DataIdentity data{loader_->sequence_hash(), kind,
+                          kind == "byte" ? std::string() : tokenizer.serialized()};
+  const auto info =
+      resume_from(config_.train.resume, config_.run_dir + "/checkpoints",
+                  {[&](const CheckpointInfo& stored) { check_resume(stored, config_, data, changes); },
+                   [&](CheckpointReader& reader) { load(reader); }},
+                  mesh_->host());
+  if (!info) return;
+  progress_ = info->progress;
+  optimizer_->own().set_updates(progress_.updates);
+  data_hash_.restart(is_first_rank() ? info->data.rolling_hash : 0);
 }
 
 void Trainer::run() {
@@ -139,8 +164,35 @@ void Trainer::run() {
     if (log_) log_->progress(progress_.step);
     const bool last = progress_.step == config_.train.steps;
     // Saving counts as time of the next interval: tokens/s is what a user gets.
-    if (last || (config_.train.save_every > 0 && progress_.step % config_.train.save_every == 0)) save();
+    if (last || stop_ || (config_.train.save_every > 0 && progress_.step % config_.train.save_every == 0))
+      save();
+    if (stop_) break;
   }
+  finish_saving();
+  if (progress_.step < config_.train.steps)
+    throw Interrupted(cat("ended early after step ", progress_.step, " of ", config_.train.steps,
+                          ", saved. Start again with train.resume=auto to go on (exit code 75)."));
+}
+
+// Why this rank wants to end early; empty when it does not.
+std::string Trainer::wish_to_stop() const {
+  const std::string signal = stop_signal();
+  if (!signal.empty()) return signal + " received";
+  const double limit = config_.train.max_seconds;
+  return limit > 0 && now_s() - constructed_at_s_ >= limit ? cat("train.max_seconds = ", limit, " reached")
+                                                           : std::string();
+}
+
+// One small all-reduce a step: the losses, who wants to stop, and where the writers are.
+LossSums Trainer::sum_over_ranks(const LossSums& own) {
+  const std::string wish = wish_to_stop();
+  if (!wish.empty() && !stop_) log_warn(cat(wish, ": ending after this step."));
+  const Checkpointer::Status status = checkpointer_->status();
+  const std::vector<double> sums = all_reduce_sum(
+      mesh_->host(), {own.main, own.slow, wish.empty() ? 0.0 : 1.0, status.busy, status.failed});
+  stop_ = sums[2] > 0;
+  checkpointer_->advance({sums[3], sums[4]});
+  return {sums[0], sums[1]};
 }
 
 Trainer::StepResult Trainer::train_step() {
@@ -152,26 +204,28 @@ Trainer::StepResult Trainer::train_step() {
   const auto tokens = static_cast<double>(config_.train.global_batch * config_.model.context);
   const LossSums own = step_->accumulate(
       [&](int64_t first_row, int64_t rows) {
-        return to_device(
-            loader_->read(progress_.samples + first_row, rows, share.first_position, share.positions),
-            device_, model_->accumulation_type());
+        const int64_t sample = progress_.samples + first_row;
+        const Batch batch = loader_->read(sample, rows, share.first_position, share.positions);
+        data_hash_.add(batch, sample, share.first_position);
+        return to_device(batch, device_, model_->accumulation_type());
       },
       tokens);
-  const std::vector<double> sums = all_reduce_sum(mesh_->host(), {own.main, own.slow});
+  const LossSums sums = sum_over_ranks(own);
+  data_hash_.end_step();
   // Sums over all ranks: every rank sees the same values, so all of them decide alike.
-  result.grad_norm = global_norm(model_->parameters().gradients());
+  result.grad_norm = optimizer_->gradient_norm(mesh_->host());
   result.learning_rate = learning_rate_at(config_.train.schedule(), progress_.step);
-  result.skipped = !std::isfinite(sums[0]) || !std::isfinite(result.grad_norm);
+  result.skipped = !std::isfinite(sums.main) || !std::isfinite(result.grad_norm);
   progress_.step += 1;
   progress_.samples += config_.train.global_batch;
   progress_.tokens += config_.train.global_batch * config_.model.context;
-  count_skip(result, sums[0] / tokens);
+  count_skip(result, sums.main / tokens);
   if (result.skipped) return result;
   const double clip = config_.train.clip_norm;
   optimizer_->step(result.learning_rate, clip > 0 && result.grad_norm > clip ? clip / result.grad_norm : 1.0);
-  progress_.updates = optimizer_->updates();
-  progress_.loss_sum += sums[0];
-  progress_.slow_loss_sum += sums[1];
+  progress_.updates = optimizer_->own().updates();
+  progress_.loss_sum += sums.main;
+  progress_.slow_loss_sum += sums.slow;
   progress_.loss_tokens += tokens;
   return result;
 }
@@ -206,6 +260,8 @@ void Trainer::log_interval(const StepResult& last, double interval_s, int64_t in
     entry.tokens_per_s = static_cast<double>(interval_tokens) / interval_s;
     entry.time_s = now_s() - started_at_s_;
     entry.skipped = progress_.skipped;
+    entry.save_blocked_s = checkpointer_->take_blocked_s();
+    entry.save_written_s = checkpointer_->take_written_s();
     entry.step_sizes = model_->mean_step_sizes();
     entry.decays = model_->decays();
     log_->write(entry);
@@ -213,47 +269,67 @@ void Trainer::log_interval(const StepResult& last, double interval_s, int64_t in
   progress_.loss_sum = progress_.slow_loss_sum = progress_.loss_tokens = 0;
 }
 
-// Collective over the world; complete on rank 0.
-CarriedStreams Trainer::carried_streams() {
-  CarriedStreams streams;
-  if (!config_.train.stream) return streams;
-  streams.tensors = gather_streams(*mesh_, *step_);
-  streams.position = progress_.samples / config_.train.global_batch * config_.model.context;
-  for (int64_t stream = 0; stream < config_.train.global_batch; ++stream) {
-    streams.next_token.push_back(loader_->first_token_of(progress_.samples + stream));
-    streams.document.push_back(split_->document_of(streams.next_token.back()));
-  }
-  return streams;
+// Collective: the rolling hash is a sum over the ranks.
+CheckpointInfo Trainer::checkpoint_info() {
+  Tensor hash = at::full({1}, static_cast<int64_t>(data_hash_.share()), at::kLong);
+  mesh_->host().all_reduce_sum(hash);
+  const Tokenizer& tokenizer = split_->tokenizer();
+  CheckpointInfo info;
+  info.progress = progress_;
+  info.data = {loader_->sequence_hash(), static_cast<uint64_t>(hash.item<int64_t>()), config_.train.seed,
+               config_.train.stream ? config_.train.global_batch : 0, stream_position()};
+  info.learning_rate = {learning_rate_at(config_.train.schedule(), progress_.step),
+                        config_.train.learning_rate, config_.train.warmup_steps, config_.train.steps,
+                        config_.train.learning_rate_floor};
+  info.layout = {mesh_->shape().ranks(), mesh_->shape().data, mesh_->shape().sequence,
+                 config_.parallel.shard_optimizer, device_.str()};
+  info.config_yaml = to_yaml(fields_of(config_));
+  info.tokenizer_kind = tokenizer.kind();
+  if (info.tokenizer_kind != "byte") info.tokenizer_bytes = tokenizer.serialized();
+  return info;
 }
 
-void Trainer::restore_carried_streams(const std::string& step_dir) {
-  const CarriedStreams streams = read_checkpoint_streams(step_dir);
-  require<DataError>(!streams.next_token.empty(), step_dir,
-                     " was written without train.stream (it carries no state). Resume with "
-                     "train.stream=false, or start a run of streams afresh.");
-  for (size_t i = 0; i < streams.next_token.size(); ++i) {
-    const int64_t expected = loader_->first_token_of(progress_.samples + static_cast<int64_t>(i));
-    require<DataError>(streams.next_token[i] == expected, step_dir, ": stream ", i, " goes on at token ",
-                       streams.next_token[i], ", with this data and config it would at ", expected,
-                       " (its state would meet another text). Resume with the data, seed, batch and context "
-                       "of the run.");
-  }
-  restore_streams(streams.tensors, streams.position, config_, *model_, *step_);
+// The ranks share the elements evenly: N ranks write N times as fast as one. Collective over the mesh's
+// sequence axis with train.stream.
+std::vector<SliceBlock> Trainer::owned_blocks() {
+  Parameters& parameters = model_->parameters();
+  const Communicator& ranks = mesh_->host();
+  const ElementRange range = part_of({0, parameters.count()}, ranks.rank(), ranks.size());
+  const auto part = [&](const Tensor& flat) { return flat.detach().narrow(0, range.first, range.count); };
+  std::vector<SliceBlock> blocks = {flat_block("weights", parameters, {range}, part(parameters.values()))};
+  const OwnedMoments moments = owned_moments(*optimizer_, range, ranks.rank());
+  blocks.push_back(flat_block("first_moments", parameters, moments.ranges, moments.first));
+  blocks.push_back(flat_block("second_moments", parameters, moments.ranges, moments.second));
+  if (!config_.train.stream) return blocks;
+  const StreamState state = step_->stream_state();
+  if (mesh_->sequence_rank() == 0)
+    add_stream_blocks(state, step_->share().first_row, config_.train.global_batch, &blocks);
+  return blocks;
+}
+
+int64_t Trainer::stream_position() const {
+  return config_.train.stream ? progress_.samples / config_.train.global_batch * config_.model.context : 0;
+}
+
+void Trainer::restore_carried_streams(CheckpointReader& reader) {
+  const DataPosition& data = reader.info().data;
+  require<DataError>(data.streams == config_.train.global_batch, reader.path(), " carries ", data.streams,
+                     " streams, train.global_batch is ", config_.train.global_batch,
+                     " (each stream has its own state). Resume with the batch that it was written with.");
+  step_->set_stream_state(read_streams(reader, step_->share().first_row, step_->share().rows, device_,
+                                       parse_dtype(config_.train.dtype)));
 }
 
 void Trainer::save() {
-  const CarriedStreams streams = carried_streams();
-  if (is_first_rank()) {
-    const Tokenizer& tokenizer = split_->tokenizer();
-    const std::string kind = tokenizer.kind();
-    const std::string dir = write_checkpoint(
-        config_.run_dir + "/checkpoints",
-        {model_->parameters(), optimizer_->first_moments(), optimizer_->second_moments(), progress_,
-         to_yaml(fields_of(config_)), kind, kind == "byte" ? std::string() : tokenizer.serialized(), streams},
-        config_.train.keep);
-    log_debug(cat("saved ", dir));
-  }
-  mesh_->host().barrier();
+  checkpointer_->begin(checkpoint_info(), owned_blocks());
+}
+
+// A run may not end as if all were well without its last checkpoint.
+void Trainer::finish_saving() {
+  require<DataError>(
+      checkpointer_->finish(), "the last checkpoint, of step ", progress_.step,
+      ", could not be written (see the warning above; what was trained since the one before it is "
+      "lost). Make room or repair the folder, and start again with train.resume=auto.");
 }
 
 }  // namespace fwl

@@ -4,26 +4,35 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "checkpoints/checkpoint.h"
 #include "core/model/language_model.h"
 #include "core/optim/adamw.h"
 #include "data/loader.h"
+#include "launch/checkpointing.h"
+#include "launch/data_hash.h"
+#include "launch/resume_check.h"
 #include "launch/run_config.h"
+#include "launch/run_lock.h"
 #include "launch/run_log.h"
 #include "launch/step_gradient.h"
 #include "parallel/mesh.h"
+#include "parallel/sharded_optimizer.h"
 
 namespace fwl {
 
 class Trainer {
  public:
   // Collective over the world. Opens the data, builds the model, prepares the run's folder and resumes if
-  // asked to. Throws ConfigError, DataError, CommError.
-  explicit Trainer(RunConfig config);
+  // asked to; `changes` says whether a checkpoint of another config may be used. Throws ConfigError,
+  // DataError, CommError.
+  explicit Trainer(RunConfig config, ConfigChanges changes = ConfigChanges::kRefuse);
   ~Trainer();
 
-  // Collective over the world. Trains to train.steps, with log lines and checkpoints.
+  // Collective over the world. Trains to train.steps, with log lines and checkpoints. Throws Interrupted on
+  // all ranks, after saving, when a signal or train.max_seconds ended it early; DataError when the last
+  // checkpoint cannot be written.
   void run();
 
   LanguageModel& model() { return *model_; }
@@ -38,15 +47,21 @@ class Trainer {
   };
 
   void open_data();
+  void lock_run_folder();
   void prepare_run_folder();
-  void resume();
-  void load(const std::string& step_dir);
+  void resume(ConfigChanges changes);
+  void load(CheckpointReader& reader);
   StepResult train_step();
   void count_skip(const StepResult& result, double loss);
   void log_interval(const StepResult& last, double interval_s, int64_t interval_tokens);
-  CarriedStreams carried_streams();
-  void restore_carried_streams(const std::string& step_dir);
+  std::string wish_to_stop() const;
+  LossSums sum_over_ranks(const LossSums& own);
+  CheckpointInfo checkpoint_info();
+  std::vector<SliceBlock> owned_blocks();
+  int64_t stream_position() const;
+  void restore_carried_streams(CheckpointReader& reader);
   void save();
+  void finish_saving();
 
   RunConfig config_;
   at::Device device_;
@@ -54,10 +69,15 @@ class Trainer {
   std::unique_ptr<Split> split_;
   std::unique_ptr<Loader> loader_;
   std::unique_ptr<LanguageModel> model_;
-  std::unique_ptr<AdamW> optimizer_;
+  std::unique_ptr<ShardedOptimizer> optimizer_;
   std::unique_ptr<StepGradient> step_;
-  std::unique_ptr<RunLog> log_;  // first rank only
+  std::unique_ptr<RunLock> lock_;  // first rank only
+  std::unique_ptr<RunLog> log_;    // first rank only
+  std::unique_ptr<Checkpointer> checkpointer_;
   TrainingProgress progress_;
+  DataHash data_hash_;
+  bool stop_ = false;  // some rank wants to end early; the same on all ranks
+  double constructed_at_s_ = 0;
   double started_at_s_ = 0;
 };
 

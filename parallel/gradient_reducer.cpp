@@ -9,16 +9,15 @@
 #include "core/base/error.h"
 
 namespace fwl {
-namespace {
 
-int64_t elements_of(int64_t bucket_bytes, const Tensor& flat) {
+int64_t bucket_elements(int64_t bucket_bytes, const Tensor& flat, Reduction reduction, int ranks) {
   const auto element_bytes = static_cast<int64_t>(flat.element_size());
   require<ConfigError>(bucket_bytes >= element_bytes, "a gradient bucket of ", bucket_bytes,
                        " bytes holds no element of ", element_bytes, " bytes. Use a bucket of some MiB.");
-  return bucket_bytes / element_bytes;
+  const int64_t elements = bucket_bytes / element_bytes;
+  if (reduction == Reduction::kAllReduce) return elements;
+  return std::max<int64_t>(1, elements / ranks) * ranks;
 }
-
-}  // namespace
 
 // Runs after a parameter's gradient has been accumulated.
 class GradientReducer::ReadyHook final : public torch::autograd::FunctionPostHook {
@@ -35,22 +34,24 @@ class GradientReducer::ReadyHook final : public torch::autograd::FunctionPostHoo
   size_t parameter_;
 };
 
-GradientReducer::GradientReducer(Communicator& group, Tensor flat_gradient, int64_t bucket_bytes)
-    : group_(group) {
+GradientReducer::GradientReducer(Communicator& group, Tensor flat_gradient, int64_t bucket_bytes,
+                                 Reduction reduction)
+    : group_(group), reduction_(reduction) {
   require<InternalError>(flat_gradient.dim() == 1 && flat_gradient.is_contiguous(),
                          "the gradient to reduce is not one flat contiguous tensor.");
-  const int64_t step = elements_of(bucket_bytes, flat_gradient);
+  const int64_t step = bucket_elements(bucket_bytes, flat_gradient, reduction, group.size());
   for (int64_t first = 0; first < flat_gradient.numel(); first += step) {
     buckets_.push_back(
         flat_gradient.detach().narrow(0, first, std::min(step, flat_gradient.numel() - first)));
   }
 }
 
-GradientReducer::GradientReducer(Communicator& group, Parameters& parameters, int64_t bucket_bytes)
-    : GradientReducer(group, parameters.gradients(), bucket_bytes) {
+GradientReducer::GradientReducer(Communicator& group, Parameters& parameters, int64_t bucket_bytes,
+                                 Reduction reduction)
+    : GradientReducer(group, parameters.gradients(), bucket_bytes, reduction) {
   // Over MPI a sum is done when it has been started: there is nothing to overlap.
   if (group.size() > 1 && group.device().is_cuda())
-    watch(parameters, elements_of(bucket_bytes, parameters.gradients()));
+    watch(parameters, bucket_elements(bucket_bytes, parameters.gradients(), reduction, group.size()));
 }
 
 // The hooks die with the accumulators, which the parameters' graphs share: they must not outlive this.
@@ -58,11 +59,11 @@ GradientReducer::~GradientReducer() {
   for (const auto& [accumulator, hook] : hooks_) accumulator->del_post_hook(hook);
 }
 
-void GradientReducer::watch(Parameters& parameters, int64_t bucket_elements) {
+void GradientReducer::watch(Parameters& parameters, int64_t elements) {
   parameters_in_bucket_.assign(buckets_.size(), 0);
   for (const Parameter& p : parameters.all()) {
-    const auto first = static_cast<size_t>(p.offset / bucket_elements);
-    const auto last = static_cast<size_t>((p.offset + p.value.numel() - 1) / bucket_elements);
+    const auto first = static_cast<size_t>(p.offset / elements);
+    const auto last = static_cast<size_t>((p.offset + p.value.numel() - 1) / elements);
     for (size_t b = first; b <= last; ++b) ++parameters_in_bucket_[b];
     auto accumulator = torch::autograd::impl::grad_accumulator(p.value);
     const uintptr_t hook =
@@ -89,10 +90,29 @@ void GradientReducer::parameter_is_ready(size_t parameter) {
 
 void GradientReducer::start_ready_buckets() {
   while (started_ < order_.size() && missing_[static_cast<size_t>(order_[started_])] == 0) {
-    under_way_.push_back(
-        group_.start_all_reduce_sum(buckets_[static_cast<size_t>(order_[started_])], purpose::kGradients));
+    start_bucket(buckets_[static_cast<size_t>(order_[started_])]);
     ++started_;
   }
+}
+
+// With kReduceScatter the last bucket's rest, which the ranks do not divide, is summed on all of them.
+void GradientReducer::start_bucket(const Tensor& bucket) {
+  int64_t divided = 0;
+  if (reduction_ == Reduction::kReduceScatter) {
+    const int64_t part = bucket.numel() / group_.size();
+    divided = part * group_.size();
+    if (part > 0)
+      under_way_.push_back(group_.start_reduce_scatter_sum(
+          bucket.narrow(0, part * group_.rank(), part), bucket.narrow(0, 0, divided), purpose::kGradients));
+  }
+  if (divided < bucket.numel())
+    under_way_.push_back(group_.start_all_reduce_sum(bucket.narrow(0, divided, bucket.numel() - divided),
+                                                     purpose::kGradients));
+}
+
+void GradientReducer::wait_for_all() {
+  for (const TransferPtr& transfer : under_way_) transfer->wait();
+  under_way_.clear();
 }
 
 // Rank 0's order; buckets that no gradient completed come last.
@@ -108,15 +128,17 @@ void GradientReducer::agree_on_order() {
 void GradientReducer::reduce() {
   if (group_.size() == 1) return;
   if (!last_backward_) {
-    for (const Tensor& bucket : buckets_) group_.all_reduce_sum(bucket, purpose::kGradients);
+    for (const Tensor& bucket : buckets_) {
+      start_bucket(bucket);
+      wait_for_all();
+    }
     return;
   }
   last_backward_ = false;
   if (order_.empty()) agree_on_order();
   std::fill(missing_.begin(), missing_.end(), 0);
   start_ready_buckets();
-  for (const TransferPtr& transfer : under_way_) transfer->wait();
-  under_way_.clear();
+  wait_for_all();
 }
 
 }  // namespace fwl

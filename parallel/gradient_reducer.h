@@ -19,13 +19,23 @@ namespace fwl {
 
 constexpr int64_t kDefaultBucketBytes = 25 * 1024 * 1024;
 
+// What the ranks hold after a reduction: the whole sum, or (ZeRO) each its part of every bucket, the rest of
+// the gradient being undefined.
+enum class Reduction { kAllReduce, kReduceScatter };
+
+// Elements in a bucket of `bucket_bytes`: a multiple of `ranks` where each rank gets a part. Throws
+// ConfigError when a bucket holds no element.
+int64_t bucket_elements(int64_t bucket_bytes, const Tensor& flat, Reduction reduction, int ranks);
+
 class GradientReducer {
  public:
   // `flat_gradient` is one-dimensional, contiguous and on the group's device, of the same length on all
   // ranks; it is shared, not copied. Throws ConfigError when bucket_bytes is smaller than one element.
-  GradientReducer(Communicator& group, Tensor flat_gradient, int64_t bucket_bytes = kDefaultBucketBytes);
+  GradientReducer(Communicator& group, Tensor flat_gradient, int64_t bucket_bytes = kDefaultBucketBytes,
+                  Reduction reduction = Reduction::kAllReduce);
   // The gradient of `parameters`, overlapped with the backward on GPUs. They outlive the reducer.
-  GradientReducer(Communicator& group, Parameters& parameters, int64_t bucket_bytes = kDefaultBucketBytes);
+  GradientReducer(Communicator& group, Parameters& parameters, int64_t bucket_bytes = kDefaultBucketBytes,
+                  Reduction reduction = Reduction::kAllReduce);
   ~GradientReducer();
   GradientReducer(const GradientReducer&) = delete;
   GradientReducer& operator=(const GradientReducer&) = delete;
@@ -40,12 +50,15 @@ class GradientReducer {
 
  private:
   class ReadyHook;
-  void watch(Parameters& parameters, int64_t bucket_elements);
+  void watch(Parameters& parameters, int64_t elements);
   void parameter_is_ready(size_t parameter);
   void start_ready_buckets();
+  void start_bucket(const Tensor& bucket);
+  void wait_for_all();
   void agree_on_order();
 
   Communicator& group_;
+  Reduction reduction_;
   std::vector<Tensor> buckets_;  // views of the flat gradient, in order
   // Overlap; empty without it.
   std::vector<std::pair<std::shared_ptr<torch::autograd::Node>, uintptr_t>> hooks_;

@@ -167,9 +167,13 @@ class Sent : public torch::autograd::Function<Sent> {
     Tensor carry_bar_bn;
     if (ctx->needs_input_grad(1)) {
       std::vector<Tensor> products;
-      for (const Segment& s : exchange->segments())
+      for (const Segment& s : exchange->segments()) {
+        // In float64: terms cancel.
+        const Tensor product_bs =
+            suffix_bs.narrow(1, s.first, s.count) * inbound_bs.narrow(1, s.first, s.count);
         products.push_back(
-            (suffix_bs.narrow(1, s.first, s.count) * inbound_bs.narrow(1, s.first, s.count)).sum(1));
+            at::sum(product_bs, at::IntArrayRef{1}, false, at::kDouble).to(suffix_bs.scalar_type()));
+      }
       carry_bar_bn = at::stack(products, 1);
     }
     return {suffix_bs, carry_bar_bn, Tensor()};

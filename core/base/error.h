@@ -11,7 +11,15 @@
 namespace fwl {
 
 // Exit codes of every command of the `fwl` program.
-enum class ExitCode : int { kOk = 0, kInternal = 1, kConfig = 2, kData = 3, kComm = 4, kCheckFailed = 5 };
+enum class ExitCode : int {
+  kOk = 0,
+  kInternal = 1,
+  kConfig = 2,
+  kData = 3,
+  kComm = 4,
+  kCheckFailed = 5,
+  kTryAgain = 75,  // EX_TEMPFAIL of sysexits.h
+};
 
 class Error : public std::runtime_error {
  public:
@@ -37,6 +45,10 @@ struct CommError : Error {
 // A `verify` command found a difference above its tolerance.
 struct CheckFailed : Error {
   explicit CheckFailed(const std::string& m) : Error(ExitCode::kCheckFailed, m) {}
+};
+// Asked to end early, and did so in good order on all ranks: start again to go on.
+struct Interrupted : Error {
+  explicit Interrupted(const std::string& m) : Error(ExitCode::kTryAgain, m) {}
 };
 // A bug in fwl.
 struct InternalError : Error {

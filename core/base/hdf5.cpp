@@ -460,11 +460,19 @@ void Hdf5File::set_attribute(const std::string& name, double value) {
 }
 
 void Hdf5File::close() {
-  const std::lock_guard lock(library_mutex());
-  handles_->require_data(H5Fflush(handles_->file.get(), H5F_SCOPE_GLOBAL) >= 0, "",
-                         "cannot be flushed (disk full?)");
-  handles_->file.reset();
-  sync_path(handles_->path);
+  {
+    const std::lock_guard lock(library_mutex());
+    handles_->require_data(H5Fflush(handles_->file.get(), H5F_SCOPE_GLOBAL) >= 0, "",
+                           "cannot be flushed (disk full?)");
+    handles_->file.reset();
+  }
+  sync_path(handles_->path);  // seconds for a large file: other threads' reads do not wait for it
+}
+
+std::string hdf5_library_version() {
+  unsigned major = 0, minor = 0, release = 0;
+  H5get_libversion(&major, &minor, &release);
+  return cat(major, ".", minor, ".", release);
 }
 
 #define FWL_HDF5_INSTANTIATE(T)                                                         \

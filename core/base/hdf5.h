@@ -73,4 +73,6 @@ class Hdf5File {
   std::unique_ptr<Handles> handles_;
 };
 
+std::string hdf5_library_version();
+
 }  // namespace fwl

@@ -1,5 +1,7 @@
 #include "core/optim/adamw.h"
 
+#include <algorithm>
+
 namespace fwl {
 
 void AdamWConfig::visit_fields(FieldList& list) {
@@ -13,27 +15,48 @@ void AdamWConfig::visit_fields(FieldList& list) {
 }
 
 AdamW::AdamW(Parameters& parameters, const AdamWConfig& config)
-    : parameters_(parameters),
-      config_(config),
-      first_(at::zeros_like(parameters.values())),
-      second_(at::zeros_like(parameters.values())) {}
+    : AdamW(parameters, config, {{0, parameters.count()}}) {}
+
+AdamW::AdamW(Parameters& parameters, const AdamWConfig& config, std::vector<ElementRange> owned)
+    : parameters_(parameters), config_(config), owned_(std::move(owned)) {
+  int64_t elements = 0;
+  for (const ElementRange& range : owned_) {
+    moment_offset_.push_back(elements);
+    elements += range.count;
+  }
+  first_ = at::zeros({elements}, parameters.values().options());
+  second_ = at::zeros_like(first_);
+}
 
 void AdamW::step(double learning_rate, double gradient_scale) {
+  begin_update();
+  for (size_t i = 0; i < owned_.size(); ++i) update_range(i, learning_rate, gradient_scale);
+}
+
+void AdamW::update_range(size_t index, double learning_rate, double gradient_scale) {
   const at::NoGradGuard no_grad;
-  updates_ += 1;
-  const Tensor update =
-      at::full({}, static_cast<double>(updates_), parameters_.values().options().dtype(at::kFloat));
-  const Tensor inverse_scale =
-      at::full({}, 1.0 / gradient_scale, parameters_.values().options().dtype(at::kFloat));
+  const ElementRange range = owned_[index];
+  const auto scalar = [&](double value) {
+    return at::full({}, value, parameters_.values().options().dtype(at::kFloat));
+  };
+  const Tensor update = scalar(static_cast<double>(updates_)), inverse_scale = scalar(1.0 / gradient_scale);
   for (const ParameterGroup group :
        {ParameterGroup::kDecay, ParameterGroup::kNoDecay, ParameterGroup::kStepSize}) {
-    const auto part = [&](const Tensor& flat) { return parameters_.slice(flat, group); };
-    if (part(first_).numel() == 0) continue;
+    const Tensor whole = parameters_.slice(parameters_.values(), group);
+    const int64_t group_first = whole.storage_offset() - parameters_.values().storage_offset();
+    const int64_t first = std::max(range.first, group_first);
+    const int64_t count = std::min(range.first + range.count, group_first + whole.numel()) - first;
+    if (count <= 0) continue;
+    const auto part = [&](const Tensor& flat) { return flat.narrow(0, first, count); };
+    const auto moments = [&](const Tensor& own) {
+      return own.narrow(0, moment_offset_[index] + first - range.first, count);
+    };
     const double rate =
         group == ParameterGroup::kStepSize ? learning_rate * config_.step_size_rate_factor : learning_rate;
     const double decay = group == ParameterGroup::kDecay ? config_.weight_decay : 0.0;
-    at::_fused_adamw_(part(parameters_.values()), part(parameters_.gradients()), part(first_), part(second_),
-                      {}, update, rate, config_.beta1, config_.beta2, decay, config_.epsilon,
+    at::_fused_adamw_(part(parameters_.values()), part(parameters_.gradients()), moments(first_),
+                      moments(second_), {}, update, rate, config_.beta1, config_.beta2, decay,
+                      config_.epsilon,
                       /*amsgrad=*/false, /*maximize=*/false, inverse_scale);
   }
 }

@@ -38,6 +38,23 @@ std::unique_ptr<Tokenizer> tokenizer_for(const ImportArguments& a, const RunConf
   return tokenizer;
 }
 
+// A checkpoint at step 0: the weights, and moments that are zero.
+std::string write_start(const std::string& checkpoints_dir, Gpt2Import& imported,
+                        const Tokenizer& tokenizer) {
+  CheckpointInfo info;
+  info.config_yaml = to_yaml(fields_of(imported.config));
+  info.tokenizer_kind = tokenizer.kind();
+  if (info.tokenizer_kind != "byte") info.tokenizer_bytes = tokenizer.serialized();
+  Parameters& parameters = imported.model->parameters();
+  const Tensor weights = parameters.values().detach(), zeros = at::zeros_like(weights);
+  const auto block = [&](const char* kind, const Tensor& flat) {
+    return flat_block(kind, parameters, {{0, parameters.count()}}, flat);
+  };
+  return write_checkpoint(
+      checkpoints_dir, info,
+      {block("weights", weights), block("first_moments", zeros), block("second_moments", zeros)});
+}
+
 void run_import(const ImportArguments& a) {
   require<ConfigError>(!fs::exists(a.out + "/checkpoints") && !fs::exists(a.out + "/config.yaml"), "--out '",
                        a.out, "' holds a run (it would be mixed with the import). Choose another folder.");
@@ -48,19 +65,8 @@ void run_import(const ImportArguments& a) {
   fs::create_directories(a.out, error);
   require<DataError>(!error, "--out '", a.out, "' cannot be made: ", error.message(),
                      ". Choose another folder.");
-  AdamW optimizer(imported.model->parameters(), imported.config.train.optimizer);
-  const std::string yaml = to_yaml(fields_of(imported.config));
-  const std::string kind = tokenizer->kind();
-  CheckpointContent content{imported.model->parameters(),
-                            optimizer.first_moments(),
-                            optimizer.second_moments(),
-                            {},
-                            yaml,
-                            kind,
-                            kind == "byte" ? std::string() : tokenizer->serialized(),
-                            {}};
-  const std::string checkpoint = write_checkpoint(a.out + "/checkpoints", content, 0);
-  publish_file(a.out + "/config.yaml", yaml);
+  const std::string checkpoint = write_start(a.out + "/checkpoints", imported, *tokenizer);
+  publish_file(a.out + "/config.yaml", to_yaml(fields_of(imported.config)));
   std::cout << "imported " << imported.model->parameters().count() << " parameters to " << checkpoint
             << "\ntrain it further: fwl train " << a.out << "/config.yaml --set data.path=DIR\n";
 }

@@ -6,7 +6,6 @@
 
 #include "checkpoints/checkpoint.h"
 #include "core/base/error.h"
-#include "core/base/file.h"
 #include "core/base/hdf5.h"
 #include "launch/command.h"
 #include "launch/data_inspection.h"
@@ -19,30 +18,80 @@ using nlohmann::json;
 
 bool looks_like_checkpoint(const std::string& path) {
   if (!fs::is_directory(path)) return false;
-  return fs::exists(path + "/state.h5") || fs::is_directory(path + "/checkpoints") ||
+  return step_of_name(fs::path(path).filename().string()) >= 0 || fs::is_directory(path + "/checkpoints") ||
          !list_checkpoints(path).empty();
 }
 
 json describe_checkpoint(const std::string& path) {
-  const CheckpointInfo info = read_checkpoint_info(find_checkpoint(path));
-  const json manifest = json::parse(read_file(info.path + "/manifest.json", "checkpoint manifest"));
-  int64_t parameters = 0;
-  for (const json& tensor : manifest.at("tensors")) {
-    int64_t count = 1;
-    for (const int64_t size : tensor.at("shape")) count *= size;
-    parameters += count;
-  }
+  const CheckpointReader reader(find_checkpoint(path));
+  const CheckpointInfo& info = reader.info();
+  int64_t parameters = 0, bytes = 0;
+  for (const auto& [name, tensor] : reader.manifest().tensors)
+    if (name.rfind("weights/", 0) == 0) parameters += tensor.elements();
+  for (const auto& [name, file] : reader.manifest().files) bytes += file.bytes;
   return {{"kind", "checkpoint"},
           {"path", info.path},
           {"step", info.progress.step},
           {"tokens", info.progress.tokens},
           {"samples", info.progress.samples},
           {"skipped", info.progress.skipped},
+          {"rolling_hash", hash_text(info.data.rolling_hash)},
+          {"learning_rate", info.learning_rate.next},
+          {"written_by",
+           {{"ranks", info.layout.ranks},
+            {"data", info.layout.data},
+            {"sequence", info.layout.sequence},
+            {"shard_optimizer", info.layout.shard_optimizer},
+            {"device", info.layout.device},
+            {"program", info.program}}},
           {"parameters", parameters},
-          {"tensors", manifest.at("tensors").size()},
+          {"tensors", reader.manifest().tensors.size()},
+          {"files", reader.manifest().files.size()},
           {"tokenizer", info.tokenizer_kind},
-          {"bytes", fs::file_size(info.path + "/state.h5")},
+          {"bytes", bytes},
           {"config", info.config_yaml}};
+}
+
+// What is wrong with a checkpoint; empty when every byte of it is right.
+std::string problem_of(const std::string& step_dir) {
+  try {
+    CheckpointReader reader(step_dir);
+    reader.check_files();
+    reader.check_slices();
+    return {};
+  } catch (const DataError& error) {
+    return error.what();
+  }
+}
+
+std::vector<std::string> checkpoints_at(const std::string& path) {
+  if (step_of_name(fs::path(path).filename().string()) >= 0) return {path};
+  for (const std::string& dir : {path + "/checkpoints", path}) {
+    auto all = list_checkpoints(dir);
+    if (!all.empty()) return all;
+  }
+  return {find_checkpoint(path)};
+}
+
+// Checks every byte of the checkpoint, or of all checkpoints of the run. Throws DataError, after the report,
+// when one is damaged.
+void verify_checkpoints(const std::string& path, const std::string& json_path) {
+  require<DataError>(fs::exists(path), "'", path, "' does not exist. Give a run's folder or a checkpoint.");
+  json report = {{"kind", "verification"}, {"checkpoints", json::array()}};
+  int damaged = 0;
+  for (const std::string& step_dir : checkpoints_at(path)) {
+    const std::string problem = problem_of(step_dir);
+    std::cout << step_dir << ": " << (problem.empty() ? "good" : problem) << "\n";
+    report["checkpoints"].push_back({{"path", step_dir}, {"good", problem.empty()}, {"problem", problem}});
+    damaged += problem.empty() ? 0 : 1;
+  }
+  for (const std::string& dir : {path + "/checkpoints", path})
+    for (const std::string& unfinished : list_unfinished(dir))
+      std::cout << unfinished << ": unfinished, never read\n";
+  report["damaged"] = damaged;
+  write_json(json_path, report);
+  require<DataError>(damaged == 0, damaged, " of ", report["checkpoints"].size(), " checkpoints of '", path,
+                     "' are damaged (see above). train.resume=auto passes over them; remove them.");
 }
 
 json describe(const std::string& path) {
@@ -75,13 +124,17 @@ void print(const json& value, const std::string& indent) {
 void add_inspect_command(CLI::App& app) {
   struct Arguments {
     std::string path, json_path;
+    bool verify = false;
   };
   auto a = std::make_shared<Arguments>();
   CLI::App* command =
       app.add_subcommand("inspect", "say what a data set, shard, tokenizer or checkpoint holds");
   command->add_option("path", a->path, "file or folder")->required()->type_name("PATH");
+  command->add_flag("--verify", a->verify,
+                    "check every byte of a checkpoint, or of all checkpoints of a run");
   add_json_option(*command, a->json_path);
   command->callback([a] {
+    if (a->verify) return verify_checkpoints(a->path, a->json_path);
     const json description = describe(a->path);
     print(description, "");
     write_json(a->json_path, description);

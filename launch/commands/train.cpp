@@ -15,6 +15,7 @@ struct TrainArguments {
   std::vector<std::string> settings;
   std::string json_path;
   bool print_config = false;
+  bool allow_changes = false;
 };
 
 void run_train(const TrainArguments& arguments) {
@@ -23,7 +24,7 @@ void run_train(const TrainArguments& arguments) {
     std::cout << to_yaml(fields_of(config), HelpComments::kInclude);
     return;
   }
-  Trainer trainer(config);
+  Trainer trainer(config, arguments.allow_changes ? ConfigChanges::kAllow : ConfigChanges::kRefuse);
   trainer.run();
   if (!trainer.is_first_rank()) return;
   const TrainingProgress& p = trainer.progress();
@@ -47,6 +48,9 @@ void add_train_command(CLI::App& app) {
       ->allow_extra_args(false);
   command->add_flag("--print-config", arguments->print_config,
                     "print the resolved config with what each key means, and stop");
+  command->add_flag(
+      "--allow-changes", arguments->allow_changes,
+      "go on from a checkpoint that was written with another schedule, optimizer, batch or data");
   add_json_option(*command, arguments->json_path);
   command->callback([arguments] { run_train(*arguments); });
 }

@@ -75,4 +75,18 @@ expect 2 'no command' "no command" "$start" -n 2
 expect 2 'cannot be read' "no hostfile" "$start" --hostfile none doctor
 printf 'localhost slots=3\n' >hosts
 expect 0 '^2 ' "a hostfile's slots" "$start" --hostfile hosts doctor --quick --device cpu
+echo "== SIGTERM to launch/mpirun.sh: all ranks save and end with 75"
+"$start" -n 2 --no-check train "$tiny" --set data.path=data --set run.dir=stopped --set train.device=cpu --set train.steps=100000 \
+  --set train.log_every=1 --set train.save_every=0 >out 2>&1 &
+pid=$!
+for ((i = 0; i < 300; i++)); do
+  [[ -s stopped/log.jsonl ]] && break
+  sleep 0.2
+done
+[[ -s stopped/log.jsonl ]] || { cat out; fail "training did not start"; }
+kill -TERM "$pid"
+code=0
+wait "$pid" || code=$?
+[[ $code == 75 && -e stopped/checkpoints/latest ]] || { cat out; fail "ended with $code, not 75 with a checkpoint"; }
+echo "ok: saved $(cat stopped/checkpoints/latest)"
 echo "all checks passed"

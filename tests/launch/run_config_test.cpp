@@ -55,6 +55,10 @@ TEST(RunConfig, TheKeysThatOthersUseExist) {
                           "train.resume",
                           "train.save_every",
                           "train.log_every",
+                          "train.max_seconds",
+                          "checkpoints.keep",
+                          "checkpoints.keep_every",
+                          "parallel.shard_optimizer",
                           "parallel.data",
                           "parallel.sequence",
                           "parallel.timeout_s"}) {

@@ -1,0 +1,28 @@
+// CRC-32 (zlib's) of memory and of whole files: it finds accidents, every single flipped byte among them.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace fwl {
+
+uint32_t checksum_of(const void* data, int64_t bytes, uint32_t start = 0);
+inline uint32_t checksum_of(const std::string& text) {
+  return checksum_of(text.data(), static_cast<int64_t>(text.size()));
+}
+
+struct FileChecksum {
+  int64_t bytes = 0;
+  uint32_t checksum = 0;
+  bool operator==(const FileChecksum&) const = default;
+};
+// Reads the whole file. Throws DataError (path, cause).
+FileChecksum checksum_of_file(const std::string& path);
+
+// Numbers as the manifest writes them: 8 and 16 hexadecimal digits.
+std::string checksum_text(uint32_t checksum);
+std::string hash_text(uint64_t hash);
+// Inverse of both. Throws DataError when `text` is something else; `where` begins the message.
+uint64_t parse_hash(const std::string& text, const std::string& where);
+
+}  // namespace fwl

@@ -1,0 +1,107 @@
+#include "checkpoints/folder.h"
+
+#include <algorithm>
+#include <cctype>
+#include <cstdio>
+#include <filesystem>
+
+#include "core/base/error.h"
+
+namespace fwl {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kWritingPrefix = ".writing-";
+constexpr const char* kStepPrefix = "step-";
+
+std::string name_of(const std::string& path) {
+  return fs::path(path).filename().string();
+}
+
+template <typename Wanted>
+std::vector<std::string> folders_in(const std::string& dir, Wanted wanted) {
+  std::vector<std::string> found;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(dir, error)) {
+    if (entry.is_directory(error) && wanted(entry.path().filename().string()))
+      found.push_back(entry.path().string());
+  }
+  return found;
+}
+
+// std::filesystem's errors as ours.
+template <typename Body>
+void on_files_of(const std::string& dir, Body body) {
+  try {
+    body();
+  } catch (const fs::filesystem_error& error) {
+    throw DataError(cat("'", dir, "': ", error.what(), ". Check the folder's permissions and the disk."));
+  }
+}
+
+}  // namespace
+
+std::string step_name(int64_t step) {
+  char name[32];
+  std::snprintf(name, sizeof name, "step-%07lld", static_cast<long long>(step));
+  return name;
+}
+
+int64_t step_of_name(const std::string& name) {
+  const size_t digits = name.rfind(kStepPrefix, 0) == 0 ? name.size() - 5 : 0;
+  const bool is_number =
+      digits > 0 && digits <= 18 &&
+      std::all_of(name.begin() + 5, name.end(), [](unsigned char c) { return std::isdigit(c) != 0; });
+  return is_number ? std::stoll(name.substr(5)) : -1;
+}
+
+std::vector<std::string> list_checkpoints(const std::string& checkpoints_dir) {
+  auto found = folders_in(checkpoints_dir, [](const std::string& name) { return step_of_name(name) >= 0; });
+  std::sort(found.begin(), found.end(), [](const std::string& a, const std::string& b) {
+    return step_of_name(name_of(a)) > step_of_name(name_of(b));
+  });
+  return found;
+}
+
+std::vector<std::string> list_unfinished(const std::string& checkpoints_dir) {
+  return folders_in(checkpoints_dir,
+                    [](const std::string& name) { return name.rfind(kWritingPrefix, 0) == 0; });
+}
+
+std::string find_checkpoint(const std::string& path) {
+  require<DataError>(fs::is_directory(path), "checkpoint '", path,
+                     "' does not exist. Give a run's folder or one of its checkpoints.");
+  const std::string folder = fs::path(path).filename().empty() ? fs::path(path).parent_path().string() : path;
+  if (step_of_name(name_of(folder)) >= 0) return folder;
+  for (const std::string& dir : {path + "/checkpoints", path}) {
+    const auto all = list_checkpoints(dir);
+    if (!all.empty()) return all.front();
+  }
+  throw DataError(cat("'", path, "' holds no checkpoint. Give a run's folder or one of its checkpoints."));
+}
+
+void remove_old(const std::string& checkpoints_dir, Retention retention) {
+  const auto all = list_checkpoints(checkpoints_dir);
+  on_files_of(checkpoints_dir, [&] {
+    for (size_t i = static_cast<size_t>(retention.newest); retention.newest > 0 && i < all.size(); ++i) {
+      const int64_t step = step_of_name(name_of(all[i]));
+      if (retention.every > 0 && step % retention.every == 0) continue;
+      const std::string going = cat(checkpoints_dir, "/", kWritingPrefix, "removed-", name_of(all[i]));
+      fs::rename(all[i], going);
+      fs::remove_all(going);
+    }
+  });
+}
+
+std::string writing_dir_of(const std::string& checkpoints_dir, int64_t step) {
+  return checkpoints_dir + "/" + kWritingPrefix + step_name(step);
+}
+
+void remove_unfinished(const std::string& checkpoints_dir) {
+  on_files_of(checkpoints_dir, [&] {
+    for (const std::string& dir : list_unfinished(checkpoints_dir)) fs::remove_all(dir);
+  });
+}
+
+}  // namespace fwl

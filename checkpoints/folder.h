@@ -1,0 +1,35 @@
+// The `checkpoints` folder of a run: names, listing, and which checkpoints may go.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace fwl {
+
+std::string step_name(int64_t step);  // "step-0001000"
+// The step of such a name; -1 for any other name.
+int64_t step_of_name(const std::string& name);
+
+// Complete step folders in `checkpoints_dir`, newest first; empty when the folder does not exist.
+std::vector<std::string> list_checkpoints(const std::string& checkpoints_dir);
+// Folders of unfinished or half-removed checkpoints.
+std::vector<std::string> list_unfinished(const std::string& checkpoints_dir);
+// Accepts a step's folder, a `checkpoints` folder or a run's folder (then the newest). Throws DataError when
+// there is none.
+std::string find_checkpoint(const std::string& path);
+
+// Which checkpoints stay: the `newest` newest (0: all), and those whose step `every` divides (0: none).
+struct Retention {
+  int64_t newest = 0;
+  int64_t every = 0;
+};
+// Removes the others. A kill in the middle leaves no folder that looks complete. Throws DataError.
+void remove_old(const std::string& checkpoints_dir, Retention retention);
+
+// Where a checkpoint of `step` is written before it has its name.
+std::string writing_dir_of(const std::string& checkpoints_dir, int64_t step);
+// Removes what unfinished tries left. Throws DataError.
+void remove_unfinished(const std::string& checkpoints_dir);
+
+}  // namespace fwl

@@ -1,0 +1,119 @@
+#include "checkpoints/publish.h"
+
+#include <torch/headeronly/version.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "checkpoints/reader.h"
+#include "core/base/error.h"
+#include "core/base/file.h"
+#include "core/base/hash.h"
+#include "core/base/hdf5.h"
+
+namespace fwl {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string libtorch_version() {
+  return cat(TORCH_VERSION_MAJOR, ".", TORCH_VERSION_MINOR, ".", TORCH_VERSION_PATCH);
+}
+
+void merge_part(const std::string& writing_dir, int rank, CheckpointManifest* manifest) {
+  const std::string path = writing_dir + "/" + part_index_name(rank);
+  PartIndex part = parse_part_index(read_file(path, "index of a checkpoint's part"), path);
+  manifest->files[part.file] = part.checksum;
+  for (auto& [name, tensor] : part.tensors) {
+    TensorEntry& whole = manifest->tensors[name];
+    require<DataError>(whole.slices.empty() || (whole.shape == tensor.shape && whole.dtype == tensor.dtype),
+                       path, ": tensor '", name,
+                       "' has another shape or dtype than on an earlier rank (the ranks disagree). ",
+                       "Start all ranks with the same config and program.");
+    whole.dtype = tensor.dtype;
+    whole.shape = tensor.shape;
+    whole.slices.insert(whole.slices.end(), tensor.slices.begin(), tensor.slices.end());
+  }
+}
+
+CheckpointManifest merge_parts(const std::string& writing_dir, const CheckpointInfo& info) {
+  CheckpointManifest manifest;
+  manifest.info = info;
+  manifest.info.program = {
+      {"fwl", FWL_VERSION}, {"libtorch", libtorch_version()}, {"hdf5", hdf5_library_version()}};
+  for (int rank = 0; rank < info.layout.ranks; ++rank) merge_part(writing_dir, rank, &manifest);
+  for (auto& [name, tensor] : manifest.tensors) {
+    std::sort(tensor.slices.begin(), tensor.slices.end(),
+              [](const SliceEntry& a, const SliceEntry& b) { return a.first < b.first; });
+    check_coverage(name, tensor, writing_dir);
+  }
+  return manifest;
+}
+
+void write_tokenizer(const std::string& writing_dir, CheckpointManifest* manifest) {
+  const std::string& bytes = manifest->info.tokenizer_bytes;
+  manifest->tokenizer_hash = hash_bytes(bytes);
+  if (bytes.empty()) return;
+  publish_file(writing_dir + "/" + kCheckpointTokenizer, bytes);
+  manifest->files[kCheckpointTokenizer] = {static_cast<int64_t>(bytes.size()), checksum_of(bytes)};
+}
+
+// Runs `body` with std::filesystem's errors as ours.
+template <typename Body>
+void writing(const std::string& target, Body body) {
+  try {
+    body();
+  } catch (const fs::filesystem_error& error) {
+    throw DataError(cat("checkpoint '", target, "' could not be written: ", error.what(),
+                        ". Free space or check the folder's permissions."));
+  }
+}
+
+// A checkpoint of the same step from an earlier try goes aside first: a folder cannot be renamed onto one
+// with content.
+void rename_into_place(const std::string& from, const std::string& target) {
+  const std::string replaced = from + "-replaced";
+  if (fs::exists(target)) fs::rename(target, replaced);
+  fs::rename(from, target);
+  fs::remove_all(replaced);
+}
+
+}  // namespace
+
+std::string prepare_checkpoint(const std::string& checkpoints_dir, int64_t step) {
+  const std::string dir = writing_dir_of(checkpoints_dir, step);
+  writing(dir, [&] {
+    fs::create_directories(checkpoints_dir);
+    remove_unfinished(checkpoints_dir);
+    fs::create_directory(dir);
+  });
+  return dir;
+}
+
+std::string publish_checkpoint(const std::string& checkpoints_dir, const CheckpointInfo& info,
+                               Retention retention) {
+  const std::string name = step_name(info.progress.step);
+  const std::string target = checkpoints_dir + "/" + name;
+  const std::string from = writing_dir_of(checkpoints_dir, info.progress.step);
+  writing(target, [&] {
+    CheckpointManifest manifest = merge_parts(from, info);
+    write_tokenizer(from, &manifest);
+    publish_file(from + "/" + kCheckpointManifest, print_manifest(manifest));
+    for (int rank = 0; rank < info.layout.ranks; ++rank) fs::remove(from + "/" + part_index_name(rank));
+    sync_path(from);
+    CheckpointReader(from).check_sizes();
+    rename_into_place(from, target);
+    sync_path(checkpoints_dir);
+    publish_file(checkpoints_dir + "/latest", name + "\n");
+    remove_old(checkpoints_dir, retention);
+  });
+  return target;
+}
+
+std::string write_checkpoint(const std::string& checkpoints_dir, const CheckpointInfo& info,
+                             const std::vector<SliceBlock>& blocks, Retention retention) {
+  write_part(prepare_checkpoint(checkpoints_dir, info.progress.step), 0, blocks);
+  return publish_checkpoint(checkpoints_dir, info, retention);
+}
+
+}  // namespace fwl

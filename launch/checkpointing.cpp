@@ -1,0 +1,160 @@
+#include "launch/checkpointing.h"
+
+#include <filesystem>
+
+#include "core/base/error.h"
+#include "core/base/log.h"
+
+namespace fwl {
+namespace {
+
+// Runs `work` in a thread; any exception becomes its text.
+template <typename Work>
+std::future<std::string> start(Work work) {
+  return std::async(std::launch::async, [work = std::move(work)]() -> std::string {
+    try {
+      work();
+      return {};
+    } catch (const std::exception& error) {
+      return error.what();
+    }
+  });
+}
+
+bool is_ready(const std::future<std::string>& future) {
+  return future.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
+}
+
+// Pinned memory lets the copy from a GPU run at the bus's full speed.
+Tensor host_like(const Tensor& t) {
+  return at::empty(t.sizes(), at::TensorOptions().dtype(t.scalar_type()).pinned_memory(t.is_cuda()));
+}
+
+}  // namespace
+
+Checkpointer::Checkpointer(std::string checkpoints_dir, Retention retention, Mode mode, Communicator& group)
+    : dir_(std::move(checkpoints_dir)), retention_(retention), mode_(mode), group_(group) {}
+
+Checkpointer::~Checkpointer() {
+  if (thread_.valid()) thread_.wait();
+}
+
+bool Checkpointer::prepare(int64_t step) {
+  std::string problem;
+  if (group_.rank() == 0) {
+    try {
+      prepare_checkpoint(dir_, step);
+    } catch (const DataError& error) {
+      problem = error.what();
+    }
+  }
+  if (all_agree(group_, problem.empty() ? Vote::kYes : Vote::kNo)) return true;
+  if (!problem.empty()) warn(problem);
+  published_ = false;
+  return false;
+}
+
+std::vector<SliceBlock> Checkpointer::snapshot(const std::vector<SliceBlock>& blocks) {
+  const at::NoGradGuard no_grad;
+  std::vector<SliceBlock> copies;
+  host_.resize(blocks.size());
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    const Tensor& from = blocks[i].elements;
+    if (!host_[i].defined() || host_[i].sizes() != from.sizes() ||
+        host_[i].scalar_type() != from.scalar_type())
+      host_[i] = host_like(from);
+    // Copies of one stream run in order: the last one, which waits, ends them all.
+    host_[i].copy_(from, /*non_blocking=*/i + 1 < blocks.size());
+    copies.push_back({host_[i], blocks[i].slices});
+  }
+  return copies;
+}
+
+void Checkpointer::begin(const CheckpointInfo& info, const std::vector<SliceBlock>& blocks) {
+  const Clock::time_point called = Clock::now();
+  end_save();
+  info_ = info;
+  begun_ = called;
+  if (prepare(info.progress.step)) {
+    phase_ = Phase::kWriting;
+    outcome_.reset();
+    thread_ = start([dir = writing_dir_of(dir_, info.progress.step), rank = group_.rank(),
+                     copies = snapshot(blocks)] { write_part(dir, rank, copies); });
+  }
+  if (mode_ == Mode::kSynchronous) end_save();
+  blocked_s_ = blocked_s_.value_or(0) + std::chrono::duration<double>(Clock::now() - called).count();
+}
+
+Checkpointer::Status Checkpointer::status() {
+  if (phase_ != Phase::kWriting) return {};
+  if (!outcome_ && is_ready(thread_)) outcome_ = thread_.get();
+  if (!outcome_) return {1, 0};
+  return {0, outcome_->empty() ? 0.0 : 1.0};
+}
+
+void Checkpointer::advance(const Status& sums) {
+  if (phase_ == Phase::kWriting && sums.busy == 0) end_writing(sums.failed);
+  if (phase_ == Phase::kPublishing && is_ready(thread_)) end_publishing();
+}
+
+// All ranks have written, or failed to.
+void Checkpointer::end_writing(double failed_ranks) {
+  phase_ = Phase::kIdle;
+  if (!outcome_->empty()) warn(*outcome_);
+  if (group_.rank() != 0) return;
+  phase_ = Phase::kPublishing;
+  published_ = false;
+  if (failed_ranks > 0) {
+    // Its space goes back at once: a full disk may be why it failed.
+    thread_ = start([dir = dir_, warned = *outcome_]() {
+      remove_unfinished(dir);
+      require<DataError>(!warned.empty(), "another rank could not write its part.");
+    });
+  } else {
+    thread_ = start(
+        [dir = dir_, info = info_, retention = retention_] { publish_checkpoint(dir, info, retention); });
+  }
+}
+
+void Checkpointer::end_publishing() {
+  phase_ = Phase::kIdle;
+  const Outcome outcome = thread_.get();
+  if (!outcome.empty()) return warn(outcome);
+  published_ = outcome_->empty();
+  if (!published_) return;
+  written_s_ = std::chrono::duration<double>(Clock::now() - begun_).count();
+  log_debug(cat("checkpoint of step ", info_.progress.step, " written in ", *written_s_, " s"));
+}
+
+void Checkpointer::end_save() {
+  if (phase_ == Phase::kWriting) {
+    if (!outcome_) outcome_ = thread_.get();
+    end_writing(all_reduce_scalar_sum(group_, outcome_->empty() ? 0.0 : 1.0));
+  }
+  if (phase_ == Phase::kPublishing) {
+    thread_.wait();
+    end_publishing();
+  }
+}
+
+bool Checkpointer::finish() {
+  end_save();
+  return all_agree(group_, group_.rank() != 0 || published_ ? Vote::kYes : Vote::kNo);
+}
+
+std::optional<double> Checkpointer::take_blocked_s() {
+  return std::exchange(blocked_s_, std::nullopt);
+}
+
+std::optional<double> Checkpointer::take_written_s() {
+  return std::exchange(written_s_, std::nullopt);
+}
+
+void Checkpointer::warn(const Outcome& outcome) const {
+  const auto whole = list_checkpoints(dir_);
+  log_warn(cat("checkpoint of step ", info_.progress.step, " was not written: ", outcome,
+               " Training goes on; the newest complete checkpoint is ",
+               whole.empty() ? "none" : "'" + whole.front() + "'", "."));
+}
+
+}  // namespace fwl

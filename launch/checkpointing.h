@@ -1,0 +1,78 @@
+// Saving while training goes on. A save copies what this rank owns to host memory (training waits for that
+// alone) and starts a thread that writes it; the ranks learn through the sums of later steps when all have
+// written, and then rank 0's thread publishes the checkpoint. No thread communicates.
+//
+// A save that fails is a warning on the rank that failed; the checkpoints that were there stay whole.
+#pragma once
+
+#include <chrono>
+#include <future>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "checkpoints/checkpoint.h"
+#include "parallel/communicator.h"
+
+namespace fwl {
+
+class Checkpointer {
+ public:
+  enum class Mode { kSynchronous, kAsynchronous };
+
+  // `group` is of host tensors, over all ranks, and outlives this object.
+  Checkpointer(std::string checkpoints_dir, Retention retention, Mode mode, Communicator& group);
+  // Waits for this rank's thread; does not communicate.
+  ~Checkpointer();
+  Checkpointer(const Checkpointer&) = delete;
+  Checkpointer& operator=(const Checkpointer&) = delete;
+
+  // Collective over the group. Begins to save; first ends the save before it. `blocks` is what this rank
+  // owns, on any device, and may change when the call returns. A save that cannot begin is a warning.
+  void begin(const CheckpointInfo& info, const std::vector<SliceBlock>& blocks);
+
+  // Two numbers for a sum over all ranks that each step makes anyway, and what to do with the sums.
+  struct Status {
+    double busy = 0;
+    double failed = 0;
+  };
+  Status status();
+  void advance(const Status& sums);
+
+  // Collective over the group. Waits until the last save is published or has failed. Whether it was
+  // published, the same on all ranks; true when there was none.
+  bool finish();
+
+  // Seconds that training waited for saves since the last call; nothing when no save was begun.
+  std::optional<double> take_blocked_s();
+  // From begin to published, of a save that was published since the last call; rank 0.
+  std::optional<double> take_written_s();
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  // What one thread does; its failure as text.
+  using Outcome = std::string;
+  enum class Phase { kIdle, kWriting, kPublishing };
+
+  bool prepare(int64_t step);
+  std::vector<SliceBlock> snapshot(const std::vector<SliceBlock>& blocks);
+  void end_writing(double failed_ranks);
+  void end_publishing();
+  void end_save();
+  void warn(const Outcome& outcome) const;
+
+  std::string dir_;
+  Retention retention_;
+  Mode mode_;
+  Communicator& group_;
+  Phase phase_ = Phase::kIdle;
+  CheckpointInfo info_;  // of the save under way
+  std::future<Outcome> thread_;
+  std::optional<Outcome> outcome_;  // of writing, once the thread has ended
+  bool published_ = true;           // the last save; rank 0
+  std::vector<Tensor> host_;        // reused from save to save; pinned for a GPU
+  Clock::time_point begun_;
+  std::optional<double> blocked_s_, written_s_;
+};
+
+}  // namespace fwl

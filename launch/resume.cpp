@@ -1,0 +1,100 @@
+#include "launch/resume.h"
+
+#include "core/base/error.h"
+#include "core/base/log.h"
+
+namespace fwl {
+namespace {
+
+// Rank 0's text on all ranks: ranks that list a shared folder themselves may see different things.
+std::string broadcast_text(Communicator& group, std::string text) {
+  Tensor size = at::full({1}, static_cast<int64_t>(text.size()), at::kLong);
+  group.broadcast(size, 0);
+  text.resize(static_cast<size_t>(size.item<int64_t>()));
+  if (text.empty()) return text;
+  Tensor bytes = at::empty({size.item<int64_t>()}, at::kByte);
+  std::copy(text.begin(), text.end(), bytes.mutable_data_ptr<uint8_t>());
+  group.broadcast(bytes, 0);
+  const uint8_t* data = bytes.const_data_ptr<uint8_t>();
+  return std::string(data, data + text.size());
+}
+
+// Runs `body` on all ranks. The problem of this rank, or that another rank has one; empty when none has.
+template <typename Body>
+std::string problem_of(Communicator& group, Body body) {
+  std::string problem;
+  try {
+    body();
+  } catch (const DataError& error) {
+    problem = error.what();
+  }
+  if (all_agree(group, problem.empty() ? Vote::kYes : Vote::kNo)) return {};
+  return problem.empty() ? "another rank cannot use the checkpoint (see its message)." : problem;
+}
+
+// The problem with the checkpoint, or nothing: then it is loaded.
+std::string try_checkpoint(const std::string& step_dir, const ResumeSteps& steps, Communicator& group,
+                           std::optional<CheckpointInfo>* loaded) {
+  std::optional<CheckpointReader> reader;
+  std::string problem = problem_of(group, [&] {
+    reader.emplace(step_dir);
+    reader->check_files(group.rank(), group.size());
+  });
+  if (!problem.empty()) return problem;
+  steps.check(reader->info());
+  problem = problem_of(group, [&] { steps.load(*reader); });
+  if (problem.empty()) *loaded = reader->info();
+  return problem;
+}
+
+std::vector<std::string> lines_of(const std::string& text) {
+  std::vector<std::string> lines;
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = text.find('\n', begin);
+    lines.push_back(text.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return lines;
+}
+
+std::vector<std::string> candidates(const std::string& from, const std::string& checkpoints_dir,
+                                    Communicator& group) {
+  std::string text;
+  if (group.rank() == 0) {
+    if (from != "auto") {
+      text = find_checkpoint(from) + "\n";
+    } else {
+      for (const std::string& dir : list_checkpoints(checkpoints_dir)) text += dir + "\n";
+      for (const std::string& dir : list_unfinished(checkpoints_dir))
+        log_warn(cat("'", dir, "' is an unfinished checkpoint. Passed over."));
+    }
+  }
+  return lines_of(broadcast_text(group, std::move(text)));
+}
+
+}  // namespace
+
+std::optional<CheckpointInfo> resume_from(const std::string& from, const std::string& checkpoints_dir,
+                                          const ResumeSteps& steps, Communicator& group) {
+  std::optional<CheckpointInfo> loaded;
+  if (from == "none") return loaded;
+  const std::vector<std::string> found = candidates(from, checkpoints_dir, group);
+  for (const std::string& step_dir : found) {
+    const std::string problem = try_checkpoint(step_dir, steps, group, &loaded);
+    if (problem.empty()) {
+      log_info(cat("resumed from ", step_dir, " at step ", loaded->progress.step));
+      return loaded;
+    }
+    require<DataError>(from == "auto", problem);
+    log_warn(cat(problem, " Passed over: trying the checkpoint before it."));
+  }
+  // Starting afresh here would overwrite a run that only needs help.
+  require<DataError>(
+      found.empty(), "none of the ", found.size(), " checkpoints in '", checkpoints_dir,
+      "' can be used (see the warnings above). Repair them, or use train.resume=none, which sets the "
+      "old run aside and starts afresh.");
+  log_info("train.resume=auto: no checkpoint yet, starting at step 0");
+  return loaded;
+}
+
+}  // namespace fwl

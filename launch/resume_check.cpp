@@ -1,0 +1,115 @@
+#include "launch/resume_check.h"
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+
+#include "core/base/error.h"
+#include "core/base/log.h"
+
+namespace fwl {
+namespace {
+
+bool begins_with_one_of(std::string_view path, std::initializer_list<std::string_view> prefixes) {
+  return std::any_of(prefixes.begin(), prefixes.end(),
+                     [&](std::string_view prefix) { return path.substr(0, prefix.size()) == prefix; });
+}
+
+bool is_one_of(std::string_view path, std::initializer_list<std::string_view> paths) {
+  return std::find(paths.begin(), paths.end(), path) != paths.end();
+}
+
+ChangeKind kind_of(const std::string& path, const std::string& before, const std::string& after) {
+  // Values at the start of training, and cuts of the work that change rounding alone.
+  if (is_one_of(path, {"model.fast_weight.step_size_init", "model.fast_weight.decay_init"}))
+    return ChangeKind::kFree;
+  if (path == "model.fast_weight.chunk") return ChangeKind::kAllowed;
+  if (begins_with_one_of(path, {"model."})) return ChangeKind::kFunction;
+  // Streams carry state that a checkpoint without them does not have.
+  if (path == "train.stream") return after == "true" ? ChangeKind::kFunction : ChangeKind::kAllowed;
+  // Weights are stored as float64 under fp64, as float32 otherwise.
+  if (path == "train.dtype")
+    return before == "fp64" || after == "fp64" ? ChangeKind::kFunction : ChangeKind::kAllowed;
+  if (path == "parallel.state_wire") return ChangeKind::kAllowed;
+  if (begins_with_one_of(path, {"run.", "checkpoints.", "parallel."})) return ChangeKind::kFree;
+  if (is_one_of(path, {"data.path", "train.resume", "train.device", "train.save_every", "train.max_seconds",
+                       "train.log_every", "train.max_skipped", "train.micro_batch"}))
+    return ChangeKind::kFree;
+  return ChangeKind::kAllowed;
+}
+
+const char* verdict(ChangeKind kind) {
+  switch (kind) {
+    case ChangeKind::kFree:
+      return "";
+    case ChangeKind::kAllowed:
+      return " (needs --allow-changes)";
+    case ChangeKind::kFunction:
+      return " (changes the function: refused)";
+  }
+  return "";
+}
+
+RunConfig stored_config(const CheckpointInfo& info) {
+  try {
+    return parse_run_config(info.config_yaml, info.path + "/manifest.json: config");
+  } catch (const ConfigError& error) {
+    throw DataError(cat(error.what(), " (the checkpoint's config is from another version of fwl)"));
+  }
+}
+
+void add_data_changes(const CheckpointInfo& info, const RunConfig& stored, const RunConfig& now,
+                      const DataIdentity& data, std::vector<ConfigChange>* changes) {
+  const auto add = [&](const char* text, ChangeKind kind) { changes->push_back({cat(text), kind}); };
+  if (info.tokenizer_kind != data.tokenizer_kind || info.tokenizer_bytes != data.tokenizer_bytes)
+    add("tokenizer: the data set's is another one than the checkpoint's", ChangeKind::kFunction);
+  // The hash covers seed, context and streams too; a change of those is listed by its key.
+  const bool explained = stored.train.seed != now.train.seed || stored.model.context != now.model.context ||
+                         stored.train.stream != now.train.stream ||
+                         (now.train.stream && stored.train.global_batch != now.train.global_batch);
+  const bool has_read = info.progress.samples > 0;  // an imported model has not
+  if (has_read && info.data.sequence_hash != data.sequence_hash && !explained)
+    add("data: other tokens than those that the run has read (its shards' checksums differ)",
+        ChangeKind::kAllowed);
+}
+
+std::string list_of(const std::vector<ConfigChange>& changes) {
+  std::string text;
+  for (const ConfigChange& change : changes) text += cat("\n  ", change.text, verdict(change.kind));
+  return text;
+}
+
+}  // namespace
+
+std::vector<ConfigChange> config_changes(RunConfig stored, RunConfig now) {
+  std::vector<ConfigChange> changes;
+  const FieldList before = fields_of(stored), after = fields_of(now);
+  for (size_t i = 0; i < before.fields().size(); ++i) {
+    const std::string& path = before.fields()[i].path;
+    const std::string left = value_text(before.fields()[i]), right = value_text(after.fields()[i]);
+    if (left != right) changes.push_back({cat(path, ": ", left, " -> ", right), kind_of(path, left, right)});
+  }
+  return changes;
+}
+
+void check_resume(const CheckpointInfo& info, const RunConfig& now, const DataIdentity& data,
+                  ConfigChanges allowed) {
+  const RunConfig stored = stored_config(info);
+  std::vector<ConfigChange> changes = config_changes(stored, now);
+  add_data_changes(info, stored, now, data, &changes);
+  if (changes.empty()) return;
+  const auto has = [&](ChangeKind kind) {
+    return std::any_of(changes.begin(), changes.end(), [&](const ConfigChange& c) { return c.kind == kind; });
+  };
+  const std::string heading =
+      cat("'", info.path, "' was written with another config:", list_of(changes), "\n");
+  require<ConfigError>(
+      !has(ChangeKind::kFunction), heading,
+      "The weights would compute something else. Use the config that they were trained with, or "
+      "start a new run in another run.dir.");
+  require<ConfigError>(!has(ChangeKind::kAllowed) || allowed == ConfigChanges::kAllow, heading,
+                       "The run would go on differently from there. If that is meant, add --allow-changes.");
+  log_info(heading + "Going on with the new values.");
+}
+
+}  // namespace fwl

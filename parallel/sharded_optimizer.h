@@ -1,0 +1,56 @@
+// AdamW over the ranks of a group that hold the same weights: replicated (every rank updates all) or sharded
+// (ZeRO stage 1, Rajbhandari et al. 2020: each rank keeps moments for its part of every gradient bucket,
+// updates that part, and the parts are gathered). Any number of parameters and ranks: what the ranks do not
+// divide of the last bucket is summed, kept and updated alike on all of them.
+//
+// It expects the gradient as GradientReducer leaves it with the same bucket size and reduction().
+#pragma once
+
+#include <vector>
+
+#include "core/optim/adamw.h"
+#include "parallel/gradient_reducer.h"
+
+namespace fwl {
+
+enum class OptimizerSharding { kReplicated, kSharded };
+
+inline Reduction reduction_for(OptimizerSharding sharding) {
+  return sharding == OptimizerSharding::kSharded ? Reduction::kReduceScatter : Reduction::kAllReduce;
+}
+
+class ShardedOptimizer {
+ public:
+  // `group`: all ranks, on the parameters' device; both outlive the optimizer.
+  ShardedOptimizer(Communicator& group, Parameters& parameters, const AdamWConfig& config,
+                   OptimizerSharding sharding, int64_t bucket_bytes);
+
+  // Norm of the summed gradient, the same on all ranks. Collective over `host`, a group of all ranks on the
+  // host, when sharded.
+  double gradient_norm(Communicator& host);
+  // Collective over the group when sharded. Updates this rank's elements; a bucket's weights are gathered
+  // while the next is updated. Later work on the current stream sees all weights.
+  void step(double learning_rate, double gradient_scale);
+
+  // Moments of this rank's elements, end to end in the order of owned(); the last `shared_elements()` of them
+  // are the same on all ranks.
+  AdamW& own() { return adamw_; }
+  const std::vector<ElementRange>& owned() const { return adamw_.owned(); }
+  int64_t shared_elements() const { return shared_elements_; }
+  OptimizerSharding sharding() const { return sharding_; }
+
+ private:
+  bool is_sharded() const { return sharding_ == OptimizerSharding::kSharded && group_.size() > 1; }
+
+  Communicator& group_;
+  Parameters& parameters_;
+  OptimizerSharding sharding_;
+  AdamW adamw_;
+  int64_t shared_elements_;
+};
+
+// What one of `ranks` ranks owns of `count` elements in buckets of `per_bucket` (a multiple of ranks): its
+// part of each bucket and, last, the rest that all ranks share.
+std::vector<ElementRange> shard_ranges(int64_t count, int64_t per_bucket, int rank, int ranks);
+
+}  // namespace fwl

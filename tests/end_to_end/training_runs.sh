@@ -1,0 +1,86 @@
+# Starting, watching and comparing small training runs. Sourced by tests, which set $fwl and $source; gives $work.
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+export OMP_NUM_THREADS=1 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+export OMPI_MCA_btl_vader_single_copy_mechanism=none OMPI_MCA_mpi_yield_when_idle=1
+fail() { echo "FAILED: $*" >&2; [[ ! -e $work/out ]] || tail -n 20 "$work/out" >&2; exit 1; }
+
+"$fwl" tokenize "$source/core" "$source/data" --include '*.cpp' --include '*.h' --tokenizer byte --out "$work/data" --split test=0.1 >/dev/null
+
+# The command of a run into $command. Words with = are settings, others flags. $preload, $environment: for the ranks alone.
+training_command() { # RANKS RUN WORDS...
+  local ranks=$1 run=$2 word
+  shift 2
+  command=(mpirun --bind-to none --oversubscribe -n "$ranks")
+  [[ -z ${preload:-} ]] || command+=(-x LD_PRELOAD="$preload")
+  for word in ${environment:-}; do command+=(-x "$word"); done
+  command+=("$fwl" train "$source/launch/configs/tiny.yaml" --set data.path="$work/data" --set run.dir="${runs:-$work}/$run"
+    --set train.device=cpu --set train.log_every=1)
+  for word in "$@"; do
+    case $word in *=*) command+=(--set "$word") ;; *) command+=("$word") ;; esac
+  done
+}
+start() { # RANKS RUN WORDS...: runs to its end
+  code=0
+  training_command "$@"
+  "${command[@]}" >"$work/out" 2>&1 || code=$?
+}
+expect() { # CODE DESCRIPTION
+  [[ $code == "$1" ]] || fail "$2: exit code $code, not $1"
+  echo "ok: $2 -> $code"
+}
+start_in_background() { # RANKS RUN WORDS...
+  training_command "$@"
+  "${command[@]}" >"$work/out" 2>&1 &
+  launcher=$!
+}
+# By rank, since mpirun starts them in order.
+rank_processes() { pgrep -P "$launcher" | sort -n || true; }
+rank_process() { rank_processes | sed -n "$(($1 + 1))p"; } # RANK
+wait_for_step() { # STEP
+  local i
+  for ((i = 0; i < 600; i++)); do
+    ! grep -q "step $1/" "$work/out" || return 0
+    kill -0 "$launcher" 2>/dev/null || fail "ended before step $1"
+    sleep 0.05
+  done
+  fail "step $1 was not reached"
+}
+expect_background() { # CODE DESCRIPTION
+  code=0
+  wait "$launcher" || code=$?
+  expect "$1" "$2"
+}
+expect_background_not() { # CODE DESCRIPTION
+  code=0
+  wait "$launcher" || code=$?
+  [[ $code != "$1" ]] || fail "$2: exit code $code"
+  echo "ok: $2 -> $code"
+}
+
+# Compares the last checkpoints of two runs: counters, data read, and tensors, bit for bit or to rounding.
+same_run() { # RUN RUN STEP bits|rounding
+  local run name
+  name=$(printf 'step-%07d' "$3")
+  for run in "$1" "$2"; do
+    "$fwl" inspect "${runs:-$work}/$run/checkpoints/$name" --json "$work/$run.json" >/dev/null || fail "no checkpoint of $run at step $3"
+  done
+  python3 - "$work/$1.json" "$work/$2.json" "${runs:-$work}/$1" "${runs:-$work}/$2" "$4" <<'P' || fail "$1 and $2 differ at step $3"
+import json, sys
+a, b = [json.load(open(p)) for p in sys.argv[1:3]]
+for key in ("step", "tokens", "samples", "skipped", "rolling_hash", "learning_rate"):
+    assert a[key] == b[key], (key, a[key], b[key])
+x, y = [{l["step"]: l for l in map(json.loads, open(p + "/log.jsonl"))} for p in sys.argv[3:5]]
+assert sorted(x) == sorted(y), (sorted(x), sorted(y))
+for step in x:
+    for key in ("loss", "loss_slow", "grad_norm", "learning_rate", "tokens"):
+        p, q = x[step][key], y[step][key]
+        assert p == q if sys.argv[5] == "bits" else abs(p - q) <= 2e-4 * abs(p), (step, key, p, q)
+P
+  [[ $4 != bits ]] || same_files "${runs:-$work}/$1/checkpoints/$name" "${runs:-$work}/$2/checkpoints/$name" || fail "the tensors of $1 and $2 differ"
+  echo "ok: $1 = $2 ($4)"
+}
+same_files() { # FOLDER FOLDER
+  local file
+  for file in "$1"/*.h5; do cmp "$file" "$2/${file##*/}" || return 1; done
+}
