@@ -116,9 +116,10 @@ echo "== a cancelled job stays cancelled"
 job=$(submit --nodes=1 --ntasks=2 --partition=local "$source/slurm/train.sbatch" "$tiny" "${settings[@]}" --set train.steps=100000 --set run.dir="$work/cancelled")
 wait_until 90 "a checkpoint" beyond cancelled 0
 scancel "$job"
-wait_until 60 "the end of the ranks" bash -c "! pgrep -f '^[^ ]*fwl[^ ]* train .*run\.dir=$work/cancelled'"
+wait_until 60 "the end of the cancelled job" is "$job" CANCELLED
 sleep 2
 is "$job" CANCELLED || fail "the cancelled job is $(state "$job")"
+grep -q 'not requeued' "cancelled/slurm/job-$job.log" || fail "the script did not see that it was cancelled"
 echo "ok: not requeued"
 
 echo "== a sweep"
