@@ -2,7 +2,7 @@
 # slurm/train.sbatch on a real Slurm of two nodes on this machine: a job of 4 ranks that is pre-empted by a job of higher priority,
 # asked to end by its time limit's signal, and loses a rank to kill -9, finishes with the weights of the undisturbed run. Nodes that
 # fail their health check are left out, failures without progress end the job, a sweep runs as an array.
-# Skipped loudly (exit 0) where Slurm cannot be installed. Arguments: FWL_BINARY SOURCE_DIR.
+# Skipped loudly (exit 77) where Slurm cannot be installed. Arguments: FWL_BINARY SOURCE_DIR.
 set -euo pipefail
 fwl=$(realpath "$1") source=$(realpath "$2")
 work=$(mktemp -d)
@@ -19,7 +19,7 @@ fail() {
 }
 skip() {
   printf '\n******** SKIPPED: %s. slurm/train.sbatch was NOT tested. ********\n\n' "$*"
-  exit 0
+  exit 77
 }
 if [[ $(id -u) != 0 ]]; then skip "a private Slurm needs root"; fi
 if ! environment=$("$source/tests/support/slurm-up" 2>"$work/up.log"); then
