@@ -128,8 +128,9 @@ class ShardTotal : public torch::autograd::Function<ShardTotal> {
     Tensor log_decay_bar;
     if (ctx->needs_input_grad(2)) {
       const Tensor gap_t = at::arange(k_btk.size(1) - 1, -1, -1, outbound_bt1.options().dtype(at::kDouble));
-      const Tensor product_t = at::sum(v_btv * v_bar_btv, at::IntArrayRef{0, 2}, false, at::kDouble);
-      log_decay_bar = at::dot(product_t, gap_t).to(saved[2].scalar_type());
+      const Tensor product_bt =
+          at::sum(v_btv * v_bar_btv, at::IntArrayRef{2}, false, outbound_bt1.scalar_type()).to(at::kDouble);
+      log_decay_bar = at::dot(product_bt.sum(0), gap_t).to(saved[2].scalar_type());
     }
     return {k_bar_btk, v_bar_btv, log_decay_bar, Tensor(), Tensor()};
   }
@@ -188,13 +189,15 @@ class LocalAttention : public torch::autograd::Function<LocalAttention> {
     }
     Tensor log_decay_bar;
     if (ctx->needs_input_grad(3)) {
-      // In float64: large terms cancel.
-      const auto sum = [&](const Tensor& x) { return at::sum(x, at::kDouble); };
-      const Tensor starts_bgvk = starts_nvk.view_as(state_bar_bgvk);
-      log_decay_bar = (sum(raw_score_nij.mul(out_v_nij).mul(d.gap_ij.to(type))) +
-                       sum(q_nck * from_state_nck * (inbound_nc1 * d.position_c1.to(type))) +
-                       sum(v_ncv * to_state_ncv * (chunk - 1 - d.position_c1).to(type)) +
-                       sum(state_bar_bgvk * starts_bgvk * carry_bg11) * chunk)
+      // Rows are summed in the accumulation type and added up in float64: large terms cancel.
+      const auto row_sums = [&](const Tensor& x) {
+        return at::sum(x, at::IntArrayRef{-1}, false, accumulate_type(type)).to(at::kDouble);
+      };
+      const Tensor chunk_dot_n = row_sums((state_bar_nvk * starts_nvk).flatten(1));
+      log_decay_bar = (row_sums(raw_score_nij.mul(out_v_nij).mul(d.gap_ij.to(type))).sum() +
+                       (row_sums(q_nck * from_state_nck * inbound_nc1) * d.position_c1.squeeze(1)).sum() +
+                       (row_sums(v_ncv * to_state_ncv) * (chunk - 1 - d.position_c1).squeeze(1)).sum() +
+                       (chunk_dot_n.view({batch, -1}) * d.carry_bg11.flatten(1)).sum() * chunk)
                           .to(log_decay.scalar_type());
     }
     return {cut.positions_of(q_bar_nck, batch),
@@ -225,10 +228,8 @@ class InboundAttention : public torch::autograd::Function<InboundAttention> {
     Tensor q_bar_btk = at::matmul(bars[0], saved[1].to(type));
     Tensor weight_bar, inbound_bar_bvk;
     if (ctx->needs_input_grad(2)) {
-      // In float64: terms cancel along the keys and the batch.
-      weight_bar = at::sum(q_btk * q_bar_btk, at::IntArrayRef{2}, true, at::kDouble);
+      weight_bar = at::sum(q_btk * q_bar_btk, at::IntArrayRef{2}, true, weight_bt1.scalar_type());
       if (weight_bt1.size(0) == 1) weight_bar = weight_bar.sum(0, true);
-      weight_bar = weight_bar.to(weight_bt1.scalar_type());
     }
     if (ctx->needs_input_grad(1))
       inbound_bar_bvk = batched_product_accumulate((bars[0] * narrow_bt1).transpose(1, 2), q_btk);
