@@ -1,6 +1,6 @@
 #include "launch/checkpointing.h"
 
-#include <filesystem>
+#include <algorithm>
 
 #include "core/base/error.h"
 #include "core/base/log.h"
@@ -54,17 +54,24 @@ bool Checkpointer::prepare(int64_t step) {
   return false;
 }
 
+void Checkpointer::reserve(const std::vector<SliceBlock>& blocks) {
+  host_.resize(std::max(host_.size(), blocks.size()));
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    const Tensor& like = blocks[i].elements;
+    if (!host_[i].defined() || host_[i].sizes() != like.sizes() ||
+        host_[i].scalar_type() != like.scalar_type())
+      host_[i] = host_like(like);
+  }
+}
+
 std::vector<SliceBlock> Checkpointer::snapshot(const std::vector<SliceBlock>& blocks) {
   const at::NoGradGuard no_grad;
+  reserve(blocks);
   std::vector<SliceBlock> copies;
-  host_.resize(blocks.size());
   for (size_t i = 0; i < blocks.size(); ++i) {
-    const Tensor& from = blocks[i].elements;
-    if (!host_[i].defined() || host_[i].sizes() != from.sizes() ||
-        host_[i].scalar_type() != from.scalar_type())
-      host_[i] = host_like(from);
-    // Copies of one stream run in order: the last one, which waits, ends them all.
-    host_[i].copy_(from, /*non_blocking=*/i + 1 < blocks.size());
+    // Copies of one stream run in order: the last one from the GPU, which waits, ends them all.
+    const bool more_to_come = i + 1 < blocks.size() && blocks[i + 1].elements.is_cuda();
+    host_[i].copy_(blocks[i].elements, /*non_blocking=*/more_to_come);
     copies.push_back({host_[i], blocks[i].slices});
   }
   return copies;

@@ -27,6 +27,10 @@ class Checkpointer {
   Checkpointer(const Checkpointer&) = delete;
   Checkpointer& operator=(const Checkpointer&) = delete;
 
+  // Allocates the host memory that such blocks will need: pinning gigabytes takes seconds, which the first
+  // save need not wait for.
+  void reserve(const std::vector<SliceBlock>& blocks);
+
   // Collective over the group. Begins to save; first ends the save before it. `blocks` is what this rank
   // owns, on any device, and may change when the call returns. A save that cannot begin is a warning.
   void begin(const CheckpointInfo& info, const std::vector<SliceBlock>& blocks);

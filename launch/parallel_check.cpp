@@ -75,6 +75,21 @@ class Text {
   std::unique_ptr<Loader> loader_;
 };
 
+// A sharded optimizer leaves each rank its own part of the summed gradient. Makes it whole on all ranks.
+// Collective over the mesh's world.
+void complete_gradient(Mesh& mesh, Parameters& parameters, ShardedOptimizer& optimizer) {
+  if (optimizer.own().first_moments().numel() == parameters.count()) return;
+  const Tensor whole = at::zeros_like(parameters.gradients());
+  for (const ElementRange& range : optimizer.owned()) {
+    const bool is_shared = range.first + optimizer.shared_elements() == parameters.count();
+    if (is_shared && !mesh.is_first_rank()) continue;
+    whole.narrow(0, range.first, range.count)
+        .copy_(parameters.gradients().narrow(0, range.first, range.count));
+  }
+  mesh.world().all_reduce_sum(whole);
+  parameters.gradients().copy_(whole);
+}
+
 // One of the two sides: a model that trains over a mesh.
 class Side {
  public:
@@ -83,7 +98,8 @@ class Side {
         mesh_(mesh),
         model_(config.model, device, parse_dtype(config.train.dtype),
                static_cast<uint64_t>(config.train.seed)),
-        optimizer_(model_.parameters(), config.train.optimizer),
+        optimizer_(mesh.world(), model_.parameters(), config.train.optimizer, config.parallel.sharding(),
+                   config.parallel.bucket_bytes()),
         step_(model_, mesh, config_) {}
 
   // Nats per token.
@@ -95,10 +111,11 @@ class Side {
           return text.batch(step, config_, step_.share(), first_row, rows, model_);
         },
         tokens);
+    complete_gradient(mesh_, model_.parameters(), optimizer_);
     return all_reduce_sum(mesh_.host(), {own.main}).front() / tokens;
   }
   void update(int64_t step) {
-    const double norm = global_norm(model_.parameters().gradients()), clip = config_.train.clip_norm;
+    const double norm = optimizer_.gradient_norm(mesh_.host()), clip = config_.train.clip_norm;
     optimizer_.step(learning_rate_at(config_.train.schedule(), step),
                     clip > 0 && norm > clip ? clip / norm : 1);
   }
@@ -110,7 +127,7 @@ class Side {
   RunConfig config_;
   Mesh& mesh_;
   LanguageModel model_;
-  AdamW optimizer_;
+  ShardedOptimizer optimizer_;
   StepGradient step_;
 };
 

@@ -84,6 +84,7 @@ Trainer::Trainer(RunConfig config, ConfigChanges changes)
       config_.run_dir + "/checkpoints", Retention{config_.checkpoints.keep, config_.checkpoints.keep_every},
       config_.checkpoints.asynchronous ? Checkpointer::Mode::kAsynchronous : Checkpointer::Mode::kSynchronous,
       mesh_->host());
+  if (config_.train.save_every > 0) checkpointer_->reserve(owned_blocks());
   log_info(cat("training ", model_->parameters().count(), " parameters on ", place.size, " rank(s), layout ",
                shape.to_string(), " (data x sequence), ", device_.str(), ", ", config_.train.dtype,
                ", gradients over ", mesh_->world().name(),
@@ -289,8 +290,7 @@ CheckpointInfo Trainer::checkpoint_info() {
   return info;
 }
 
-// The ranks share the elements evenly: N ranks write N times as fast as one. Collective over the mesh's
-// sequence axis with train.stream.
+// The ranks share the elements evenly: N ranks write N times as fast as one.
 std::vector<SliceBlock> Trainer::owned_blocks() {
   Parameters& parameters = model_->parameters();
   const Communicator& ranks = mesh_->host();
@@ -300,6 +300,12 @@ std::vector<SliceBlock> Trainer::owned_blocks() {
   const OwnedMoments moments = owned_moments(*optimizer_, range, ranks.rank());
   blocks.push_back(flat_block("first_moments", parameters, moments.ranges, moments.first));
   blocks.push_back(flat_block("second_moments", parameters, moments.ranges, moments.second));
+  return blocks;
+}
+
+// Collective over the mesh's sequence axis with train.stream.
+std::vector<SliceBlock> Trainer::owned_with_streams() {
+  std::vector<SliceBlock> blocks = owned_blocks();
   if (!config_.train.stream) return blocks;
   const StreamState state = step_->stream_state();
   if (mesh_->sequence_rank() == 0)
@@ -321,7 +327,7 @@ void Trainer::restore_carried_streams(CheckpointReader& reader) {
 }
 
 void Trainer::save() {
-  checkpointer_->begin(checkpoint_info(), owned_blocks());
+  checkpointer_->begin(checkpoint_info(), owned_with_streams());
 }
 
 // A run may not end as if all were well without its last checkpoint.

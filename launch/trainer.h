@@ -58,6 +58,7 @@ class Trainer {
   LossSums sum_over_ranks(const LossSums& own);
   CheckpointInfo checkpoint_info();
   std::vector<SliceBlock> owned_blocks();
+  std::vector<SliceBlock> owned_with_streams();
   int64_t stream_position() const;
   void restore_carried_streams(CheckpointReader& reader);
   void save();

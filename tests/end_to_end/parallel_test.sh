@@ -63,7 +63,7 @@ P
 }
 
 echo "== streams: every layout is one rank's run, and a checkpoint goes on in another layout"
-stream=(train.stream=true train.steps=8 train.save_every=4 train.keep=0 train.dtype=fp32)
+stream=(train.stream=true train.steps=8 train.save_every=4 checkpoints.keep=0 train.dtype=fp32)
 train 1 one "${stream[@]}" || { cat "$work/out"; fail "one rank"; }
 train 4 four "${stream[@]}" parallel.sequence=4 || { cat "$work/out"; fail "1x4"; }
 same_log one four 1

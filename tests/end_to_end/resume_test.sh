@@ -34,6 +34,12 @@ same_run streams relaid 24 rounding
 start 1 relaid "${settings[@]}" train.resume=auto train.stream=false
 expect 2 "streams given up without --allow-changes"
 
+echo "== gradients and weights of a sharded optimizer, uneven over 4 ranks, against one rank"
+code=0
+mpirun --bind-to none --oversubscribe -n 4 "$fwl" verify parallel "$source/launch/configs/tiny.yaml" --set train.device=cpu --set train.dtype=fp64 \
+  --set parallel.sequence=2 --set parallel.shard_optimizer=true --set parallel.bucket_mb=0.05 --set model.vocab_size=259 >"$work/out" 2>&1 || code=$?
+expect 0 "fwl verify parallel with parallel.shard_optimizer"
+
 echo "== the same layout, sharded: bit for bit"
 settings=(train.steps=24 train.save_every=6 train.global_batch=12 checkpoints.keep=0 parallel.shard_optimizer=true)
 start 3 sharded "${settings[@]}"
