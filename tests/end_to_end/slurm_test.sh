@@ -6,7 +6,7 @@
 set -euo pipefail
 fwl=$(realpath "$1") source=$(realpath "$2")
 work=$(mktemp -d)
-export SLURM_LOCAL_DIR=$work/slurm SLURM_LOCAL_PORT=$((20000 + RANDOM % 20000))
+export SLURM_LOCAL_DIR=$work/slurm SLURM_LOCAL_PORT=$((20000 + RANDOM % 10000)) # below the ephemeral ports
 finish() {
   "$source/tests/support/slurm-down" --purge >/dev/null 2>&1 || true
   rm -rf "$work"
@@ -14,6 +14,7 @@ finish() {
 trap finish EXIT
 fail() {
   echo "FAILED: $*" >&2
+  { squeue -a; sinfo -N -l; tail -n 5 "$SLURM_LOCAL_DIR"/log/*.log; } >&2 2>/dev/null || true
   tail -n 25 "$work"/*/slurm/job-*.log "$work"/fwl-*.out >&2 2>/dev/null || true
   exit 1
 }
