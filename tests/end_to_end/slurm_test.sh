@@ -6,7 +6,7 @@
 set -euo pipefail
 fwl=$(realpath "$1") source=$(realpath "$2")
 work=$(mktemp -d)
-export SLURM_LOCAL_DIR=$work/slurm SLURM_LOCAL_PORT=$((20000 + RANDOM % 10000)) # below the ephemeral ports
+export SLURM_LOCAL_CPUS=4 SLURM_LOCAL_DIR=$work/slurm SLURM_LOCAL_PORT=$((20000 + RANDOM % 10000)) # below the ephemeral ports
 finish() {
   "$source/tests/support/slurm-down" --purge >/dev/null 2>&1 || true
   rm -rf "$work"
