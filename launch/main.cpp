@@ -28,6 +28,9 @@ void declare_commands(CLI::App& app) {
   fwl::add_bench_command(app);
   fwl::add_inspect_command(app);
   fwl::add_report_command(app);
+  fwl::add_doctor_command(app);
+  fwl::add_export_command(app);
+  fwl::add_import_gpt2_command(app);
   app.footer(
       "Exit codes: 0 ok, 1 internal error, 2 bad config or usage, 3 bad data or checkpoint file, "
       "4 communication, 5 a check failed, 75 ended early by a signal or train.max_seconds (start again to go "

@@ -67,7 +67,8 @@ void add_data_changes(const CheckpointInfo& info, const RunConfig& stored, const
   const bool explained = stored.train.seed != now.train.seed || stored.model.context != now.model.context ||
                          stored.train.stream != now.train.stream ||
                          (now.train.stream && stored.train.global_batch != now.train.global_batch);
-  if (info.data.sequence_hash != data.sequence_hash && !explained)
+  const bool has_read = info.progress.samples > 0;  // an imported model has not
+  if (has_read && info.data.sequence_hash != data.sequence_hash && !explained)
     add("data: other tokens than those that the run has read (its shards' checksums differ)",
         ChangeKind::kAllowed);
 }

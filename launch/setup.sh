@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what fwl is built from: system packages by apt, and LibTorch 2.11.0 from PyPI's wheel.
 #
-#   ./launch/setup.sh [--no-cuda | --cuda]
+#   ./launch/setup.sh [--no-cuda | --cuda] [--tests]
 #
 # Writes nothing outside .deps (or $FWL_DEPS_DIR) but apt's packages, installs only what is missing, and may be
 # killed and run again at any time. LibTorch is taken from $LIBTORCH, from .deps/site, from the torch that
@@ -9,6 +9,7 @@
 #   cpu    LibTorch and the two CUDA libraries that its CPU part names (545 MB to fetch, 1.2 GB on disk)
 #   cuda   and NCCL, to compile the CUDA parts; chosen when a CUDA 13 toolkit is found, or by --cuda
 #   gpu    and all that LibTorch's GPU part needs (about 3 GB to fetch); chosen when a GPU is there as well
+# --tests also fetches what only the tests need: Python's safetensors and transformers, into .deps/test-python (150 MB).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . launch/stages.sh
@@ -17,6 +18,10 @@ torch_version=2.11.0
 pins_torch=(torch==2.11.0)
 pins_cpu=(nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85)
 pins_cuda=(nvidia-nccl-cu13==2.28.9)
+pins_tests=(certifi==2026.10.18 charset-normalizer==3.5.2 filelock==4.2.11 fsspec==2026.9.0 hf-xet==1.8.0
+  huggingface_hub==0.36.2 idna==3.20 Jinja2==3.1.6 MarkupSafe==3.0.4 mpmath==1.3.0 networkx==3.5 numpy==2.3.5
+  packaging==26.3 PyYAML==6.0.3 regex==2026.11.15 requests==2.34.2 safetensors==0.7.0 sympy==1.14.0
+  tokenizers==0.22.2 tqdm==4.70.1 transformers==4.57.6 typing_extensions==4.15.0 urllib3==2.8.0)
 apt_packages=(g++ cmake ninja-build ccache git python3 zlib1g-dev libopenmpi-dev openmpi-bin libhdf5-dev libspdlog-dev
   libfmt-dev libyaml-cpp-dev nlohmann-json3-dev libcli11-dev libsentencepiece-dev libgtest-dev libbenchmark-dev)
 deps=${FWL_DEPS_DIR:-.deps}
@@ -156,6 +161,35 @@ provide_torch() {
   flock -u 9
 }
 
+# ---- what only tests need
+
+# Into a folder of its own, with the path of the Python that it fits. Tests skip what needs it where it is not there, so
+# that a machine without PyPI can run the others.
+provide_test_python() {
+  local python folder=$deps/test-python new=$deps/test-python.new.$$
+  if [ "$(cat "$folder/pins.txt" 2>/dev/null)" = "${pins_tests[*]}" ] && [ -x "$(cat "$folder/python.txt")" ]; then
+    echo "test-only Python packages: $folder is there"
+    return 0
+  fi
+  python=$(find_pip)
+  if [ -z "$python" ]; then
+    install_packages python3-pip
+    python=$(find_pip)
+  fi
+  mkdir -p "$deps"
+  echo "test-only Python packages: fetching ${#pins_tests[@]} into $folder"
+  if ! PIP_ROOT_USER_ACTION=ignore "$python" -m pip install --quiet --disable-pip-version-check --no-warn-script-location --no-compile \
+    --only-binary :all: --no-deps --target "$new" "${pins_tests[@]}"; then
+    rm -rf "$new"
+    echo "warning: PyPI gave no test-only packages; the tests that compare with Hugging Face will be SKIPPED" >&2
+    return 0
+  fi
+  printf '%s\n' "${pins_tests[*]}" >"$new/pins.txt"
+  "$python" -c 'import sys; print(sys.executable)' >"$new/python.txt"
+  rm -rf "$folder"
+  mv "$new" "$folder"
+}
+
 choose_level() {
   local asked=$1
   if [ "$asked" = no-cuda ] || { [ "$asked" = auto ] && [ -z "$(find_nvcc)" ]; }; then
@@ -168,16 +202,20 @@ choose_level() {
 }
 
 main() {
-  local asked=auto level
-  case "${1:-}" in
-    '') ;;
-    --cuda | --no-cuda) asked=${1#--} ;;
-    -h | --help) sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p}' launch/setup.sh && exit 0 ;;
-    *) printf 'error: unknown argument %s. Usage: ./launch/setup.sh [--no-cuda | --cuda]\n' "$1" >&2 && exit 2 ;;
-  esac
+  local asked=auto level tests=
+  while [ $# -gt 0 ]; do
+    case $1 in
+      --cuda | --no-cuda) asked=${1#--} ;;
+      --tests) tests=1 ;;
+      -h | --help) sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p}' launch/setup.sh && exit 0 ;;
+      *) printf 'error: unknown argument %s. Usage: ./launch/setup.sh [--no-cuda | --cuda] [--tests]\n' "$1" >&2 && exit 2 ;;
+    esac
+    shift
+  done
   install_packages "${apt_packages[@]}"
   level=$(choose_level "$asked")
   provide_torch "$level"
+  if [ -n "$tests" ]; then provide_test_python; fi
 }
 
 main "$@"

@@ -10,7 +10,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 trap print_stages EXIT
 
 stage "set-up"
-./launch/setup.sh
+./launch/setup.sh --tests
 
 stage "configure"
 # CMake looks for nvcc on the PATH alone; a toolkit of another CUDA than LibTorch's is left out.

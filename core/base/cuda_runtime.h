@@ -10,6 +10,8 @@ namespace fwl::cuda {
 int device_count();
 // Why device_count() is 0, as the end of a sentence.
 std::string why_unavailable();
+std::string device_name(int index);
+std::string device_bus(int index);  // PCI address
 void set_device(int index);
 void synchronize(int index);
 int64_t peak_memory_bytes(int index);

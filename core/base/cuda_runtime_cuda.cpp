@@ -65,6 +65,16 @@ std::string why_unavailable() {
   return unavailable_reason;
 }
 
+std::string device_name(int index) {
+  cudaDeviceProp properties{};
+  return cudaGetDeviceProperties(&properties, index) == cudaSuccess ? properties.name : "unknown GPU";
+}
+
+std::string device_bus(int index) {
+  char bus[32] = {};
+  return cudaDeviceGetPCIBusId(bus, sizeof bus, index) == cudaSuccess ? bus : "";
+}
+
 void set_device(int index) {
   c10::cuda::set_device(static_cast<c10::DeviceIndex>(index));
 }

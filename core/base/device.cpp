@@ -43,6 +43,10 @@ int cuda_device_count() {
   return cuda::device_count();
 }
 
+GpuName gpu_name(int index) {
+  return {cuda::device_name(index), cuda::device_bus(index)};
+}
+
 void synchronize(at::Device device) {
   if (device.is_cuda()) cuda::synchronize(device.index());
 }

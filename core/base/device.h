@@ -14,6 +14,11 @@ namespace fwl {
 at::Device choose_device(const std::string& device, int local_rank);
 // GPUs that this process can use; 0 in a build without CUDA or on a machine without a driver.
 int cuda_device_count();
+// Name and PCI address ("0000:3b:00.0") of a GPU that cuda_device_count() counts.
+struct GpuName {
+  std::string name, bus;
+};
+GpuName gpu_name(int index);
 // Waits until all work enqueued on `device` is done.
 void synchronize(at::Device device);
 // Peak memory in bytes since the last reset: of LibTorch's allocator on a GPU, resident set of the process on

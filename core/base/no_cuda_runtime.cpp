@@ -10,6 +10,12 @@ int device_count() {
 std::string why_unavailable() {
   return "this build has no CUDA (FWL_CUDA was OFF, or no CUDA toolkit was found)";
 }
+std::string device_name(int) {
+  throw InternalError("a GPU's name was asked for in a build without CUDA");
+}
+std::string device_bus(int) {
+  throw InternalError("a GPU's address was asked for in a build without CUDA");
+}
 void set_device(int) {
   throw InternalError("a GPU was chosen in a build without CUDA");
 }

@@ -43,9 +43,14 @@ void ModelConfig::visit_fields(FieldList& list) {
   list.add("window", window, "sliding attention window in tokens; 0: full attention", at_least(0));
   list.add("vocab_size", vocab_size, "vocabulary; 0: the data set's", at_least(0));
   list.add_choice("norm", norm, {"rms", "layer"}, "normalisation of the body");
-  list.add_choice("feed_forward", feed_forward, {"squared_relu", "swiglu"}, "feed-forward of the body");
+  list.add_choice("feed_forward", feed_forward, {"squared_relu", "swiglu", "gelu"},
+                  "feed-forward of the body (gelu: the tanh form, as GPT-2)");
   list.add("feed_forward_ratio", feed_forward_ratio, "hidden width of the feed-forward over model.width",
            at_least(0.1));
+  list.add("projection_biases", projection_biases,
+           "biases of the body's projections (attention and feed-forward), as GPT-2");
+  list.add_choice("positions", positions, {"rotary", "learned"}, "how the body knows positions");
+  list.add("max_positions", max_positions, "rows of the learned positions; 0: model.context", at_least(0));
   list.add("rotary_base", rotary_base, "base of the rotary frequencies", at_least(1));
   list.add("tied_embedding", tied_embedding, "input embedding and unembedding share one matrix");
   list.add("unembedding_bias", unembedding_bias, "bias of the logits");
@@ -56,8 +61,12 @@ void validate(const ModelConfig& c) {
   require<ConfigError>(c.width % c.heads == 0, "model.width = ", c.width,
                        " is not divisible by model.heads = ", c.heads,
                        " (every head has the same width). Choose heads that divide the width.");
-  require<ConfigError>((c.width / c.heads) % 2 == 0, "model.width / model.heads = ", c.width / c.heads,
+  require<ConfigError>(c.positions != "rotary" || (c.width / c.heads) % 2 == 0,
+                       "model.width / model.heads = ", c.width / c.heads,
                        " is odd (rotary positions rotate pairs). Choose an even head width.");
+  require<ConfigError>(c.max_positions == 0 || c.max_positions >= c.context,
+                       "model.max_positions = ", c.max_positions, " is below model.context = ", c.context,
+                       " (later tokens would have no position). Raise it, or shorten the context.");
   require<ConfigError>(c.fast_weight.step_size_space == "linear" || c.fast_weight.step_size_init > 0,
                        "model.fast_weight.step_size_init must be above 0 in log space.");
 }

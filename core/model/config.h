@@ -40,6 +40,9 @@ struct ModelConfig {
   std::string norm = "rms";
   std::string feed_forward = "squared_relu";
   double feed_forward_ratio = 4.0;
+  bool projection_biases = false;
+  std::string positions = "rotary";
+  int64_t max_positions = 0;
   double rotary_base = 10000.0;
   bool tied_embedding = true;
   bool unembedding_bias = false;

@@ -33,28 +33,50 @@ Tensor apply_norm(const WeightView& w, const std::string& name, const Tensor& x_
   return at::rms_norm(x_btd, {x_btd.size(-1)}, scale, kNormEpsilon);
 }
 
+// x W^T, plus the bias where the model has biases.
+Tensor project(const WeightView& w, const std::string& name, const Tensor& x_btd) {
+  return at::linear(x_btd, w(name), w.optional(name + ".bias"));
+}
+
+bool has_rotary(const ModelConfig& c) {
+  return c.positions == "rotary";
+}
+
+Tensor embed(const ModelConfig& c, const WeightView& w, const Tensor& token_bt, int64_t first_position) {
+  const Tensor x_btd = at::embedding(w("embedding"), token_bt);
+  if (has_rotary(c)) return x_btd;
+  const Tensor table_pd = w("positions");
+  const int64_t length = token_bt.size(1);
+  require<ConfigError>(first_position + length <= table_pd.size(0), "position ", first_position + length - 1,
+                       " is beyond the ", table_pd.size(0),
+                       " learned positions of this model. Read shorter sequences.");
+  return x_btd + table_pd.narrow(0, first_position, length);
+}
+
 Tensor self_attention(const ModelConfig& c, const WeightView& w, int64_t layer, const Tensor& x_btd,
                       const RotaryTable& rotary, SequenceView& view) {
   const int64_t batch = x_btd.size(0), length = x_btd.size(1);
-  const Tensor qkv = at::linear(x_btd, w(block_name(layer, "attention.qkv")))
+  const Tensor qkv = project(w, block_name(layer, "attention.qkv"), x_btd)
                          .view({batch, length, 3, c.heads, c.width / c.heads});
   const auto part = [&](int64_t i) { return qkv.select(2, i).transpose(1, 2); };
-  const Tensor q = rotate(part(0), rotary), k = rotate(part(1), rotary), v = part(2);
+  const auto placed = [&](const Tensor& x_bhte) { return has_rotary(c) ? rotate(x_bhte, rotary) : x_bhte; };
+  const Tensor q = placed(part(0)), k = placed(part(1)), v = part(2);
   const Tensor y = view.attend(layer, q, k, v, c.window);
-  return at::linear(y.transpose(1, 2).reshape({batch, length, c.width}),
-                    w(block_name(layer, "attention.out")));
+  return project(w, block_name(layer, "attention.out"), y.transpose(1, 2).reshape({batch, length, c.width}));
 }
 
 Tensor feed_forward(const ModelConfig& c, const WeightView& w, int64_t layer, const Tensor& x_btd) {
-  const Tensor up = at::linear(x_btd, w(block_name(layer, "feed_forward.up")));
+  const Tensor up = project(w, block_name(layer, "feed_forward.up"), x_btd);
   Tensor act;
   if (c.feed_forward == "swiglu") {
     const auto halves = up.chunk(2, -1);
     act = at::silu(halves[0]) * halves[1];
+  } else if (c.feed_forward == "gelu") {
+    act = at::gelu(up, "tanh");
   } else {
     act = at::relu(up).square();
   }
-  return at::linear(act, w(block_name(layer, "feed_forward.down")));
+  return project(w, block_name(layer, "feed_forward.down"), act);
 }
 
 }  // namespace
@@ -65,22 +87,33 @@ void declare_body(const ModelConfig& c, at::Generator& generator, Parameters& pa
   const auto matrix = [&](const std::string& name, int64_t rows, int64_t columns, double std) {
     parameters.declare(name, ParameterGroup::kDecay, normal(generator, {rows, columns}, std));
   };
+  const auto projection = [&](const std::string& name, int64_t rows, int64_t columns, double std) {
+    matrix(name, rows, columns, std);
+    if (c.projection_biases) parameters.declare(name + ".bias", ParameterGroup::kNoDecay, at::zeros({rows}));
+  };
   matrix("embedding", c.vocab_size, c.width, kInitStd);
+  if (!has_rotary(c)) {
+    const int64_t positions = c.max_positions > 0 ? c.max_positions : c.context;
+    parameters.declare("positions", ParameterGroup::kNoDecay,
+                       normal(generator, {positions, c.width}, kInitStd));
+  }
   for (int64_t layer = 0; layer < c.layers; ++layer) {
     declare_norm(c, block_name(layer, "norm1"), parameters);
-    matrix(block_name(layer, "attention.qkv"), 3 * c.width, c.width, kInitStd);
-    matrix(block_name(layer, "attention.out"), c.width, c.width, residual_std);
+    projection(block_name(layer, "attention.qkv"), 3 * c.width, c.width, kInitStd);
+    projection(block_name(layer, "attention.out"), c.width, c.width, residual_std);
     declare_norm(c, block_name(layer, "norm2"), parameters);
-    matrix(block_name(layer, "feed_forward.up"), (c.feed_forward == "swiglu" ? 2 : 1) * hidden, c.width,
-           kInitStd);
-    matrix(block_name(layer, "feed_forward.down"), c.width, hidden, residual_std);
+    projection(block_name(layer, "feed_forward.up"), (c.feed_forward == "swiglu" ? 2 : 1) * hidden, c.width,
+               kInitStd);
+    projection(block_name(layer, "feed_forward.down"), c.width, hidden, residual_std);
   }
 }
 
 Tensor body_forward(const ModelConfig& c, const WeightView& w, const Tensor& token_bt, SequenceView& view) {
-  Tensor x_btd = at::embedding(w("embedding"), token_bt);
-  const RotaryTable rotary = rotary_table(view.first_position(), token_bt.size(1), c.width / c.heads,
-                                          c.rotary_base, x_btd.options());
+  Tensor x_btd = embed(c, w, token_bt, view.first_position());
+  RotaryTable rotary;
+  if (has_rotary(c))
+    rotary = rotary_table(view.first_position(), token_bt.size(1), c.width / c.heads, c.rotary_base,
+                          x_btd.options());
   for (int64_t layer = 0; layer < c.layers; ++layer) {
     x_btd =
         x_btd + self_attention(c, w, layer, apply_norm(w, block_name(layer, "norm1"), x_btd), rotary, view);

@@ -1,0 +1,204 @@
+#include "checkpoints/safetensors.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "core/base/error.h"
+#include "core/base/file.h"
+
+namespace fwl {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+constexpr int64_t kLengthBytes = 8;
+constexpr int64_t kLongestHeader = 100'000'000;  // the Rust reader's limit
+constexpr size_t kAlignment = 8;                 // of the tensors' bytes in the file
+
+struct DtypeName {
+  const char* name;
+  at::ScalarType dtype;
+};
+constexpr std::array kDtypes = {DtypeName{"F64", at::kDouble}, DtypeName{"F32", at::kFloat},
+                                DtypeName{"F16", at::kHalf},   DtypeName{"BF16", at::kBFloat16},
+                                DtypeName{"I64", at::kLong},   DtypeName{"I32", at::kInt},
+                                DtypeName{"I16", at::kShort},  DtypeName{"I8", at::kChar},
+                                DtypeName{"U8", at::kByte},    DtypeName{"BOOL", at::kBool}};
+
+const char* name_of(at::ScalarType dtype) {
+  for (const DtypeName& known : kDtypes) {
+    if (known.dtype == dtype) return known.name;
+  }
+  throw InternalError(cat("safetensors has no dtype for ", c10::toString(dtype)));
+}
+
+at::ScalarType dtype_of(const std::string& name, const std::string& where) {
+  for (const DtypeName& known : kDtypes) {
+    if (name == known.name) return known.dtype;
+  }
+  throw DataError(cat(where, ": dtype '", name, "' is not supported. Convert the file to F32 or BF16."));
+}
+
+std::string length_bytes(uint64_t length) {
+  std::string bytes(kLengthBytes, '\0');
+  for (char& byte : bytes) {
+    byte = static_cast<char>(length & 0xFF);
+    length >>= 8;
+  }
+  return bytes;
+}
+
+uint64_t parse_length(const std::string& bytes) {
+  uint64_t length = 0;
+  for (size_t i = bytes.size(); i-- > 0;) length = length << 8 | static_cast<unsigned char>(bytes[i]);
+  return length;
+}
+
+// -1 where the product does not fit.
+int64_t byte_count(const std::vector<int64_t>& shape, at::ScalarType dtype) {
+  auto bytes = static_cast<int64_t>(c10::elementSize(dtype));
+  for (const int64_t size : shape) {
+    if (size < 0 || __builtin_mul_overflow(bytes, size, &bytes)) return -1;
+  }
+  return bytes;
+}
+
+std::string header_of(const std::vector<std::pair<std::string, Tensor>>& tensors,
+                      const std::map<std::string, std::string>& metadata) {
+  json header = json::object();
+  if (!metadata.empty()) header["__metadata__"] = metadata;
+  int64_t offset = 0;
+  for (const auto& [name, tensor] : tensors) {
+    require<InternalError>(!header.contains(name), "tensor '", name, "' is written twice");
+    const auto bytes = static_cast<int64_t>(tensor.nbytes());
+    header[name] = {{"dtype", name_of(tensor.scalar_type())},
+                    {"shape", tensor.sizes().vec()},
+                    {"data_offsets", {offset, offset + bytes}}};
+    offset += bytes;
+  }
+  std::string text = header.dump();
+  text.append((kAlignment - text.size() % kAlignment) % kAlignment, ' ');
+  return text;
+}
+
+void write_content(const std::string& path, const std::vector<std::pair<std::string, Tensor>>& tensors,
+                   const std::map<std::string, std::string>& metadata) {
+  const std::string header = header_of(tensors, metadata);
+  std::ofstream out(path, std::ios::binary | std::ios::trunc);
+  out << length_bytes(header.size()) << header;
+  for (const auto& [name, tensor] : tensors) {
+    const Tensor host = tensor.detach().to(at::kCPU).contiguous();
+    out.write(static_cast<const char*>(host.data_ptr()), static_cast<std::streamsize>(host.nbytes()));
+  }
+  out.close();
+  require<DataError>(out.good(), "writing '", path, "' failed: ", std::strerror(errno),
+                     ". Free space or check the folder and its permissions.");
+}
+
+}  // namespace
+
+SafetensorsFile::SafetensorsFile(const std::string& path) : path_(path) {
+  std::error_code error;
+  const auto size = static_cast<int64_t>(fs::file_size(path, error));
+  require<DataError>(!error, "safetensors file '", path, "' cannot be read: ", error.message(),
+                     ". Check the path.");
+  std::ifstream in(path, std::ios::binary);
+  std::string length_text(kLengthBytes, '\0');
+  in.read(length_text.data(), kLengthBytes);
+  const uint64_t length = in.good() ? parse_length(length_text) : 0;
+  require<DataError>(in.good() && length >= 2 && length <= kLongestHeader &&
+                         static_cast<int64_t>(length) <= size - kLengthBytes,
+                     path, ": no safetensors header fits the file of ", size,
+                     " bytes (it is cut off or something else). Fetch the file again.");
+  std::string header(length, '\0');
+  in.read(header.data(), static_cast<std::streamsize>(length));
+  require<DataError>(in.good(), path, ": the header cannot be read: ", std::strerror(errno), ".");
+  data_offset_ = kLengthBytes + static_cast<int64_t>(length);
+  parse(header, size - data_offset_);
+}
+
+void SafetensorsFile::parse(const std::string& header, int64_t data_bytes) {
+  try {
+    const json parsed = json::parse(header);
+    for (const auto& [name, item] : parsed.items()) {
+      if (name == "__metadata__") {
+        metadata_ = item.get<std::map<std::string, std::string>>();
+        continue;
+      }
+      const auto offsets = item.at("data_offsets").get<std::array<int64_t, 2>>();
+      entries_[name] = {dtype_of(item.at("dtype").get<std::string>(), path_ + ": " + name),
+                        item.at("shape").get<std::vector<int64_t>>(), offsets[0], offsets[1]};
+    }
+  } catch (const json::exception& error) {
+    throw DataError(
+        cat(path_, ": the safetensors header is damaged (", error.what(), "). Fetch the file again."));
+  }
+  check_layout(data_bytes);
+}
+
+void SafetensorsFile::check_layout(int64_t data_bytes) const {
+  std::vector<std::pair<int64_t, std::string>> order;
+  for (const auto& [name, entry] : entries_) order.emplace_back(entry.begin, name);
+  // Of tensors at one place all but the last are empty.
+  std::sort(order.begin(), order.end(), [&](const auto& a, const auto& b) {
+    return std::pair(a.first, entries_.at(a.second).end) < std::pair(b.first, entries_.at(b.second).end);
+  });
+  int64_t expected = 0;
+  for (const auto& [begin, name] : order) {
+    const Entry& entry = entries_.at(name);
+    require<DataError>(
+        begin == expected && entry.end >= begin && byte_count(entry.shape, entry.dtype) == entry.end - begin,
+        path_, ": tensor '", name, "' has bytes [", begin, ", ", entry.end,
+        "), which do not fit its shape or its neighbours (the file is damaged). Fetch it again.");
+    expected = entry.end;
+  }
+  require<DataError>(expected == data_bytes, path_, ": ", data_bytes,
+                     " bytes of tensors, but the header speaks of ", expected,
+                     " (the file is cut off or damaged). Fetch it again.");
+}
+
+std::vector<std::string> SafetensorsFile::names() const {
+  std::vector<std::string> names;
+  for (const auto& [name, entry] : entries_) names.push_back(name);
+  return names;
+}
+
+Tensor SafetensorsFile::read(const std::string& name) const {
+  const auto found = entries_.find(name);
+  require<DataError>(found != entries_.end(), path_, ": has no tensor '", name, "'. Check the file.");
+  const Entry& entry = found->second;
+  Tensor tensor = at::empty(entry.shape, entry.dtype);
+  std::ifstream in(path_, std::ios::binary);
+  in.seekg(data_offset_ + entry.begin);
+  in.read(static_cast<char*>(tensor.data_ptr()), entry.end - entry.begin);
+  require<DataError>(in.good(), path_, ": tensor '", name, "' cannot be read: ", std::strerror(errno),
+                     ". Check the disk.");
+  return tensor;
+}
+
+void write_safetensors(const std::string& path, const std::vector<std::pair<std::string, Tensor>>& tensors,
+                       const std::map<std::string, std::string>& metadata) {
+  const std::string temporary = cat(path, ".tmp-", ::getpid());
+  try {
+    write_content(temporary, tensors, metadata);
+    sync_path(temporary);
+    std::error_code error;
+    fs::rename(temporary, path, error);
+    require<DataError>(!error, "renaming '", temporary, "' failed: ", error.message(), ".");
+    sync_path(fs::absolute(path).parent_path().string());
+  } catch (...) {
+    std::error_code ignored;
+    fs::remove(temporary, ignored);
+    throw;
+  }
+}
+
+}  // namespace fwl

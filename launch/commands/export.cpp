@@ -1,0 +1,74 @@
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "checkpoints/safetensors.h"
+#include "core/base/error.h"
+#include "core/base/file.h"
+#include "launch/command.h"
+#include "launch/load_model.h"
+
+namespace fwl {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+// A config section as nested JSON.
+template <typename Config>
+json json_of(Config& config) {
+  json result = json::object();
+  const FieldList list = fields_of(config);
+  for (const Field& field : list.fields()) {
+    std::string path = "/" + field.path;
+    std::replace(path.begin(), path.end(), '.', '/');
+    std::visit([&](const auto* value) { result[json::json_pointer(path)] = *value; }, field.target);
+  }
+  return result;
+}
+
+void run_export(const std::string& checkpoint, const std::string& out) {
+  LoadedModel loaded = load_model({checkpoint, "cpu", ""});
+  std::error_code error;
+  fs::create_directories(out, error);
+  require<DataError>(!error, "--out '", out, "' cannot be made: ", error.message(),
+                     ". Choose another folder.");
+  std::vector<std::pair<std::string, Tensor>> tensors;
+  for (const Parameter& parameter : loaded.model->parameters().all())
+    tensors.emplace_back(parameter.name, parameter.value);
+  const TrainingProgress& progress = loaded.info.progress;
+  json config = {{"model_type", "fwl"},
+                 {"model", json_of(loaded.config.model)},
+                 {"step", progress.step},
+                 {"tokens", progress.tokens},
+                 {"tokenizer", loaded.info.tokenizer_kind},
+                 {"run_config", loaded.info.config_yaml}};
+  if (!loaded.info.tokenizer_bytes.empty()) {
+    publish_file(out + "/tokenizer.model", loaded.info.tokenizer_bytes);
+    config["tokenizer_file"] = "tokenizer.model";
+  }
+  write_safetensors(out + "/model.safetensors", tensors, {{"format", "pt"}, {"source", "fwl"}});
+  publish_file(out + "/config.json", config.dump(2) + "\n");
+  std::cout << "exported " << tensors.size() << " tensors, " << loaded.model->parameters().count()
+            << " parameters of step " << progress.step << " to " << out << "\n";
+}
+
+}  // namespace
+
+void add_export_command(CLI::App& app) {
+  struct Arguments {
+    std::string checkpoint, out;
+  };
+  auto a = std::make_shared<Arguments>();
+  CLI::App* command = app.add_subcommand(
+      "export", "write a checkpoint's weights and config as model.safetensors and config.json");
+  command->add_option("checkpoint", a->checkpoint, "a run's folder or one of its checkpoints")
+      ->required()
+      ->type_name("CHECKPOINT");
+  command->add_option("--out", a->out, "folder to write to; made if needed")->required()->type_name("DIR");
+  command->callback([a] { run_export(a->checkpoint, a->out); });
+}
+
+}  // namespace fwl

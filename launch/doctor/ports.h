@@ -1,0 +1,29 @@
+// TCP between the hosts of a job: what NCCL's and Open MPI's set-up needs, tried with plain sockets.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace fwl {
+
+// Addresses of this host's interfaces that are up (IPv4 first), without loopback and link-local ones.
+std::vector<std::string> host_addresses();
+
+// Free ports of this process, held open while the object lives.
+class Listeners {
+ public:
+  // Opens `count` sockets on free ports of all interfaces; fewer when the system has no more: see ports().
+  explicit Listeners(int count);
+  ~Listeners();
+  Listeners(const Listeners&) = delete;
+  Listeners& operator=(const Listeners&) = delete;
+  std::vector<int> ports() const { return ports_; }
+
+ private:
+  std::vector<int> sockets_, ports_;
+};
+
+// Connects to one of `addresses` (tried in order). Empty when it worked, else what went wrong with each.
+std::string try_to_connect(const std::vector<std::string>& addresses, int port, double timeout_s);
+
+}  // namespace fwl
