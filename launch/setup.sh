@@ -17,7 +17,7 @@ torch_version=2.11.0
 pins_torch=(torch==2.11.0)
 pins_cpu=(nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85)
 pins_cuda=(nvidia-nccl-cu13==2.28.9)
-apt_packages=(g++ cmake ninja-build ccache git python3 zlib1g-dev libopenmpi-dev openmpi-bin libhdf5-dev libspdlog-dev
+apt_packages=(g++ cmake ninja-build ccache git python3 zlib1g-dev libzstd-dev libopenmpi-dev openmpi-bin libhdf5-dev libspdlog-dev
   libfmt-dev libyaml-cpp-dev nlohmann-json3-dev libcli11-dev libsentencepiece-dev libgtest-dev libbenchmark-dev)
 deps=${FWL_DEPS_DIR:-.deps}
 
