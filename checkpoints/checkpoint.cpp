@@ -20,6 +20,7 @@ using nlohmann::json;
 constexpr int64_t kVersion = 1;
 constexpr const char* kWritingPrefix = ".writing-";
 constexpr int64_t kChunkElements = 1 << 18;
+constexpr const char* kStreams = "streams/";
 const std::vector<std::string> kTensorKinds = {"weights", "first_moments", "second_moments"};
 
 std::string step_name(int64_t step) {
@@ -57,6 +58,17 @@ const char* type_name(const Tensor& t) {
   return t.scalar_type() == at::kDouble ? "float64" : "float32";
 }
 
+// `out` has the dataset's shape and element type.
+void read_values(const Hdf5File& file, const std::string& name, Tensor* out) {
+  if (out->scalar_type() == at::kDouble) {
+    const auto data = file.read<double>(name);
+    std::copy(data.begin(), data.end(), out->mutable_data_ptr<double>());
+  } else {
+    const auto data = file.read<float>(name);
+    std::copy(data.begin(), data.end(), out->mutable_data_ptr<float>());
+  }
+}
+
 Tensor read_tensor(const Hdf5File& file, const std::string& name, const Parameter& like) {
   require<DataError>(file.has(name), file.path(), ": tensor '", name,
                      "' is missing (the checkpoint belongs to another model, or is damaged). "
@@ -69,13 +81,7 @@ Tensor read_tensor(const Hdf5File& file, const std::string& name, const Paramete
                      file.element_type(name), ", the model wants ", type_name(like.value),
                      ". Use the train.dtype that it was written with.");
   Tensor out = at::empty(like.value.sizes(), at::TensorOptions().dtype(like.value.scalar_type()));
-  if (like.value.scalar_type() == at::kDouble) {
-    const auto data = file.read<double>(name);
-    std::copy(data.begin(), data.end(), out.mutable_data_ptr<double>());
-  } else {
-    const auto data = file.read<float>(name);
-    std::copy(data.begin(), data.end(), out.mutable_data_ptr<float>());
-  }
+  read_values(file, name, &out);
   return out;
 }
 
@@ -111,6 +117,15 @@ void write_state(const std::string& path, const CheckpointContent& c) {
     for (size_t kind = 0; kind < kTensorKinds.size(); ++kind) {
       write_tensor(file, kTensorKinds[kind] + "/" + p.name, kind == 0 ? p.value : part_of(*flats[kind], p));
     }
+  }
+  if (!c.streams.next_token.empty()) {
+    file.write(cat(kStreams, "next_token"), {static_cast<int64_t>(c.streams.next_token.size())},
+               c.streams.next_token.data(), {});
+    file.write(cat(kStreams, "document"), {static_cast<int64_t>(c.streams.document.size())},
+               c.streams.document.data(), {});
+    file.write(cat(kStreams, "position"), {1}, &c.streams.position, {});
+    for (const auto& [name, tensor] : c.streams.tensors)
+      write_tensor(file, cat(kStreams, "tensor.", name), tensor);
   }
   file.close();
 }
@@ -227,11 +242,31 @@ void read_checkpoint_tensors(const std::string& step_dir, Parameters& parameters
     }
   }
   const size_t expected = parameters.all().size() * kTensorKinds.size();
-  require<DataError>(file.datasets().size() == expected, file.path(), " holds ", file.datasets().size(),
-                     " tensors, the model wants ", expected,
+  const auto names = file.datasets();
+  const auto found = static_cast<size_t>(std::count_if(
+      names.begin(), names.end(), [](const std::string& name) { return name.rfind(kStreams, 0) != 0; }));
+  require<DataError>(found == expected, file.path(), " holds ", found, " tensors, the model wants ", expected,
                      " (it belongs to another model). Use the config that it was written with.");
   const at::NoGradGuard no_grad;
   for (auto& [target, value] : copies) target.copy_(value);
+}
+
+CarriedStreams read_checkpoint_streams(const std::string& step_dir) {
+  const Hdf5File file = Hdf5File::open(step_dir + "/state.h5", "checkpoint");
+  CarriedStreams streams;
+  const std::string prefix = cat(kStreams, "tensor.");
+  if (!file.has(cat(kStreams, "next_token"))) return streams;
+  streams.next_token = file.read<int64_t>(cat(kStreams, "next_token"));
+  streams.document = file.read<int64_t>(cat(kStreams, "document"));
+  streams.position = file.read<int64_t>(cat(kStreams, "position")).at(0);
+  for (const std::string& name : file.datasets()) {
+    if (name.rfind(prefix, 0) != 0) continue;
+    const bool wide = file.element_type(name) == "float64";
+    Tensor value = at::empty(file.shape(name), at::TensorOptions().dtype(wide ? at::kDouble : at::kFloat));
+    read_values(file, name, &value);
+    streams.tensors.emplace_back(name.substr(prefix.size()), value);
+  }
+  return streams;
 }
 
 }  // namespace fwl

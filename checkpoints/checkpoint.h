@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/model/language_model.h"
@@ -26,6 +27,15 @@ struct TrainingProgress {
   double loss_tokens = 0;
 };
 
+// What train.stream carries from step to step, over all streams; empty without it. Every tensor's first dim
+// is the stream (float32 or float64, on the CPU).
+struct CarriedStreams {
+  int64_t position = 0;             // tokens that every stream has read
+  std::vector<int64_t> next_token;  // per stream: position in the split of the next token
+  std::vector<int64_t> document;    // per stream: number of the document that holds it
+  std::vector<std::pair<std::string, Tensor>> tensors;
+};
+
 struct CheckpointInfo {
   std::string path;  // the step's folder
   TrainingProgress progress;
@@ -43,6 +53,7 @@ struct CheckpointContent {
   std::string config_yaml;
   std::string tokenizer_kind;
   std::string tokenizer_bytes;
+  CarriedStreams streams;
 };
 
 // Writes DIR/step-N beside and renames it into place; replaces `latest`; then removes all but the `keep`
@@ -62,5 +73,8 @@ CheckpointInfo read_checkpoint_info(const std::string& step_dir);
 // and types before anything is changed. Throws DataError.
 void read_checkpoint_tensors(const std::string& step_dir, Parameters& parameters, Tensor* first_moments,
                              Tensor* second_moments);
+
+// What the checkpoint's streams carry; empty when it was written without train.stream. Throws DataError.
+CarriedStreams read_checkpoint_streams(const std::string& step_dir);
 
 }  // namespace fwl

@@ -10,7 +10,7 @@
 
 namespace fwl {
 
-LoadedModel load_model(const ModelSource& source) {
+LoadedModel load_model(const ModelSource& source, int local_rank) {
   LoadedModel loaded;
   loaded.info = read_checkpoint_info(find_checkpoint(source.checkpoint));
   try {
@@ -27,8 +27,8 @@ LoadedModel load_model(const ModelSource& source) {
   require<ConfigError>((type == "fp64") == (loaded.config.train.dtype == "fp64"), "--dtype ", type,
                        " does not fit a checkpoint of train.dtype ", loaded.config.train.dtype,
                        " (its weights have another width). Leave --dtype out.");
-  loaded.model = std::make_unique<LanguageModel>(loaded.config.model, choose_device(source.device, 0),
-                                                 parse_dtype(type), 0);
+  loaded.model = std::make_unique<LanguageModel>(
+      loaded.config.model, choose_device(source.device, local_rank), parse_dtype(type), 0);
   read_checkpoint_tensors(loaded.info.path, loaded.model->parameters(), nullptr, nullptr);
   loaded.tokenizer =
       make_tokenizer(loaded.info.tokenizer_kind, loaded.info.tokenizer_bytes, loaded.info.path);

@@ -26,6 +26,9 @@ void TrainConfig::visit_fields(FieldList& list) {
   list.add("log_every", log_every, "steps between log lines", at_least(1));
   list.add("max_skipped", max_skipped,
            "skipped steps in a row (non-finite loss or gradient) that end the run", at_least(1));
+  list.add("stream", stream,
+           "each row of the batch reads the data in order, and carries fast weights and the attention window "
+           "from one sequence to the next");
 }
 
 ScheduleConfig TrainConfig::schedule() const {
@@ -33,10 +36,18 @@ ScheduleConfig TrainConfig::schedule() const {
 }
 
 void ParallelConfig::visit_fields(FieldList& list) {
-  list.add("data", data, "data-parallel ranks; -1: all that are left", at_least(-1));
-  list.add("sequence", sequence, "ranks per sequence", at_least(1));
+  list.add("data", data, "ranks that read different sequences; -1: all that are left", at_least(-1));
+  list.add("sequence", sequence, "ranks that share sequences, each with a chunk; -1: all that are left",
+           at_least(-1));
   list.add("timeout_s", timeout_s, "seconds that a collective may take", at_least(0.1));
   list.add("bucket_mb", bucket_mb, "MiB of gradients per all-reduce", at_least(0.001));
+  list.add_choice("attention", attention, {"auto", "all_to_all", "all_gather", "halo"},
+                  "how attention reaches other ranks' positions; auto: halo with a window, else all_to_all "
+                  "where the ranks divide the heads, else all_gather");
+  list.add_choice("state_exchange", state_exchange, {"auto", "all_gather", "all_to_all"},
+                  "how fast-weight states reach later ranks; auto: by size and ranks");
+  list.add_choice("state_wire", state_wire, {"fp32", "bf16"},
+                  "type of fast-weight states on their way between ranks (fp64 runs: always fp64)");
 }
 
 namespace {
@@ -80,23 +91,37 @@ RunConfig parse_run_config(const std::string& yaml, const std::string& where) {
   return config;
 }
 
-void validate(const RunConfig& c, int ranks) {
+MeshShape layout_of(const RunConfig& c, int ranks) {
+  const MeshShape mesh = mesh_shape(c.parallel.data, c.parallel.sequence, ranks);
+  const int64_t batch = c.train.global_batch, context = c.model.context;
+  const auto next_multiple = [](int64_t value, int64_t of) { return (value + of - 1) / of * of; };
+  require<ConfigError>(batch % mesh.data == 0, "train.global_batch = ", batch, " is not divisible by ",
+                       mesh.data, " data-parallel ranks (each takes the same number of sequences). Use ",
+                       next_multiple(batch, mesh.data), ".");
+  require<ConfigError>(context % mesh.sequence == 0, "model.context = ", context, " is not divisible by ",
+                       mesh.sequence,
+                       " ranks per sequence (each takes the same number of positions; padding would change "
+                       "what a token costs and what a stream carries). Use ",
+                       context >= mesh.sequence ? cat(context / mesh.sequence * mesh.sequence, " or ") : "",
+                       next_multiple(context, mesh.sequence), ".");
+  if (mesh.sequence > 1)
+    choose_attention_algorithm(c.parallel.attention, mesh.sequence, c.model.heads, c.model.window);
+  return mesh;
+}
+
+MeshShape validate(const RunConfig& c, int ranks) {
   require<ConfigError>(
       !c.data_path.empty(),
       "data.path is not set (there is nothing to train on). Give --set data.path=DIR, a folder "
       "made by `fwl tokenize`.");
-  require<ConfigError>(
-      c.parallel.sequence == 1, "parallel.sequence = ", c.parallel.sequence,
-      " is not available in this version (sequences are not cut across ranks yet). Set parallel.sequence=1.");
-  const int64_t data = c.parallel.data == -1 ? ranks : c.parallel.data;
-  require<ConfigError>(data * c.parallel.sequence == ranks, "parallel.data x parallel.sequence = ", data,
-                       " x ", c.parallel.sequence, " does not fit ", ranks,
-                       " ranks (every rank needs a place). Set parallel.data=-1, or start ",
-                       data * c.parallel.sequence, " ranks.");
-  const int64_t fitting = (c.train.global_batch + data - 1) / data * data;
-  require<ConfigError>(c.train.global_batch % data == 0, "train.global_batch = ", c.train.global_batch,
-                       " is not divisible by ", data,
-                       " data-parallel ranks (each takes the same number of sequences). Use ", fitting, ".");
+  return layout_of(c, ranks);
+}
+
+SequenceExchange sequence_exchange_of(const RunConfig& c) {
+  const at::ScalarType wire = c.train.dtype == "fp64"           ? at::kDouble
+                              : c.parallel.state_wire == "bf16" ? at::kBFloat16
+                                                                : at::kFloat;
+  return {c.parallel.attention, c.parallel.state_exchange, wire};
 }
 
 }  // namespace fwl

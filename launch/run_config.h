@@ -9,6 +9,8 @@
 #include "core/model/config.h"
 #include "core/optim/adamw.h"
 #include "core/optim/schedule.h"
+#include "parallel/mesh.h"
+#include "parallel/sharded_sequence.h"
 
 namespace fwl {
 
@@ -29,6 +31,7 @@ struct TrainConfig {
   int64_t keep = 3;
   int64_t log_every = 10;
   int64_t max_skipped = 10;
+  bool stream = false;
 
   void visit_fields(FieldList& list);
   ScheduleConfig schedule() const;
@@ -39,6 +42,9 @@ struct ParallelConfig {
   int64_t sequence = 1;
   double timeout_s = 600;
   double bucket_mb = 25;
+  std::string attention = "auto";
+  std::string state_exchange = "auto";
+  std::string state_wire = "fp32";
 
   void visit_fields(FieldList& list);
 };
@@ -57,7 +63,11 @@ struct RunConfig {
 RunConfig load_run_config(const std::string& path, const std::vector<std::string>& settings);
 // From the YAML text of a checkpoint.
 RunConfig parse_run_config(const std::string& yaml, const std::string& where);
-// Checks what depends on the number of ranks: layout, batch sizes. Throws ConfigError naming what would fit.
-void validate(const RunConfig& config, int ranks);
+// Checks what depends on the number of ranks: layout, batch sizes, lengths. Throws ConfigError naming what
+// would fit.
+MeshShape layout_of(const RunConfig& config, int ranks);
+// The same, and that there is data to train on.
+MeshShape validate(const RunConfig& config, int ranks);
+SequenceExchange sequence_exchange_of(const RunConfig& config);
 
 }  // namespace fwl

@@ -10,6 +10,7 @@
 #include "core/base/file.h"
 #include "core/base/log.h"
 #include "launch/batches.h"
+#include "launch/carried_state.h"
 #include "launch/load_model.h"
 #include "parallel/session.h"
 
@@ -41,24 +42,22 @@ Trainer::Trainer(RunConfig config) : config_(std::move(config)), device_(at::kCP
   const Placement& place = world();
   set_log_rank(place.rank, place.size);
   set_thread_count(place.local_size);
-  validate(config_, place.size);
+  const MeshShape shape = validate(config_, place.size);
   device_ = choose_device(config_.train.device, place.local_rank);
-  host_comm_ = make_world_communicator(config_.parallel.timeout_s);
-  if (device_.is_cuda() && place.size > 1)
-    device_comm_ = make_world_nccl_communicator(device_.index(), config_.parallel.timeout_s);
+  mesh_ = std::make_unique<Mesh>(shape, device_, config_.parallel.timeout_s);
+  require_same_text(mesh_->host(), "the run's config", to_yaml(fields_of(config_)));
   open_data();
   model_ = std::make_unique<LanguageModel>(config_.model, device_, parse_dtype(config_.train.dtype),
                                            static_cast<uint64_t>(config_.train.seed));
   optimizer_ = std::make_unique<AdamW>(model_->parameters(), config_.train.optimizer);
-  Communicator& gradients_comm = device_comm_ ? *device_comm_ : *host_comm_;
-  reducer_ =
-      std::make_unique<GradientReducer>(gradients_comm, model_->parameters().gradients(),
-                                        static_cast<int64_t>(config_.parallel.bucket_mb * 1024 * 1024));
+  step_ = std::make_unique<StepGradient>(*model_, *mesh_, config_);
   resume();
   prepare_run_folder();
-  log_info(cat("training ", model_->parameters().count(), " parameters on ", place.size, " rank(s), ",
-               device_.str(), ", ", config_.train.dtype, ", gradients over ", gradients_comm.name(), "; ",
-               config_.train.global_batch, " x ", config_.model.context, " tokens a step"));
+  log_info(cat("training ", model_->parameters().count(), " parameters on ", place.size, " rank(s), layout ",
+               shape.to_string(), " (data x sequence), ", device_.str(), ", ", config_.train.dtype,
+               ", gradients over ", mesh_->world().name(), "; ", config_.train.global_batch, " x ",
+               config_.model.context, " tokens a step"));
+  if (shape.sequence > 1) log_info(step_->describe_exchange());
 }
 
 Trainer::~Trainer() = default;
@@ -72,7 +71,8 @@ void Trainer::open_data() {
       " is smaller than the data set's ", vocabulary,
       " (its tokens would have no embedding). Set model.vocab_size=0 or at least ", vocabulary, ".");
   loader_ =
-      std::make_unique<Loader>(*split_, config_.model.context, static_cast<uint64_t>(config_.train.seed));
+      std::make_unique<Loader>(*split_, config_.model.context, static_cast<uint64_t>(config_.train.seed),
+                               config_.train.stream ? config_.train.global_batch : 0);
 }
 
 // Rank 0 alone touches the folder; the others wait, so that nobody reads a half-prepared one.
@@ -86,7 +86,7 @@ void Trainer::prepare_run_folder() {
     publish_file(config_.run_dir + "/config.yaml", to_yaml(fields_of(config_)));
     log_ = std::make_unique<RunLog>(config_.run_dir, progress_.step, config_.train.steps);
   }
-  host_comm_->barrier();
+  mesh_->host().barrier();
 }
 
 void Trainer::load(const std::string& step_dir) {
@@ -95,6 +95,7 @@ void Trainer::load(const std::string& step_dir) {
                           &optimizer_->second_moments());
   progress_ = info.progress;
   optimizer_->set_updates(progress_.updates);
+  if (config_.train.stream) restore_carried_streams(step_dir);
 }
 
 void Trainer::resume() {
@@ -142,50 +143,35 @@ void Trainer::run() {
   }
 }
 
-void Trainer::accumulate_gradients(double* main_sum, double* slow_sum, double* tokens) {
-  const int64_t share = config_.train.global_batch / host_comm_->size();
-  const int64_t micro = config_.train.micro_batch > 0 ? std::min(config_.train.micro_batch, share) : share;
-  const int64_t first_sample = progress_.samples + share * host_comm_->rank();
-  // Every position of a training window is scored, so the global count is known without asking the other
-  // ranks.
-  *tokens = static_cast<double>(config_.train.global_batch * config_.model.context);
-  Tensor sums = at::zeros({2}, at::TensorOptions().dtype(at::kDouble).device(device_));
-  for (int64_t done = 0; done < share; done += micro) {
-    const Batch batch = loader_->read(first_sample + done, std::min(micro, share - done));
-    const TrainingLoss loss =
-        model_->training_loss(to_device(batch, device_, model_->accumulation_type()), 1.0 / *tokens);
-    loss.objective.backward();
-    sums.add_(at::stack({loss.main_sum, loss.slow_sum}).to(at::kDouble));
-  }
-  const Tensor host = sums.to(at::kCPU);
-  *main_sum = host[0].item<double>();
-  *slow_sum = host[1].item<double>();
-}
-
 Trainer::StepResult Trainer::train_step() {
   StepResult result;
-  double main_sum = 0, slow_sum = 0, tokens = 0;
   model_->parameters().zero_gradients();
-  accumulate_gradients(&main_sum, &slow_sum, &tokens);
-  reducer_->reduce();
-  Tensor sums = at::tensor({main_sum, slow_sum}, at::kDouble);
-  host_comm_->all_reduce_sum(sums);
-  main_sum = sums[0].item<double>();
-  slow_sum = sums[1].item<double>();
+  const BatchShare& share = step_->share();
+  // Every position of a training window is scored, so the global count is known without asking the other
+  // ranks.
+  const auto tokens = static_cast<double>(config_.train.global_batch * config_.model.context);
+  const LossSums own = step_->accumulate(
+      [&](int64_t first_row, int64_t rows) {
+        return to_device(
+            loader_->read(progress_.samples + first_row, rows, share.first_position, share.positions),
+            device_, model_->accumulation_type());
+      },
+      tokens);
+  const std::vector<double> sums = all_reduce_sum(mesh_->host(), {own.main, own.slow});
   // Sums over all ranks: every rank sees the same values, so all of them decide alike.
   result.grad_norm = global_norm(model_->parameters().gradients());
   result.learning_rate = learning_rate_at(config_.train.schedule(), progress_.step);
-  result.skipped = !std::isfinite(main_sum) || !std::isfinite(result.grad_norm);
+  result.skipped = !std::isfinite(sums[0]) || !std::isfinite(result.grad_norm);
   progress_.step += 1;
   progress_.samples += config_.train.global_batch;
   progress_.tokens += config_.train.global_batch * config_.model.context;
-  count_skip(result, main_sum / tokens);
+  count_skip(result, sums[0] / tokens);
   if (result.skipped) return result;
   const double clip = config_.train.clip_norm;
   optimizer_->step(result.learning_rate, clip > 0 && result.grad_norm > clip ? clip / result.grad_norm : 1.0);
   progress_.updates = optimizer_->updates();
-  progress_.loss_sum += main_sum;
-  progress_.slow_loss_sum += slow_sum;
+  progress_.loss_sum += sums[0];
+  progress_.slow_loss_sum += sums[1];
   progress_.loss_tokens += tokens;
   return result;
 }
@@ -227,18 +213,47 @@ void Trainer::log_interval(const StepResult& last, double interval_s, int64_t in
   progress_.loss_sum = progress_.slow_loss_sum = progress_.loss_tokens = 0;
 }
 
+// Collective over the world; complete on rank 0.
+CarriedStreams Trainer::carried_streams() {
+  CarriedStreams streams;
+  if (!config_.train.stream) return streams;
+  streams.tensors = gather_streams(*mesh_, *step_);
+  streams.position = progress_.samples / config_.train.global_batch * config_.model.context;
+  for (int64_t stream = 0; stream < config_.train.global_batch; ++stream) {
+    streams.next_token.push_back(loader_->first_token_of(progress_.samples + stream));
+    streams.document.push_back(split_->document_of(streams.next_token.back()));
+  }
+  return streams;
+}
+
+void Trainer::restore_carried_streams(const std::string& step_dir) {
+  const CarriedStreams streams = read_checkpoint_streams(step_dir);
+  require<DataError>(!streams.next_token.empty(), step_dir,
+                     " was written without train.stream (it carries no state). Resume with "
+                     "train.stream=false, or start a run of streams afresh.");
+  for (size_t i = 0; i < streams.next_token.size(); ++i) {
+    const int64_t expected = loader_->first_token_of(progress_.samples + static_cast<int64_t>(i));
+    require<DataError>(streams.next_token[i] == expected, step_dir, ": stream ", i, " goes on at token ",
+                       streams.next_token[i], ", with this data and config it would at ", expected,
+                       " (its state would meet another text). Resume with the data, seed, batch and context "
+                       "of the run.");
+  }
+  restore_streams(streams.tensors, streams.position, config_, *model_, *step_);
+}
+
 void Trainer::save() {
+  const CarriedStreams streams = carried_streams();
   if (is_first_rank()) {
     const Tokenizer& tokenizer = split_->tokenizer();
     const std::string kind = tokenizer.kind();
     const std::string dir = write_checkpoint(
         config_.run_dir + "/checkpoints",
         {model_->parameters(), optimizer_->first_moments(), optimizer_->second_moments(), progress_,
-         to_yaml(fields_of(config_)), kind, kind == "byte" ? std::string() : tokenizer.serialized()},
+         to_yaml(fields_of(config_)), kind, kind == "byte" ? std::string() : tokenizer.serialized(), streams},
         config_.train.keep);
     log_debug(cat("saved ", dir));
   }
-  host_comm_->barrier();
+  mesh_->host().barrier();
 }
 
 }  // namespace fwl

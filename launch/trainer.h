@@ -1,5 +1,5 @@
-// Training: one loop over steps, the same on every rank and device. Data-parallel ranks take contiguous
-// shares of each global batch; gradients are summed, so any number of ranks computes the same step.
+// Training: one loop over steps, the same on every rank and device. Every rank computes its share of each
+// global batch (step_gradient.h); gradients are summed, so any layout computes the same step.
 #pragma once
 
 #include <memory>
@@ -11,8 +11,8 @@
 #include "data/loader.h"
 #include "launch/run_config.h"
 #include "launch/run_log.h"
-#include "parallel/communicator.h"
-#include "parallel/gradient_reducer.h"
+#include "launch/step_gradient.h"
+#include "parallel/mesh.h"
 
 namespace fwl {
 
@@ -28,7 +28,7 @@ class Trainer {
 
   LanguageModel& model() { return *model_; }
   const TrainingProgress& progress() const { return progress_; }
-  bool is_first_rank() const { return host_comm_->rank() == 0; }
+  bool is_first_rank() const { return mesh_->is_first_rank(); }
 
  private:
   struct StepResult {
@@ -42,20 +42,20 @@ class Trainer {
   void resume();
   void load(const std::string& step_dir);
   StepResult train_step();
-  void accumulate_gradients(double* main_sum, double* slow_sum, double* tokens);
   void count_skip(const StepResult& result, double loss);
   void log_interval(const StepResult& last, double interval_s, int64_t interval_tokens);
+  CarriedStreams carried_streams();
+  void restore_carried_streams(const std::string& step_dir);
   void save();
 
   RunConfig config_;
-  std::unique_ptr<Communicator> host_comm_;    // scalars and agreement, over MPI
-  std::unique_ptr<Communicator> device_comm_;  // tensors on a GPU, over NCCL; null on the CPU
   at::Device device_;
+  std::unique_ptr<Mesh> mesh_;
   std::unique_ptr<Split> split_;
   std::unique_ptr<Loader> loader_;
   std::unique_ptr<LanguageModel> model_;
   std::unique_ptr<AdamW> optimizer_;
-  std::unique_ptr<GradientReducer> reducer_;
+  std::unique_ptr<StepGradient> step_;
   std::unique_ptr<RunLog> log_;  // first rank only
   TrainingProgress progress_;
   double started_at_s_ = 0;

@@ -12,29 +12,60 @@ class LocalCommunicator final : public Communicator {
   const char* name() const override { return "local"; }
   at::Device device() const override { return device_; }
 
-  void all_reduce_sum(Tensor tensor) override {
+  TransferPtr start_all_reduce_sum(Tensor tensor, const char* purpose) override {
     check_movable("all_reduce_sum", tensor);
     check_summable("all_reduce_sum", tensor);
-    ++traffic_.all_reduce.calls;
+    return done(&TrafficCounters::all_reduce, purpose);
   }
 
-  void broadcast(Tensor tensor, int root) override {
+  TransferPtr start_broadcast(Tensor tensor, int root, const char* purpose) override {
     check_movable("broadcast", tensor);
     check_root("broadcast", root, size());
-    ++traffic_.broadcast.calls;
+    return done(&TrafficCounters::broadcast, purpose);
   }
 
-  void all_gather(Tensor out, Tensor in) override {
-    check_movable("all_gather", out);
-    check_movable("all_gather", in);
+  TransferPtr start_all_gather(Tensor out, Tensor in, const char* purpose) override {
     check_gather("all_gather", out, in, size());
-    out.view({-1}).copy_(in.view({-1}));
-    ++traffic_.all_gather.calls;
+    return copied(out, in, &TrafficCounters::all_gather, purpose);
+  }
+
+  TransferPtr start_all_to_all(Tensor out, Tensor in, const char* purpose) override {
+    check_parts("all_to_all", out, in, size());
+    return copied(out, in, &TrafficCounters::all_to_all, purpose);
+  }
+
+  TransferPtr start_reduce_scatter_sum(Tensor out, Tensor in, const char* purpose) override {
+    check_gather("reduce_scatter_sum", in, out, size());
+    check_summable("reduce_scatter_sum", in);
+    return copied(out, in, &TrafficCounters::reduce_scatter, purpose);
+  }
+
+  TransferPtr start_exchange(const std::vector<Message>& sends, const std::vector<Message>& receives,
+                             const char* purpose) override {
+    check_messages("exchange", sends, receives, size());
+    for (size_t i = 0; i < sends.size(); ++i) receives[i].tensor.view({-1}).copy_(sends[i].tensor.view({-1}));
+    return done(&TrafficCounters::exchange, purpose);
   }
 
   void barrier() override { ++traffic_.barrier.calls; }
 
  private:
+  struct Done final : Transfer {
+    void wait() override {}
+  };
+
+  TransferPtr done(OperationTraffic TrafficCounters::*verb, const char* purpose) {
+    count(verb, purpose, 0);
+    return std::make_unique<Done>();
+  }
+  TransferPtr copied(const Tensor& out, const Tensor& in, OperationTraffic TrafficCounters::*verb,
+                     const char* purpose) {
+    check_movable("copy", out);
+    check_movable("copy", in);
+    out.view({-1}).copy_(in.view({-1}));
+    return done(verb, purpose);
+  }
+
   at::Device device_;
 };
 

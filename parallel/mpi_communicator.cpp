@@ -7,9 +7,12 @@
 #include <chrono>
 #include <cstring>
 #include <thread>
+#include <utility>
 
 #include "parallel/mpi_check.h"
+#include "parallel/session.h"
 #include "parallel/tensor_checks.h"
+#include "parallel/traffic.h"
 
 namespace fwl {
 namespace {
@@ -22,6 +25,12 @@ constexpr int64_t kSegmentBytes = 256 * 1024;
 constexpr int64_t kBroadcastPieceBytes = 16 * 1024 * 1024;
 constexpr int kAnyPeer = -1;
 constexpr int kRingTag = 1;
+// Messages of operation n carry tag kFirstTag + n mod kTags, so that those of two operations never mix.
+constexpr int kFirstTag = 2;
+constexpr int kTags = 30000;
+constexpr int64_t kMessagePieceBytes = 256 * 1024 * 1024;
+// A wait this long asks now and then whether a peer's process is gone.
+constexpr double kSuspicious_s = 2;
 
 // A wait spins shortly, then yields the core, and sleeps between polls once it has lasted this long: by then
 // a rank is late, and may need this core.
@@ -72,10 +81,57 @@ void add(std::byte* sum, const std::byte* addend, int64_t bytes) {
 
 }  // namespace
 
-MpiCommunicator::MpiCommunicator(MPI_Comm comm, double timeout_s) : comm_(comm), timeout_s_(timeout_s) {
+// Messages between pairs, posted and not yet waited for.
+class MpiCommunicator::PendingMessages final : public Transfer {
+ public:
+  struct Piece {
+    MPI_Request request;
+    int peer;
+    int64_t expected_bytes;  // -1: a send
+  };
+
+  PendingMessages(MpiCommunicator& group, Operation operation, std::vector<Tensor> buffers,
+                  std::function<void()> finish)
+      : group_(group),
+        operation_(std::move(operation)),
+        buffers_(std::move(buffers)),
+        finish_(std::move(finish)),
+        start_(Clock::now()) {}
+  ~PendingMessages() override {
+    if (!done_) keep_until_exit(std::move(buffers_));
+  }
+
+  void wait() override {
+    const Clock::time_point waiting = Clock::now();
+    group_.guarded([&] {
+      for (Piece& piece : pieces)
+        group_.wait_for(operation_, piece.request, piece.peer, piece.expected_bytes);
+    });
+    if (group_.watchdog_ != nullptr) group_.watchdog_->end(operation_);
+    if (finish_) finish_();
+    group_.times_.exposed_s += seconds_since(waiting);
+    group_.times_.total_s += seconds_since(start_);
+    done_ = true;
+  }
+
+  std::vector<Piece> pieces;
+
+ private:
+  MpiCommunicator& group_;
+  Operation operation_;
+  std::vector<Tensor> buffers_;
+  std::function<void()> finish_;
+  Clock::time_point start_;
+  bool done_ = false;
+};
+
+MpiCommunicator::MpiCommunicator(MPI_Comm comm, const std::string& group, const std::vector<int>& members,
+                                 double timeout_s)
+    : comm_(comm), watchdog_(watchdog()), timeout_s_(timeout_s) {
   FWL_MPI(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN));
   FWL_MPI(MPI_Comm_rank(comm_, &rank_));
   FWL_MPI(MPI_Comm_size(comm_, &size_));
+  if (watchdog_ != nullptr) group_ = watchdog_->add_group(group, members, timeout_s);
 }
 
 MpiCommunicator::~MpiCommunicator() {
@@ -84,16 +140,23 @@ MpiCommunicator::~MpiCommunicator() {
   if (usable_ && !finalized) MPI_Comm_free(&comm_);
 }
 
-// Runs one collective. When it fails, the ranks' operations no longer match: the group is closed for good.
-template <typename Body>
-void MpiCommunicator::run(const char* operation, std::vector<Tensor> buffers, Body body) {
+TransferTimes MpiCommunicator::take_times() {
+  return std::exchange(times_, TransferTimes{});
+}
+
+// Begins one collective. When one fails, the ranks' operations no longer match: the group is closed for good.
+void MpiCommunicator::enter(const std::string& what, std::vector<Tensor> buffers) {
   require<CommError>(
-      usable_, operation, " on rank ", rank_, " of ", size_, " after operation ", operations_, " (",
-      operation_,
+      usable_, what, " on rank ", rank_, " of ", size_, " after operation ", operation_.number, " (",
+      operation_.what,
       ") failed (the ranks are no longer in step). End the job and restart it from its last checkpoint.");
-  operation_ = operation;
-  ++operations_;
+  const int64_t number = operation_.number + 1;
+  operation_ = watchdog_ != nullptr ? watchdog_->begin(group_, what) : Operation{-1, number, what};
   buffers_ = std::move(buffers);
+}
+
+template <typename Body>
+void MpiCommunicator::guarded(Body body) {
   try {
     body();
   } catch (...) {
@@ -101,27 +164,97 @@ void MpiCommunicator::run(const char* operation, std::vector<Tensor> buffers, Bo
     keep_until_exit(std::move(buffers_));
     throw;
   }
-  buffers_.clear();
 }
 
-void MpiCommunicator::fail_late(int peer, double elapsed_s) const {
-  throw CommError(
-      cat(operation_, " (operation ", operations_, " of its group) on rank ", rank_, " of ", size_,
-          " waited ", elapsed_s, " s for ", peer == kAnyPeer ? cat("the other ranks") : cat("rank ", peer),
-          " (a rank is late, hangs or is gone). Look at the other ranks' logs; raise parallel.timeout_s when "
-          "they only needed more time."));
+// A collective that is done when this returns.
+template <typename Body>
+TransferPtr MpiCommunicator::run(const std::string& what, std::vector<Tensor> buffers, Body body) {
+  struct Done final : Transfer {
+    void wait() override {}
+  };
+  const Clock::time_point start = Clock::now();
+  enter(what, std::move(buffers));
+  guarded(body);
+  if (watchdog_ != nullptr) watchdog_->end(operation_);
+  buffers_.clear();
+  times_.total_s += seconds_since(start);
+  times_.exposed_s += seconds_since(start);
+  return std::make_unique<Done>();
+}
+
+// A collective made of messages. Those to this rank itself are copied at once.
+TransferPtr MpiCommunicator::post(const std::string& what, const std::vector<Message>& sends,
+                                  const std::vector<Message>& receives, std::function<void()> finish) {
+  std::vector<Tensor> buffers;
+  for (const auto* messages : {&sends, &receives})
+    for (const Message& m : *messages) buffers.push_back(m.tensor);
+  enter(what, {});
+  auto pending = std::make_unique<PendingMessages>(*this, operation_, std::move(buffers), std::move(finish));
+  const int tag = kFirstTag + static_cast<int>(operation_.number % kTags);
+  const auto in_pieces = [&](const Message& m, auto start_piece) {
+    const int64_t bytes = size_in_bytes(m.tensor);
+    for (int64_t done = 0; done < bytes; done += kMessagePieceBytes)
+      start_piece(bytes_of(m.tensor) + done, std::min(kMessagePieceBytes, bytes - done));
+  };
+  guarded([&] {
+    for (const Message& m : receives) {
+      if (m.peer == rank_) continue;
+      in_pieces(m, [&](std::byte* data, int64_t bytes) {
+        MPI_Request request;
+        FWL_MPI(MPI_Irecv(data, static_cast<int>(bytes), MPI_BYTE, m.peer, tag, comm_, &request));
+        pending->pieces.push_back({request, m.peer, bytes});
+      });
+    }
+    for (const Message& m : sends) {
+      if (m.peer == rank_) continue;
+      in_pieces(m, [&](std::byte* data, int64_t bytes) {
+        MPI_Request request;
+        FWL_MPI(MPI_Isend(data, static_cast<int>(bytes), MPI_BYTE, m.peer, tag, comm_, &request));
+        pending->pieces.push_back({request, m.peer, -1});
+      });
+    }
+  });
+  const auto to_self = [&](const Message& m) { return m.peer == rank_; };
+  auto from = std::find_if(sends.begin(), sends.end(), to_self);
+  for (const Message& m : receives) {
+    if (m.peer != rank_) continue;
+    require<InternalError>(from != sends.end(), what, ": a message from this rank to itself is not sent.");
+    m.tensor.view({-1}).copy_(from->tensor.view({-1}));
+    from = std::find_if(from + 1, sends.end(), to_self);
+  }
+  return pending;
+}
+
+// The equal parts of a contiguous tensor, one for each rank.
+std::vector<Message> MpiCommunicator::parts_of(const Tensor& tensor) const {
+  const Tensor rows = tensor.view({size_, -1});
+  std::vector<Message> parts;
+  for (int r = 0; r < size_; ++r) parts.push_back({r, rows[r]});
+  return parts;
 }
 
 // Polls until `request` is complete; `expected_bytes` < 0 skips the check of a message's length.
-void MpiCommunicator::wait_for(MPI_Request& request, int peer, int64_t expected_bytes) {
+void MpiCommunicator::wait_for(const Operation& operation, MPI_Request& request, int peer,
+                               int64_t expected_bytes) {
   const Clock::time_point start = Clock::now();
+  double next_look_s = kSuspicious_s;
   MPI_Status status;
   for (int polls = 0, done = 0;; ++polls) {
     FWL_MPI(MPI_Test(&request, &done, &status));
     if (done) break;
     if (polls < kSpins) continue;
     const double elapsed_s = seconds_since(start);
-    if (elapsed_s >= timeout_s_) fail_late(peer, elapsed_s);
+    bool give_up = elapsed_s >= timeout_s_;
+    if (watchdog_ != nullptr && elapsed_s >= next_look_s) {
+      next_look_s += 1;
+      give_up = give_up || watchdog_->gone_member(group_) >= 0;
+    }
+    if (give_up) {
+      throw CommError(watchdog_ != nullptr
+                          ? watchdog_->describe_wait(operation, elapsed_s)
+                          : cat(operation.what, " (operation ", operation.number, ") waited ", elapsed_s,
+                                " s for another rank (it is late or gone). Look at its log."));
+    }
     if (elapsed_s < kYieldFor_s) {
       sched_yield();
     } else {
@@ -131,7 +264,7 @@ void MpiCommunicator::wait_for(MPI_Request& request, int peer, int64_t expected_
   if (expected_bytes < 0) return;
   int received = 0;
   FWL_MPI(MPI_Get_count(&status, MPI_BYTE, &received));
-  require<CommError>(received == expected_bytes, operation_, " (operation ", operations_,
+  require<CommError>(received == expected_bytes, operation.what, " (operation ", operation.number,
                      " of its group) on rank ", rank_, " expected ", expected_bytes, " bytes from rank ",
                      peer, ", got ", received,
                      " (the ranks disagree on a shape). Start all ranks with the same config and program.");
@@ -162,12 +295,11 @@ void MpiCommunicator::pass_to_the_right(Block out, Block in, std::byte* staging,
   for (int64_t i = 0; i < std::max(to_send, to_receive); ++i) {
     post(i + 1);
     if (i < to_receive) {
-      wait_for(receives[i % 2], left, segment_bytes(in.bytes, i));
+      wait_for(operation_, receives[i % 2], left, segment_bytes(in.bytes, i));
       arrived(in.data + i * kSegmentBytes, place(i), segment_bytes(in.bytes, i));
     }
-    if (i < to_send) wait_for(sends[i % 2], right, -1);
+    if (i < to_send) wait_for(operation_, sends[i % 2], right, -1);
   }
-  counter_->bytes_sent += out.bytes;
 }
 
 // Ring all-gather: in step s this rank passes on block first_sent - s, and receives the one before it.
@@ -203,8 +335,7 @@ void MpiCommunicator::reduce_small(const Tensor& tensor) {
   MPI_Request request;
   FWL_MPI(MPI_Iallreduce(MPI_IN_PLACE, tensor.data_ptr(), static_cast<int>(tensor.numel()),
                          mpi_type(tensor.scalar_type()), MPI_SUM, comm_, &request));
-  wait_for(request, kAnyPeer, -1);
-  counter_->bytes_sent += size_in_bytes(tensor);
+  wait_for(operation_, request, kAnyPeer, -1);
 }
 
 void MpiCommunicator::reduce(const Tensor& tensor) {
@@ -215,69 +346,97 @@ void MpiCommunicator::reduce(const Tensor& tensor) {
   reduce_ring<int64_t>(tensor);
 }
 
-void MpiCommunicator::all_reduce_sum(Tensor tensor) {
+TransferPtr MpiCommunicator::start_all_reduce_sum(Tensor tensor, const char* purpose) {
   check_on_device("all_reduce_sum", tensor, at::kCPU);
   check_summable("all_reduce_sum", tensor);
-  counter_ = &traffic_.all_reduce;
-  ++counter_->calls;
-  if (tensor.scalar_type() != at::kBFloat16) {
-    run("all_reduce_sum", {tensor}, [&] { reduce(tensor); });
-    return;
-  }
-  // Rounded once, after the sum: bfloat16 partial sums would lose a bit per rank.
-  const Tensor sums = tensor.to(at::kFloat);
-  run("all_reduce_sum", {sums}, [&] { reduce(sums); });
-  tensor.copy_(sums);
+  const std::string what = cat("all_reduce_sum of ", purpose);
+  // bfloat16 is rounded once, after the sum: partial sums in it would lose a bit per rank.
+  const bool narrow = tensor.scalar_type() == at::kBFloat16;
+  const Tensor sums = narrow ? tensor.to(at::kFloat) : tensor;
+  const int64_t bytes = size_in_bytes(sums);
+  count(&TrafficCounters::all_reduce, purpose,
+        bytes > kSmallBytes
+            ? all_reduce_bytes(sums.numel(), static_cast<int64_t>(sums.element_size()), rank_, size_)
+            : bytes);
+  TransferPtr done = run(what, {sums}, [&] { reduce(sums); });
+  if (narrow) tensor.copy_(sums);
+  return done;
 }
 
-void MpiCommunicator::broadcast(Tensor tensor, int root) {
+TransferPtr MpiCommunicator::start_broadcast(Tensor tensor, int root, const char* purpose) {
   check_on_device("broadcast", tensor, at::kCPU);
   check_root("broadcast", root, size_);
-  counter_ = &traffic_.broadcast;
-  ++counter_->calls;
-  run("broadcast", {tensor}, [&] {
-    const int64_t bytes = size_in_bytes(tensor);
+  const int64_t bytes = size_in_bytes(tensor);
+  count(&TrafficCounters::broadcast, purpose, rank_ == root ? bytes : 0);
+  return run(cat("broadcast of ", purpose), {tensor}, [&] {
     for (int64_t done = 0; done < bytes; done += kBroadcastPieceBytes) {
       MPI_Request request;
       FWL_MPI(MPI_Ibcast(bytes_of(tensor) + done,
                          static_cast<int>(std::min(kBroadcastPieceBytes, bytes - done)), MPI_BYTE, root,
                          comm_, &request));
-      wait_for(request, kAnyPeer, -1);
+      wait_for(operation_, request, kAnyPeer, -1);
     }
-    if (rank_ == root) counter_->bytes_sent += bytes;
   });
 }
 
-void MpiCommunicator::all_gather(Tensor out, Tensor in) {
+TransferPtr MpiCommunicator::start_all_gather(Tensor out, Tensor in, const char* purpose) {
   check_on_device("all_gather", out, at::kCPU);
   check_on_device("all_gather", in, at::kCPU);
   check_gather("all_gather", out, in, size_);
-  counter_ = &traffic_.all_gather;
-  ++counter_->calls;
   const int64_t bytes = size_in_bytes(in);
-  if (bytes == 0) return run("all_gather", {}, [] {});
+  count(&TrafficCounters::all_gather, purpose, (size_ - 1) * bytes);
+  const std::string what = cat("all_gather of ", purpose);
+  if (bytes == 0) return run(what, {}, [] {});
   std::byte* own = bytes_of(out) + rank_ * bytes;
   if (own != bytes_of(in)) std::memmove(own, in.data_ptr(), static_cast<size_t>(bytes));
-  run("all_gather", {out}, [&] {
-    if (bytes > kSmallBytes) {
-      std::vector<Block> blocks;
-      for (int r = 0; r < size_; ++r) blocks.push_back({bytes_of(out) + r * bytes, bytes});
-      return gather_ring(blocks, rank_);
-    }
-    MPI_Request request;
-    FWL_MPI(MPI_Iallgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, out.data_ptr(), static_cast<int>(bytes),
-                           MPI_BYTE, comm_, &request));
-    wait_for(request, kAnyPeer, -1);
-    counter_->bytes_sent += bytes;
+  std::vector<Message> sends, receives = parts_of(out);
+  receives.erase(receives.begin() + rank_);
+  // The copy in `out` is sent: the caller may change `in`.
+  for (const Message& m : receives) sends.push_back({m.peer, out.view({size_, -1})[rank_]});
+  return post(what, sends, receives, {});
+}
+
+TransferPtr MpiCommunicator::start_all_to_all(Tensor out, Tensor in, const char* purpose) {
+  check_on_device("all_to_all", out, at::kCPU);
+  check_on_device("all_to_all", in, at::kCPU);
+  check_parts("all_to_all", out, in, size_);
+  count(&TrafficCounters::all_to_all, purpose, size_in_bytes(in) / size_ * (size_ - 1));
+  return post(cat("all_to_all of ", purpose), parts_of(in), parts_of(out), {});
+}
+
+// Every part goes straight to the rank that sums it, in rank order and in the accumulation type.
+TransferPtr MpiCommunicator::start_reduce_scatter_sum(Tensor out, Tensor in, const char* purpose) {
+  check_on_device("reduce_scatter_sum", out, at::kCPU);
+  check_on_device("reduce_scatter_sum", in, at::kCPU);
+  check_gather("reduce_scatter_sum", in, out, size_);
+  check_summable("reduce_scatter_sum", in);
+  count(&TrafficCounters::reduce_scatter, purpose, (size_ - 1) * size_in_bytes(out));
+  const Tensor parts = at::empty_like(in);
+  const int size = size_;
+  return post(cat("reduce_scatter_sum of ", purpose), parts_of(in), parts_of(parts), [out, parts, size] {
+    const Tensor rows = parts.view({size, -1});
+    const bool narrow = parts.scalar_type() == at::kBFloat16;
+    Tensor sum = narrow ? rows[0].to(at::kFloat) : rows[0].clone();
+    for (int r = 1; r < size; ++r) sum.add_(rows[r]);
+    out.view({-1}).copy_(sum);
   });
 }
 
+TransferPtr MpiCommunicator::start_exchange(const std::vector<Message>& sends,
+                                            const std::vector<Message>& receives, const char* purpose) {
+  check_messages("exchange", sends, receives, size_);
+  int64_t bytes = 0;
+  for (const Message& m : sends) bytes += m.peer == rank_ ? 0 : size_in_bytes(m.tensor);
+  count(&TrafficCounters::exchange, purpose, bytes);
+  return post(cat("exchange of ", purpose), sends, receives, {});
+}
+
 void MpiCommunicator::barrier() {
-  ++traffic_.barrier.calls;
+  count(&TrafficCounters::barrier, purpose::kControl, 0);
   run("barrier", {}, [&] {
     MPI_Request request;
     FWL_MPI(MPI_Ibarrier(comm_, &request));
-    wait_for(request, kAnyPeer, -1);
+    wait_for(operation_, request, kAnyPeer, -1);
   });
 }
 

@@ -1,22 +1,25 @@
-// Collectives on host tensors over MPI. Large sums and gathers run as rings of point-to-point messages in
-// short segments, small ones as MPI's non-blocking collectives; both are polled, so that every wait can time
-// out. (Blocking MPI calls cannot; MPI_Iallreduce of 100 MB takes 3 times as long as the ring on one host.)
+// Collectives on host tensors over MPI. Large sums run as rings of point-to-point messages in short segments,
+// small ones as MPI's non-blocking collectives; gathers, all-to-alls and exchanges are messages between pairs
+// that are posted at the start and waited for later. All are polled, so that every wait can time out.
+// (Blocking MPI calls cannot; MPI_Iallreduce of 100 MB takes 3 times as long as the ring on one host.)
 #pragma once
 
 #include <mpi.h>
 
 #include <cstddef>
+#include <functional>
 #include <string>
 #include <vector>
 
 #include "parallel/communicator.h"
+#include "parallel/watchdog.h"
 
 namespace fwl {
 
 class MpiCommunicator final : public Communicator {
  public:
-  // Owns `comm`, which no one else may use.
-  MpiCommunicator(MPI_Comm comm, double timeout_s);
+  // Owns `comm`, which no one else may use. `group` names it in messages; `members` are its world ranks.
+  MpiCommunicator(MPI_Comm comm, const std::string& group, const std::vector<int>& members, double timeout_s);
   ~MpiCommunicator() override;
   MpiCommunicator(const MpiCommunicator&) = delete;
   MpiCommunicator& operator=(const MpiCommunicator&) = delete;
@@ -25,20 +28,32 @@ class MpiCommunicator final : public Communicator {
   int size() const override { return size_; }
   const char* name() const override { return "mpi"; }
   at::Device device() const override { return at::kCPU; }
-  void all_reduce_sum(Tensor tensor) override;
-  void broadcast(Tensor tensor, int root) override;
-  void all_gather(Tensor out, Tensor in) override;
+  TransferTimes take_times() override;
+  TransferPtr start_all_reduce_sum(Tensor tensor, const char* purpose) override;
+  TransferPtr start_broadcast(Tensor tensor, int root, const char* purpose) override;
+  TransferPtr start_all_gather(Tensor out, Tensor in, const char* purpose) override;
+  TransferPtr start_all_to_all(Tensor out, Tensor in, const char* purpose) override;
+  TransferPtr start_reduce_scatter_sum(Tensor out, Tensor in, const char* purpose) override;
+  TransferPtr start_exchange(const std::vector<Message>& sends, const std::vector<Message>& receives,
+                             const char* purpose) override;
   void barrier() override;
 
  private:
+  class PendingMessages;
   // A part of a tensor, cut at the same elements on all ranks.
   struct Block {
     std::byte* data;
     int64_t bytes;
   };
 
+  void enter(const std::string& what, std::vector<Tensor> buffers);
   template <typename Body>
-  void run(const char* operation, std::vector<Tensor> buffers, Body body);
+  void guarded(Body body);
+  template <typename Body>
+  TransferPtr run(const std::string& what, std::vector<Tensor> buffers, Body body);
+  TransferPtr post(const std::string& what, const std::vector<Message>& sends,
+                   const std::vector<Message>& receives, std::function<void()> finish);
+  std::vector<Message> parts_of(const Tensor& tensor) const;
   void reduce(const Tensor& tensor);
   void reduce_small(const Tensor& tensor);
   template <typename T>
@@ -46,18 +61,18 @@ class MpiCommunicator final : public Communicator {
   void gather_ring(const std::vector<Block>& blocks, int first_sent);
   template <typename Arrived>
   void pass_to_the_right(Block out, Block in, std::byte* staging, Arrived arrived);
-  void wait_for(MPI_Request& request, int peer, int64_t expected_bytes);
-  [[noreturn]] void fail_late(int peer, double elapsed_s) const;
+  void wait_for(const Operation& operation, MPI_Request& request, int peer, int64_t expected_bytes);
   int neighbour(int offset) const { return (rank_ + offset + size_) % size_; }
 
   MPI_Comm comm_;
+  Watchdog* watchdog_;
   double timeout_s_;
   int rank_ = 0;
   int size_ = 1;
-  int64_t operations_ = 0;       // begun in this group; the same on all ranks
-  const char* operation_ = "";   // under way
+  int group_ = -1;               // as the watchdog numbers it
+  Operation operation_;          // entered last
   std::vector<Tensor> buffers_;  // that MPI reads and writes in it
-  OperationTraffic* counter_ = nullptr;
+  TransferTimes times_;
   bool usable_ = true;
 };
 

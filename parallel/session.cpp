@@ -2,12 +2,17 @@
 
 #include <mpi.h>
 
+#include <chrono>
+#include <cstdlib>
 #include <mutex>
+#include <numeric>
 #include <optional>
+#include <thread>
 
 #include "parallel/launcher.h"
 #include "parallel/mpi_check.h"
 #include "parallel/mpi_communicator.h"
+#include "parallel/watchdog.h"
 
 namespace fwl {
 namespace {
@@ -16,6 +21,7 @@ namespace {
 struct Session {
   std::mutex mutex;
   std::optional<Placement> placement;
+  std::unique_ptr<Watchdog> watchdog;  // with more than one rank
 };
 
 Session& session() {
@@ -68,19 +74,40 @@ Placement find_placement() {
 
 const Placement& world() {
   const std::lock_guard lock(session().mutex);
-  if (!session().placement) session().placement = find_placement();
+  if (!session().placement) {
+    session().placement = find_placement();
+    const Placement& place = *session().placement;
+    if (place.size > 1) session().watchdog = std::make_unique<Watchdog>(place.rank, place.size);
+  }
   return *session().placement;
+}
+
+Watchdog* watchdog() {
+  return session().watchdog.get();
 }
 
 std::unique_ptr<Communicator> make_world_communicator(double timeout_s) {
   if (world().size == 1) return make_local_communicator();
+  return make_axis_communicator(0, "world", timeout_s);
+}
+
+std::unique_ptr<Communicator> make_axis_communicator(int color, const std::string& name, double timeout_s) {
+  if (world().size == 1) return make_local_communicator();
   require<InternalError>(mpi_is_up(), "a communicator was asked for after the session's end.");
   MPI_Comm own = MPI_COMM_NULL;
-  FWL_MPI(MPI_Comm_dup(MPI_COMM_WORLD, &own));
-  return std::make_unique<MpiCommunicator>(own, timeout_s);
+  FWL_MPI(MPI_Comm_split(MPI_COMM_WORLD, color, world().rank, &own));
+  int size = 1;
+  FWL_MPI(MPI_Comm_size(own, &size));
+  std::vector<int> members(static_cast<size_t>(size));
+  FWL_MPI(MPI_Allgather(&world().rank, 1, MPI_INT, members.data(), 1, MPI_INT, own));
+  // Groups are numbered by the watchdog in the order of their making: every rank registers one here.
+  auto group = std::make_unique<MpiCommunicator>(own, cat(name, " (mpi)"), members, timeout_s);
+  if (size > 1) return group;
+  return make_local_communicator();
 }
 
 void finalize_session() {
+  session().watchdog.reset();
   if (mpi_is_up()) FWL_MPI(MPI_Finalize());
 }
 
@@ -88,7 +115,14 @@ void abort_if_parallel(int exit_code) noexcept {
   if (!mpi_is_up()) return;
   int size = 1;
   MPI_Comm_size(MPI_COMM_WORLD, &size);
-  if (size > 1) MPI_Abort(MPI_COMM_WORLD, exit_code);
+  if (size == 1) return;
+  if (watchdog() != nullptr) watchdog()->announce_end(exit_code);
+  // MPI_Abort waits for the launcher, which may itself be stuck.
+  std::thread([exit_code] {
+    std::this_thread::sleep_for(std::chrono::seconds(6));
+    std::_Exit(exit_code);
+  }).detach();
+  MPI_Abort(MPI_COMM_WORLD, exit_code);
 }
 
 }  // namespace fwl

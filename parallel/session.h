@@ -35,6 +35,13 @@ std::unique_ptr<Communicator> make_world_communicator(double timeout_s);
 // the GPUs cannot reach each other within `timeout_s`.
 std::unique_ptr<Communicator> make_world_nccl_communicator(int device_index, double timeout_s);
 
+// A communicator of the ranks that give the same `color` >= 0, in the order of their world ranks; over MPI,
+// or local when the group has one rank. `name` names it in messages. Collective over the world.
+std::unique_ptr<Communicator> make_axis_communicator(int color, const std::string& name, double timeout_s);
+// The same for tensors on this rank's GPU, over NCCL (also with one rank).
+std::unique_ptr<Communicator> make_axis_nccl_communicator(int color, const std::string& name,
+                                                          int device_index, double timeout_s);
+
 // Ends the session. Collective over the world when it was started; does nothing otherwise.
 void finalize_session();
 // After an error on this rank: ends all ranks of a parallel session with `exit_code` (MPI_Abort). Returns

@@ -3,6 +3,7 @@
 
 #include "core/base/error.h"
 #include "core/base/torch.h"
+#include "parallel/communicator.h"
 
 namespace fwl {
 
@@ -36,6 +37,27 @@ inline void check_gather(const char* operation, const Tensor& out, const Tensor&
                          " got an output of ", out.numel(), " ", c10::toString(out.scalar_type()), " for ",
                          size, " inputs of ", in.numel(), " ", c10::toString(in.scalar_type()),
                          ". The output holds one input per rank.");
+}
+
+inline void check_parts(const char* operation, const Tensor& out, const Tensor& in, int size) {
+  check_movable(operation, out);
+  check_movable(operation, in);
+  require<InternalError>(
+      out.scalar_type() == in.scalar_type() && out.numel() == in.numel() && in.numel() % size == 0, operation,
+      " got an output of ", out.numel(), " ", c10::toString(out.scalar_type()), " for an input of ",
+      in.numel(), " ", c10::toString(in.scalar_type()), " in ", size, " parts. All parts have one size.");
+}
+
+inline void check_messages(const char* operation, const std::vector<Message>& sends,
+                           const std::vector<Message>& receives, int size) {
+  for (const auto* messages : {&sends, &receives}) {
+    for (const Message& m : *messages) {
+      check_root(operation, m.peer, size);
+      check_movable(operation, m.tensor);
+    }
+  }
+  require<InternalError>(size > 1 || sends.size() == receives.size(), operation,
+                         " in a group of one: every message is sent and received by the same rank.");
 }
 
 }  // namespace fwl

@@ -32,7 +32,7 @@ GradientStatistics::GradientStatistics(LanguageModel& model)
 void GradientStatistics::add(const TokenBatch& batch) {
   model_.parameters().zero_gradients();
   const double tokens = batch.weight_bt.sum().item<double>();
-  BodyMemory memory;
+  ContinuedSequence memory;
   model_.segment_loss(batch, memory).total.div(std::max(tokens, 1.0)).backward();
   sum_of_squares_.add_(model_.parameters().gradients().square());
   model_.parameters().zero_gradients();
@@ -76,7 +76,7 @@ Tensor DynamicEvaluator::score(const TokenBatch& batch) {
   require<InternalError>(batch.input_bt.size(0) == 1, "dynamic evaluation reads one sequence at a time");
   const int64_t length = batch.input_bt.size(1);
   Tensor nll_bt = at::empty({1, length}, batch.weight_bt.options());
-  BodyMemory memory;
+  ContinuedSequence memory;
   for (int64_t first = 0; first < length; first += config_.segment) {
     const int64_t count = std::min(config_.segment, length - first);
     const TokenBatch segment = narrow(batch, first, count);

@@ -83,31 +83,100 @@ Tensor with_gain(const Tensor& query, const Tensor& gain) {
   return gain.defined() ? query * gain : query;
 }
 
-// Applies the fast part of one dense layer: step_size * (S_t query_t), and the state after the last position.
-Tensor fast_part(const FastWeightOptions& options, const LossTokens& tokens, const Tensor& query,
-                 const Tensor& key, const Tensor& value, const Tensor& log_decay, const Tensor& step_size,
-                 const Tensor& inbound, Tensor* outbound) {
-  const LinearAttentionResult sum =
-      linear_attention(with_bias_input(query, options), with_bias_input(key, options), value, log_decay,
-                       tokens.document_start_bt, inbound, options.chunk);
-  *outbound = sum.state_bvk;
-  return sum.out_btv * step_size.to(value.scalar_type());
+// One tensor of fast weights: its keys and values come from the slow pass, its queries from the fast one.
+struct FastTensor {
+  Tensor key_btk, value_btv, log_decay;
+  ShardDecay decay;
+  LocalStates local;
+  Tensor given_bvk;    // inbound state that the caller gave; may be undefined
+  Tensor inbound_bvk;  // state before the first position; may be undefined: zero
+  bool used() const { return key_btk.defined(); }
+};
+
+FastTensor fast_tensor(const FastWeightOptions& options, const LossTokens& tokens, const Tensor& key,
+                       const Tensor& value, const Tensor& log_decay, const Tensor& given) {
+  FastTensor f{with_bias_input(key, options), value, log_decay, {}, {}, given, given};
+  f.decay = shard_decay(log_decay, tokens.document_start_bt, key.size(1));
+  f.local = local_states(f.key_btk, value, log_decay, tokens.document_start_bt, f.decay, options.chunk);
+  return f;
+}
+
+// After the last position, from what is before the first.
+Tensor outbound_state(const FastTensor& f, const Tensor& inbound_bvk) {
+  return inbound_bvk.defined() ? f.local.total_bvk + f.decay.carry_b11 * inbound_bvk : f.local.total_bvk;
+}
+
+// The fast tensors of the block, and where their inbound states come from.
+struct FastTensors {
+  FastTensor dense1, dense2, norm;
+  StateExchange* exchange;
+
+  std::vector<FastTensor*> used() {
+    std::vector<FastTensor*> list;
+    for (FastTensor* f : {&dense1, &dense2, &norm}) {
+      if (f->used()) list.push_back(f);
+    }
+    return list;
+  }
+  void start_exchange() {
+    if (exchange == nullptr) return;
+    std::vector<ShardState> shards;
+    for (const FastTensor* f : used())
+      shards.push_back({outbound_state(*f, f->given_bvk), f->decay.carry_b11});
+    exchange->start(shards);
+  }
+  void finish_exchange() {
+    if (exchange == nullptr) return;
+    const std::vector<Tensor> before = exchange->finish();
+    const std::vector<FastTensor*> list = used();
+    for (size_t i = 0; i < list.size(); ++i) {
+      FastTensor& f = *list[i];
+      f.inbound_bvk = f.given_bvk.defined() ? before[i] + f.given_bvk : before[i];
+    }
+  }
+};
+
+// What the shard's own positions give; the part that can be computed before the inbound state is there.
+Tensor local_part(const FastWeightOptions& options, const LossTokens& tokens, const Tensor& query_btk,
+                  const FastTensor& f) {
+  return attend_local(query_btk, f.key_btk, f.value_btv, f.log_decay, tokens.document_start_bt, f.local,
+                      options.chunk);
+}
+Tensor with_inbound(const Tensor& local_btv, const Tensor& query_btk, const FastTensor& f) {
+  return f.inbound_bvk.defined() ? local_btv + attend_inbound(query_btk, f.inbound_bvk, f.decay) : local_btv;
+}
+
+// S_t query_t of one fast tensor, once its inbound state is known.
+Tensor fast_sum(const FastWeightOptions& options, const LossTokens& tokens, const Tensor& query_btk,
+                const FastTensor& f) {
+  return with_inbound(local_part(options, tokens, query_btk, f), query_btk, f);
+}
+
+FastTensors fast_tensors(const FastWeightWeights& w, const FastWeightOptions& options,
+                         const LossTokens& tokens, const Activations& s, const InnerGradients& g,
+                         const FastWeightState& inbound, StateExchange* exchange) {
+  FastTensors f{{}, {}, {}, exchange};
+  if (options.fast_layers == FastLayers::kBoth)
+    f.dense1 = fast_tensor(options, tokens, s.input_btd, g.dense1_btf, w.log_decay1, inbound.dense1_bfd);
+  f.dense2 = fast_tensor(options, tokens, s.act_btf, g.dense2_btd, w.log_decay2, inbound.dense2_bdf);
+  if (options.fast_norm) {
+    FastWeightOptions no_bias = options;
+    no_bias.fast_biases = false;
+    const Tensor ones_bt1 = at::ones({s.input_btd.size(0), s.input_btd.size(1), 1}, g.norm_bt2d.options());
+    f.norm = fast_tensor(no_bias, tokens, ones_bt1, g.norm_bt2d, w.log_decay_norm, inbound.norm_bd);
+  }
+  return f;
 }
 
 // Scale and bias of the output norm as every position sees them: scale - step * (decayed sum of gradients).
 Tensor fast_output_norm(const FastWeightWeights& w, const FastWeightOptions& options,
-                        const LossTokens& tokens, const Tensor& output_btd, const Tensor& gradient_bt2d,
-                        const Tensor& inbound, Tensor* outbound) {
-  const Tensor ones_bt1 =
-      at::ones({gradient_bt2d.size(0), gradient_bt2d.size(1), 1}, gradient_bt2d.options());
-  const LinearAttentionResult sum = linear_attention(ones_bt1, ones_bt1, gradient_bt2d, w.log_decay_norm,
-                                                     tokens.document_start_bt, inbound, options.chunk);
-  *outbound = sum.state_bvk;
+                        const LossTokens& tokens, const Tensor& output_btd, const FastTensor& norm) {
+  const Tensor sum_bt2d = fast_sum(options, tokens, norm.key_btk, norm);
   const int64_t d = output_btd.size(-1);
-  const Tensor step = w.step_size_norm.to(gradient_bt2d.scalar_type());
+  const Tensor step = w.step_size_norm.to(sum_bt2d.scalar_type());
   const Tensor xhat_btd = layer_norm(output_btd, {}, {}, options.norm_epsilon);
-  return xhat_btd * (w.norm_scale_d - step * sum.out_btv.narrow(-1, 0, d)) +
-         (w.norm_bias_d - step * sum.out_btv.narrow(-1, d, d));
+  return xhat_btd * (w.norm_scale_d - step * sum_bt2d.narrow(-1, 0, d)) +
+         (w.norm_bias_d - step * sum_bt2d.narrow(-1, d, d));
 }
 
 }  // namespace
@@ -120,8 +189,9 @@ Tensor slow_pass(const FastWeightWeights& weights, const FastWeightOptions& opti
 
 FastWeightResult fast_weight_layer(const FastWeightWeights& w, const FastWeightOptions& options,
                                    const Tensor& hidden_btd, const LossTokens& tokens,
-                                   const FastWeightState& inbound) {
+                                   const FastWeightState& inbound, StateExchange* exchange) {
   FastWeightResult result;
+  const bool both = options.fast_layers == FastLayers::kBoth;
   const Activations s = slow_activations(w, options, hidden_btd);
   result.slow_normed_btd = layer_norm(s.output_btd, w.norm_scale_d, w.norm_bias_d, options.norm_epsilon);
   const InnerLoss inner =
@@ -130,24 +200,36 @@ FastWeightResult fast_weight_layer(const FastWeightWeights& w, const FastWeightO
   result.slow_nll_bt = inner.nll_n.view(tokens.label_bt.sizes());
   const InnerGradients g = inner_gradients(w, options, s, inner.gradient_nd.view_as(result.slow_normed_btd));
 
-  Tensor fast_act_btf = s.act_btf;
-  if (options.fast_layers == FastLayers::kBoth) {
-    const Tensor step_btf =
-        fast_part(options, tokens, with_gain(s.input_btd, w.query_gain1_d), s.input_btd, g.dense1_btf,
-                  w.log_decay1, w.step_size1, inbound.dense1_bfd, &result.state.dense1_bfd);
-    fast_act_btf = squared_relu(s.before_act_btf - step_btf);
+  // All states come from the slow pass, so that one exchange serves them all. While it is under way the first
+  // layer attends to the shard's own positions.
+  FastTensors fast = fast_tensors(w, options, tokens, s, g, inbound, exchange);
+  fast.start_exchange();
+  const auto query_of = [&](const Tensor& x, const Tensor& gain) {
+    return with_bias_input(with_gain(x, gain), options);
+  };
+  Tensor query1_btd, local1_btf;
+  if (both) {
+    query1_btd = query_of(s.input_btd, w.query_gain1_d);
+    local1_btf = local_part(options, tokens, query1_btd, fast.dense1);
   }
-  const Tensor step_btd =
-      fast_part(options, tokens, with_gain(fast_act_btf, w.query_gain2_f), s.act_btf, g.dense2_btd,
-                w.log_decay2, w.step_size2, inbound.dense2_bdf, &result.state.dense2_bdf);
+  fast.finish_exchange();
+
+  Tensor fast_act_btf = s.act_btf;
+  if (both) {
+    const Tensor sum_btf = with_inbound(local1_btf, query1_btd, fast.dense1);
+    fast_act_btf = squared_relu(s.before_act_btf - sum_btf * w.step_size1.to(sum_btf.scalar_type()));
+  }
+  const Tensor sum_btd = fast_sum(options, tokens, query_of(fast_act_btf, w.query_gain2_f), fast.dense2);
   // With the first layer slow, the slow pass has this product already.
-  const Tensor slow_output_btd =
-      options.fast_layers == FastLayers::kBoth ? second_dense(w, fast_act_btf, s.residual_btd) : s.output_btd;
-  const Tensor output_btd = slow_output_btd - step_btd;
+  const Tensor slow_output_btd = both ? second_dense(w, fast_act_btf, s.residual_btd) : s.output_btd;
+  const Tensor output_btd = slow_output_btd - sum_btd * w.step_size2.to(sum_btd.scalar_type());
   result.fast_normed_btd = options.fast_norm
-                               ? fast_output_norm(w, options, tokens, output_btd, g.norm_bt2d,
-                                                  inbound.norm_bd, &result.state.norm_bd)
+                               ? fast_output_norm(w, options, tokens, output_btd, fast.norm)
                                : layer_norm(output_btd, w.norm_scale_d, w.norm_bias_d, options.norm_epsilon);
+
+  if (both) result.state.dense1_bfd = outbound_state(fast.dense1, fast.dense1.inbound_bvk);
+  result.state.dense2_bdf = outbound_state(fast.dense2, fast.dense2.inbound_bvk);
+  if (options.fast_norm) result.state.norm_bd = outbound_state(fast.norm, fast.norm.inbound_bvk);
   return result;
 }
 

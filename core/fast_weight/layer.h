@@ -15,6 +15,7 @@
 
 #include "core/base/torch.h"
 #include "core/fast_weight/loss_head.h"
+#include "core/fast_weight/state_exchange.h"
 
 namespace fwl {
 
@@ -72,9 +73,11 @@ struct FastWeightResult {
 Tensor slow_pass(const FastWeightWeights& weights, const FastWeightOptions& options,
                  const Tensor& hidden_btd);
 
-// The whole layer. `inbound` is the state before the first position.
+// The whole layer. `inbound` is the state before the first position. With an exchange the positions are one
+// shard of a sequence: then `inbound` is the state before the whole sequence and is given on the rank of its
+// first shard alone, and result.state is that after this shard. Collective over the exchange's ranks.
 FastWeightResult fast_weight_layer(const FastWeightWeights& weights, const FastWeightOptions& options,
                                    const Tensor& hidden_btd, const LossTokens& tokens,
-                                   const FastWeightState& inbound);
+                                   const FastWeightState& inbound, StateExchange* exchange = nullptr);
 
 }  // namespace fwl

@@ -49,16 +49,11 @@ DecayWeights decay_weights(const Tensor& log_decay, const Tensor& start_bgc, int
   return d;
 }
 
-// x_btd -> [B*G, C, d] without a copy where the layout allows.
-Tensor to_chunks(const Tensor& x_btd, int64_t chunk) {
-  return x_btd.reshape({-1, chunk, x_btd.size(2)});
-}
-
 // The states at the start of every chunk [B, G, v, k], from what each chunk adds; *end is the state after the
 // last. `added_bgvk` is consumed.
-Tensor scan_forward(Tensor added_bgvk, const Tensor& carry_bg11, const Tensor& inbound_bvk, Tensor* end) {
+Tensor scan_forward(Tensor added_bgvk, const Tensor& carry_bg11, Tensor* end) {
   const int64_t chunks = added_bgvk.size(1);
-  Tensor state_bvk = inbound_bvk.defined() ? inbound_bvk : at::zeros_like(added_bgvk.select(1, 0));
+  Tensor state_bvk = at::zeros_like(added_bgvk.select(1, 0));
   for (int64_t g = 0; g < chunks; ++g) {
     const Tensor carry_b11 = carry_bg11.select(1, std::min(g, carry_bg11.size(1) - 1));
     Tensor slot_bvk = added_bgvk.select(1, g);
@@ -70,10 +65,10 @@ Tensor scan_forward(Tensor added_bgvk, const Tensor& carry_bg11, const Tensor& i
   return added_bgvk;
 }
 
-// Cotangents of the states at the END of every chunk, from what each chunk's outputs give (`added`, consumed)
-// and the cotangent of the final state; *begin is the cotangent of the inbound state.
-Tensor scan_backward(Tensor added_bgvk, const Tensor& carry_bg11, const Tensor& end_bar_bvk, Tensor* begin) {
-  Tensor bar_bvk = end_bar_bvk.defined() ? end_bar_bvk : at::zeros_like(added_bgvk.select(1, 0));
+// Cotangents of the states at the END of every chunk, from what each chunk's outputs give (`added`,
+// consumed).
+Tensor scan_backward(Tensor added_bgvk, const Tensor& carry_bg11) {
+  Tensor bar_bvk = at::zeros_like(added_bgvk.select(1, 0));
   for (int64_t g = added_bgvk.size(1) - 1; g >= 0; --g) {
     const Tensor carry_b11 = carry_bg11.select(1, std::min(g, carry_bg11.size(1) - 1));
     Tensor slot_bvk = added_bgvk.select(1, g);
@@ -81,7 +76,6 @@ Tensor scan_backward(Tensor added_bgvk, const Tensor& carry_bg11, const Tensor& 
     slot_bvk.copy_(bar_bvk);
     bar_bvk = previous_bvk;
   }
-  *begin = bar_bvk;
   return added_bgvk;
 }
 
@@ -91,46 +85,86 @@ Tensor chunk_outer(const Tensor& a_ncx, const Tensor& b_ncy, int64_t batch) {
   return product_nxy.view({batch, -1, product_nxy.size(1), product_nxy.size(2)});
 }
 
-// A sequence whose length the chunk divides. Saved for the backward: q, k, v and the state at each chunk's
-// start.
-class UniformChunks : public torch::autograd::Function<UniformChunks> {
+// A shard cut into whole chunks: zeros stand before its first position when the chunk does not divide it
+// (they add nothing, and every exponent between real positions stays).
+struct Chunking {
+  int64_t chunk, padding;
+  Chunking(int64_t length, int64_t wanted) : chunk(std::min(wanted, length)), padding(0) {
+    padding = (chunk - length % chunk) % chunk;
+  }
+  Tensor chunks_of(const Tensor& x_btd) const {
+    const Tensor whole = padding == 0 ? x_btd.contiguous() : at::constant_pad_nd(x_btd, {0, 0, padding, 0});
+    return whole.reshape({-1, chunk, x_btd.size(2)});
+  }
+  Tensor starts_of(const Tensor& start_bt) const {
+    if (!start_bt.defined()) return {};
+    const Tensor whole = padding == 0 ? start_bt : at::constant_pad_nd(start_bt, {padding, 0});
+    return whole.reshape({start_bt.size(0), -1, chunk});
+  }
+  // Back to positions.
+  Tensor positions_of(const Tensor& x_ncd, int64_t batch) const {
+    const Tensor x_btd = x_ncd.reshape({batch, -1, x_ncd.size(2)});
+    return padding == 0 ? x_btd : x_btd.narrow(1, padding, x_btd.size(1) - padding);
+  }
+};
+
+// total = sum_i rho^(T-1-i) v_i k_i^T: computed by the scan; its gradient needs no chunks.
+class ShardTotal : public torch::autograd::Function<ShardTotal> {
  public:
-  static variable_list forward(AutogradContext* ctx, const Tensor& q_btk, const Tensor& k_btk,
-                               const Tensor& v_btv, const Tensor& log_decay,
-                               const std::optional<Tensor>& start, const std::optional<Tensor>& inbound,
-                               int64_t chunk) {
-    const Tensor start_bgc = start.value_or(Tensor()), inbound_bvk = inbound.value_or(Tensor());
-    const int64_t batch = q_btk.size(0);
-    const auto type = v_btv.scalar_type();
-    const DecayWeights d = decay_weights(log_decay, start_bgc, chunk);
-    const Tensor q_nck = to_chunks(q_btk, chunk);
-    const Tensor k_nck = to_chunks(k_btk, chunk);
-    const Tensor v_ncv = to_chunks(v_btv, chunk);
-    Tensor end_bvk;
-    const Tensor added_bgvk = chunk_outer(v_ncv * d.outbound_nc1.to(type), k_nck, batch);
-    const Tensor starts_bgvk = scan_forward(added_bgvk, d.carry_bg11, inbound_bvk, &end_bvk).to(type);
-    const Tensor starts_nvk = starts_bgvk.flatten(0, 1);
-    const Tensor score_nij = at::bmm(q_nck, k_nck.transpose(1, 2)).mul_(d.within_nij.to(type));
-    Tensor out_ncv = at::bmm(score_nij, v_ncv);
-    out_ncv.baddbmm_(q_nck * d.inbound_nc1.to(type), starts_nvk.transpose(1, 2));
-    ctx->saved_data["chunk"] = chunk;
-    ctx->saved_data["has_inbound"] = inbound_bvk.defined();
-    ctx->save_for_backward({q_btk, k_btk, v_btv, log_decay, start_bgc, starts_nvk});
-    return {out_ncv.view(v_btv.sizes()), end_bvk};
+  static Tensor forward(AutogradContext* ctx, const Tensor& k_btk, const Tensor& v_btv,
+                        const Tensor& log_decay, const Tensor& outbound_bt1, const Tensor& total_bvk) {
+    ctx->save_for_backward({k_btk, v_btv, log_decay, outbound_bt1});
+    return total_bvk;
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list bars) {
     const auto saved = ctx->get_saved_variables();
-    const int64_t chunk = ctx->saved_data["chunk"].toInt();
-    const int64_t batch = saved[0].size(0);
+    const Tensor &k_btk = saved[0], &v_btv = saved[1], &outbound_bt1 = saved[3];
+    const Tensor bar_bvk = bars[0].to(v_btv.scalar_type());
+    const Tensor weight_bt1 = outbound_bt1.to(v_btv.scalar_type());
+    const Tensor v_bar_btv = at::matmul(k_btk, bar_bvk.transpose(1, 2)).mul_(weight_bt1);
+    const Tensor k_bar_btk = at::matmul(v_btv, bar_bvk).mul_(weight_bt1);
+    Tensor log_decay_bar;
+    if (ctx->needs_input_grad(2)) {
+      const Tensor gap_t = at::arange(k_btk.size(1) - 1, -1, -1, outbound_bt1.options());
+      const Tensor product_t = at::sum(v_btv * v_bar_btv, at::IntArrayRef{0, 2}, false, gap_t.scalar_type());
+      log_decay_bar = at::dot(product_t, gap_t);
+    }
+    return {k_bar_btk, v_bar_btv, log_decay_bar, Tensor(), Tensor()};
+  }
+};
+
+// Saved for the backward: q, k, v and the state at each chunk's start. The starts come in as a constant: the
+// backward goes through them to k, v and log_decay itself.
+class LocalAttention : public torch::autograd::Function<LocalAttention> {
+ public:
+  static Tensor forward(AutogradContext* ctx, const Tensor& q_btk, const Tensor& k_btk, const Tensor& v_btv,
+                        const Tensor& log_decay, const std::optional<Tensor>& start, const Tensor& starts_nvk,
+                        int64_t chunk) {
+    const Tensor start_bt = start.value_or(Tensor());
+    const Chunking cut(q_btk.size(1), chunk);
+    const auto type = v_btv.scalar_type();
+    const DecayWeights d = decay_weights(log_decay, cut.starts_of(start_bt), cut.chunk);
+    const Tensor q_nck = cut.chunks_of(q_btk), k_nck = cut.chunks_of(k_btk), v_ncv = cut.chunks_of(v_btv);
+    const Tensor score_nij = at::bmm(q_nck, k_nck.transpose(1, 2)).mul_(d.within_nij.to(type));
+    Tensor out_ncv = at::bmm(score_nij, v_ncv);
+    out_ncv.baddbmm_(q_nck * d.inbound_nc1.to(type), starts_nvk.transpose(1, 2));
+    ctx->saved_data["chunk"] = chunk;
+    ctx->save_for_backward({q_btk, k_btk, v_btv, log_decay, start_bt, starts_nvk});
+    return cut.positions_of(out_ncv, q_btk.size(0));
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list bars) {
+    const auto saved = ctx->get_saved_variables();
+    const Chunking cut(saved[0].size(1), ctx->saved_data["chunk"].toInt());
+    const int64_t batch = saved[0].size(0), chunk = cut.chunk;
     const auto type = saved[2].scalar_type();
     const Tensor &log_decay = saved[3], &starts_nvk = saved[5];
-    const DecayWeights d = decay_weights(log_decay, saved[4], chunk);
+    const DecayWeights d = decay_weights(log_decay, cut.starts_of(saved[4]), chunk);
     const Tensor within_nij = d.within_nij.to(type), inbound_nc1 = d.inbound_nc1.to(type),
                  outbound_nc1 = d.outbound_nc1.to(type);
-    const Tensor q_nck = to_chunks(saved[0], chunk), k_nck = to_chunks(saved[1], chunk),
-                 v_ncv = to_chunks(saved[2], chunk);
-    const Tensor out_bar_ncv = bars[0].defined() ? to_chunks(bars[0], chunk) : at::zeros_like(v_ncv);
+    const Tensor q_nck = cut.chunks_of(saved[0]), k_nck = cut.chunks_of(saved[1]),
+                 v_ncv = cut.chunks_of(saved[2]), out_bar_ncv = cut.chunks_of(bars[0]);
 
     // Sweep 1: queries, from the forward states.
     const Tensor out_v_nij = at::bmm(out_bar_ncv, v_ncv.transpose(1, 2)).mul_(within_nij);
@@ -138,9 +172,8 @@ class UniformChunks : public torch::autograd::Function<UniformChunks> {
     Tensor q_bar_nck = at::bmm(out_v_nij, k_nck).add_(from_state_nck * inbound_nc1);
 
     // Sweep 2: keys and values, from the cotangents of the states, in reverse.
-    Tensor inbound_bar_bvk;
-    const Tensor state_bar_bgvk = scan_backward(chunk_outer(out_bar_ncv * inbound_nc1, q_nck, batch),
-                                                d.carry_bg11, bars[1], &inbound_bar_bvk);
+    const Tensor state_bar_bgvk =
+        scan_backward(chunk_outer(out_bar_ncv * inbound_nc1, q_nck, batch), d.carry_bg11);
     const Tensor state_bar_nvk = state_bar_bgvk.to(type).flatten(0, 1);
     const Tensor raw_score_nij = at::bmm(q_nck, k_nck.transpose(1, 2));
     Tensor k_bar_nck = at::bmm(out_v_nij.transpose(1, 2), q_nck);
@@ -148,9 +181,8 @@ class UniformChunks : public torch::autograd::Function<UniformChunks> {
     const Tensor to_state_ncv = at::bmm(k_nck, state_bar_nvk.transpose(1, 2)).mul_(outbound_nc1);
     Tensor v_bar_btv;
     if (ctx->needs_input_grad(2)) {
-      v_bar_btv = at::bmm((raw_score_nij * within_nij).transpose(1, 2), out_bar_ncv)
-                      .add_(to_state_ncv)
-                      .view(saved[2].sizes());
+      v_bar_btv = cut.positions_of(
+          at::bmm((raw_score_nij * within_nij).transpose(1, 2), out_bar_ncv).add_(to_state_ncv), batch);
     }
     Tensor log_decay_bar;
     if (ctx->needs_input_grad(3)) {
@@ -162,50 +194,64 @@ class UniformChunks : public torch::autograd::Function<UniformChunks> {
                       sum(v_ncv * to_state_ncv * (chunk - 1 - d.position_c1).to(type)) +
                       sum(state_bar_bgvk * starts_bgvk * d.carry_bg11) * chunk;
     }
-    if (!ctx->saved_data["has_inbound"].toBool()) inbound_bar_bvk = Tensor();
-    return {q_bar_nck.view(saved[0].sizes()),
-            k_bar_nck.view(saved[1].sizes()),
+    return {cut.positions_of(q_bar_nck, batch),
+            cut.positions_of(k_bar_nck, batch),
             v_bar_btv,
             log_decay_bar,
             Tensor(),
-            inbound_bar_bvk,
+            Tensor(),
             Tensor()};
   }
 };
 
-LinearAttentionResult uniform(const Tensor& q_btk, const Tensor& k_btk, const Tensor& v_btv,
-                              const Tensor& log_decay, const Tensor& start_bt, const Tensor& inbound_bvk,
-                              int64_t chunk) {
-  const Tensor start_bgc = start_bt.defined() ? start_bt.reshape({start_bt.size(0), -1, chunk}) : Tensor();
-  const variable_list result =
-      UniformChunks::apply(q_btk.contiguous(), k_btk.contiguous(), v_btv.contiguous(), log_decay,
-                           optional_of(start_bgc), optional_of(inbound_bvk), chunk);
-  return {result[0], result[1]};
-}
-
 }  // namespace
 
-LinearAttentionResult linear_attention(const Tensor& q_btk, const Tensor& k_btk, const Tensor& v_btv,
-                                       const Tensor& log_decay, const Tensor& document_start_bt,
-                                       const Tensor& inbound_bvk, int64_t chunk) {
-  require<InternalError>(
-      chunk > 0 && q_btk.sizes() == k_btk.sizes() && v_btv.size(1) == q_btk.size(1) && log_decay.dim() == 0,
-      "linear_attention got q ", q_btk.sizes(), ", k ", k_btk.sizes(), ", v ", v_btv.sizes(), ", chunk ",
-      chunk);
-  const int64_t length = q_btk.size(1);
-  chunk = std::min(chunk, length);
-  const int64_t whole = length - length % chunk;
-  if (whole == length) return uniform(q_btk, k_btk, v_btv, log_decay, document_start_bt, inbound_bvk, chunk);
-  // The rest that the chunk does not divide is one shorter chunk, continued from the state of the first part.
-  const auto part = [&](const Tensor& x, int64_t first, int64_t count) {
-    return x.defined() ? x.narrow(1, first, count) : x;
-  };
-  const int64_t rest = length - whole;
-  const auto head = uniform(part(q_btk, 0, whole), part(k_btk, 0, whole), part(v_btv, 0, whole), log_decay,
-                            part(document_start_bt, 0, whole), inbound_bvk, chunk);
-  const auto tail = uniform(part(q_btk, whole, rest), part(k_btk, whole, rest), part(v_btv, whole, rest),
-                            log_decay, part(document_start_bt, whole, rest), head.state_bvk, rest);
-  return {at::cat({head.out_btv, tail.out_btv}, 1), tail.state_bvk};
+ShardDecay shard_decay(const Tensor& log_decay, const Tensor& document_start_bt, int64_t length) {
+  const Tensor t_t = at::arange(length, log_decay.options().requires_grad(false));
+  const auto power = [&](const Tensor& exponent) { return (log_decay * exponent).exp(); };
+  ShardDecay d;
+  d.inbound_bt1 = power(t_t).view({1, length, 1});
+  d.outbound_bt1 = power(length - 1 - t_t).detach().view({1, length, 1});
+  d.carry_b11 = (log_decay * length).exp().view({1, 1, 1});
+  if (!document_start_bt.defined()) return d;
+  const Tensor document_bt = document_start_bt.to(at::kLong).cumsum(1);
+  const Tensor last_b1 = document_bt.narrow(1, length - 1, 1);
+  d.inbound_bt1 = d.inbound_bt1 * (document_bt == 0).unsqueeze(2);
+  d.outbound_bt1 = d.outbound_bt1 * (document_bt == last_b1).unsqueeze(2);
+  d.carry_b11 = d.carry_b11 * (last_b1 == 0).unsqueeze(2);
+  return d;
+}
+
+LocalStates local_states(const Tensor& k_btk, const Tensor& v_btv, const Tensor& log_decay,
+                         const Tensor& document_start_bt, const ShardDecay& decay, int64_t chunk) {
+  require<InternalError>(chunk > 0 && v_btv.size(1) == k_btk.size(1) && log_decay.dim() == 0,
+                         "local_states got k ", k_btk.sizes(), ", v ", v_btv.sizes(), ", chunk ", chunk);
+  LocalStates states;
+  Tensor total_bvk;
+  {
+    const at::NoGradGuard no_grad;
+    const Chunking cut(k_btk.size(1), chunk);
+    const auto type = v_btv.scalar_type();
+    const DecayWeights d = decay_weights(log_decay, cut.starts_of(document_start_bt), cut.chunk);
+    const Tensor added_bgvk =
+        chunk_outer(cut.chunks_of(v_btv) * d.outbound_nc1.to(type), cut.chunks_of(k_btk), k_btk.size(0));
+    states.starts_nvk = scan_forward(added_bgvk, d.carry_bg11, &total_bvk).to(type).flatten(0, 1);
+  }
+  states.total_bvk = ShardTotal::apply(k_btk, v_btv, log_decay, decay.outbound_bt1, total_bvk);
+  return states;
+}
+
+Tensor attend_local(const Tensor& q_btk, const Tensor& k_btk, const Tensor& v_btv, const Tensor& log_decay,
+                    const Tensor& document_start_bt, const LocalStates& states, int64_t chunk) {
+  require<InternalError>(q_btk.sizes() == k_btk.sizes() && v_btv.size(1) == q_btk.size(1),
+                         "attend_local got q ", q_btk.sizes(), ", k ", k_btk.sizes(), ", v ", v_btv.sizes());
+  return LocalAttention::apply(q_btk, k_btk, v_btv, log_decay, optional_of(document_start_bt),
+                               states.starts_nvk, chunk);
+}
+
+Tensor attend_inbound(const Tensor& q_btk, const Tensor& inbound_bvk, const ShardDecay& decay) {
+  const auto type = q_btk.scalar_type();
+  return at::matmul(q_btk, inbound_bvk.to(type).transpose(1, 2)) * decay.inbound_bt1.to(type);
 }
 
 }  // namespace fwl

@@ -5,27 +5,46 @@
 // Within a chunk of C positions the sum is a masked product of matrices; between chunks the state S travels.
 // Every exponent is >= 0, so nothing overflows. The chunk size has no effect on the result beyond rounding.
 // A document start at position t cuts the sum: nothing before t is seen at t or later.
-// fwl.md section 4 (forward, both backward sweeps, gradient of log_decay); state and decay are kept in
-// the accumulation type (float32 under bfloat16).
+//
+// The sum is taken apart where a sequence is: what the shard's own positions give (`local_states`, which
+// needs no queries, then `attend_local`), and what came before the shard (`attend_inbound`). So the state
+// before the shard can be on its way from other ranks while the shard's own part is computed. fwl.md section
+// 4 (forward, both backward sweeps, gradient of log_decay) and 5; state and decay are kept in the
+// accumulation type (float32 under bfloat16).
 //
 // Shape suffixes: b batch, t position, k key dim, v value dim, g chunk of the sequence, c, i, j position in a
-// chunk.
+// chunk, n chunk of the batch (b and g flattened).
 #pragma once
 
 #include "core/base/torch.h"
 
 namespace fwl {
 
-struct LinearAttentionResult {
-  Tensor out_btv;    // dtype of v
-  Tensor state_bvk;  // after the last position, in the accumulation type
+// How a shard of T positions lets the state before it through. The leading dim is 1 when no document starts
+// inside. Accumulation type; differentiable in log_decay.
+struct ShardDecay {
+  Tensor inbound_bt1;  // rho^t before the first document start, else 0: what position t sees of it
+  Tensor
+      outbound_bt1;  // rho^(T-1-t) in the last document: what is left of position t at the end. No gradient
+  Tensor carry_b11;  // rho^T, or 0 where a document starts: what is left of it at the end
 };
+// log_decay: scalar in the accumulation type. document_start_bt: bool, or undefined when no document starts.
+ShardDecay shard_decay(const Tensor& log_decay, const Tensor& document_start_bt, int64_t length);
 
-// q_btk, k_btk, v_btv: one dtype. log_decay: scalar tensor in the accumulation type. document_start_bt: bool,
-// or undefined when no document starts inside. inbound_bvk: state before the first position, or undefined for
-// zero. Differentiable in q, k, v, log_decay and inbound, through out and state.
-LinearAttentionResult linear_attention(const Tensor& q_btk, const Tensor& k_btk, const Tensor& v_btv,
-                                       const Tensor& log_decay, const Tensor& document_start_bt,
-                                       const Tensor& inbound_bvk, int64_t chunk);
+// The states that the shard's own positions make, from zero.
+struct LocalStates {
+  Tensor starts_nvk;  // at the start of every chunk, dtype of v; a constant for autograd
+  Tensor total_bvk;   // after the last position, accumulation type; differentiable in k, v, log_decay
+};
+// k_btk, v_btv: one dtype.
+LocalStates local_states(const Tensor& k_btk, const Tensor& v_btv, const Tensor& log_decay,
+                         const Tensor& document_start_bt, const ShardDecay& decay, int64_t chunk);
+
+// sum_{i<t} over the shard's own positions, [B, T, v] in the dtype of v. `states` are those of the same k, v
+// and chunk. Differentiable in q, k, v and log_decay.
+Tensor attend_local(const Tensor& q_btk, const Tensor& k_btk, const Tensor& v_btv, const Tensor& log_decay,
+                    const Tensor& document_start_bt, const LocalStates& states, int64_t chunk);
+// rho^t S_in q_t, [B, T, v] in the dtype of q. Differentiable in all three.
+Tensor attend_inbound(const Tensor& q_btk, const Tensor& inbound_bvk, const ShardDecay& decay);
 
 }  // namespace fwl

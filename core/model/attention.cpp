@@ -1,5 +1,6 @@
 #include "core/model/attention.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "core/base/error.h"
@@ -20,50 +21,62 @@ Tensor band_mask(int64_t queries, int64_t keys, int64_t query_offset, int64_t wi
       .masked_fill_(allowed_ij.logical_not(), -std::numeric_limits<double>::infinity());
 }
 
+Tensor masked_attention(const Tensor& q_bhte, const Tensor& k_bhte, const Tensor& v_bhte, int64_t window) {
+  const int64_t queries = q_bhte.size(2), keys = k_bhte.size(2);
+  const Tensor mask = band_mask(queries, keys, keys - queries, window, q_bhte.options());
+  return at::scaled_dot_product_attention(q_bhte, k_bhte, v_bhte, mask);
+}
+
+Tensor square_attention(const Tensor& q_bhte, const Tensor& k_bhte, const Tensor& v_bhte) {
+  return at::scaled_dot_product_attention(q_bhte, k_bhte, v_bhte, std::nullopt, 0.0, /*is_causal=*/true);
+}
+
 // The window in blocks of its own size: a block's queries reach into their own block and the one before, so
-// the work is linear in the length. The first block has nothing before it.
+// the work is linear in the length. The first block reaches into the `before` < window keys that precede the
+// queries.
 Tensor blocked_window_attention(const Tensor& q_bhte, const Tensor& k_bhte, const Tensor& v_bhte,
                                 int64_t window) {
   const int64_t batch = q_bhte.size(0), heads = q_bhte.size(1), length = q_bhte.size(2),
-                head_dim = q_bhte.size(3);
+                head_dim = q_bhte.size(3), before = k_bhte.size(2) - length;
   const int64_t blocks = (length + window - 1) / window;
   const int64_t padding = blocks * window - length;
   const auto pad = [&](const Tensor& x) {
     return padding == 0 ? x : at::constant_pad_nd(x, {0, 0, 0, padding});
   };
   const Tensor q = pad(q_bhte), k = pad(k_bhte), v = pad(v_bhte);
-  const Tensor first =
-      at::scaled_dot_product_attention(q.narrow(2, 0, window), k.narrow(2, 0, window), v.narrow(2, 0, window),
-                                       std::nullopt, 0.0, /*is_causal=*/true);
+  const Tensor first_q = q.narrow(2, 0, window), first_k = k.narrow(2, 0, before + window),
+               first_v = v.narrow(2, 0, before + window);
+  const Tensor first = before == 0 ? square_attention(first_q, first_k, first_v)
+                                   : masked_attention(first_q, first_k, first_v, window);
   if (blocks == 1) return first.narrow(2, 0, length);
   const int64_t rest = blocks - 1;
   // [B, H, rest, 2W, E]: block g together with block g - 1, as overlapping views, then one batch dim for (b,
   // block).
   const auto pairs = [&](const Tensor& x) {
-    return x.unfold(2, 2 * window, window)
+    return x.narrow(2, before, blocks * window)
+        .unfold(2, 2 * window, window)
         .permute({0, 2, 1, 4, 3})
         .reshape({batch * rest, heads, 2 * window, head_dim});
   };
   const Tensor queries = q.narrow(2, window, rest * window)
-                             .view({batch, heads, rest, window, head_dim})
+                             .reshape({batch, heads, rest, window, head_dim})
                              .transpose(1, 2)
                              .reshape({batch * rest, heads, window, head_dim});
-  const Tensor mask = band_mask(window, 2 * window, window, window, q.options());
-  const Tensor others = at::scaled_dot_product_attention(queries, pairs(k), pairs(v), mask)
+  const Tensor others = masked_attention(queries, pairs(k), pairs(v), window)
                             .view({batch, rest, heads, window, head_dim})
                             .transpose(1, 2)
                             .reshape({batch, heads, rest * window, head_dim});
   return at::cat({first, others}, 2).narrow(2, 0, length);
 }
 
-// FlashAttention with a left window: no mask in memory, nothing outside the band is computed.
-Tensor flash_window_attention(const Tensor& q_bhte, const Tensor& k_bhte, const Tensor& v_bhte,
-                              int64_t window) {
-  const int64_t length = q_bhte.size(2);
-  const auto result =
-      at::_flash_attention_forward(q_bhte.transpose(1, 2), k_bhte.transpose(1, 2), v_bhte.transpose(1, 2),
-                                   std::nullopt, std::nullopt, length, length, 0.0, /*is_causal=*/true,
-                                   /*return_debug_mask=*/false, std::nullopt, window - 1, 0);
+// FlashAttention, whose causal mask is aligned at the last query and key: no mask in memory, nothing outside
+// the band is computed. window <= 0: all earlier keys.
+Tensor flash_attention(const Tensor& q_bhte, const Tensor& k_bhte, const Tensor& v_bhte, int64_t window) {
+  const auto result = at::_flash_attention_forward(
+      q_bhte.transpose(1, 2), k_bhte.transpose(1, 2), v_bhte.transpose(1, 2), std::nullopt, std::nullopt,
+      q_bhte.size(2), k_bhte.size(2), 0.0, /*is_causal=*/true, /*return_debug_mask=*/false, std::nullopt,
+      window > 0 ? std::optional<int64_t>(window - 1) : std::nullopt,
+      window > 0 ? std::optional<int64_t>(0) : std::nullopt);
   return std::get<0>(result).transpose(1, 2);
 }
 
@@ -87,25 +100,16 @@ Tensor rotate(const Tensor& x_bhte, const RotaryTable& table) {
 }
 
 Tensor causal_attention(const Tensor& q_bhte, const Tensor& k_bhte, const Tensor& v_bhte, int64_t window) {
-  const int64_t length = q_bhte.size(2);
-  if (window <= 0 || window >= length) {
-    return at::scaled_dot_product_attention(q_bhte, k_bhte, v_bhte, std::nullopt, 0.0, /*is_causal=*/true);
-  }
-  if (q_bhte.is_cuda() && q_bhte.scalar_type() == at::kBFloat16)
-    return flash_window_attention(q_bhte, k_bhte, v_bhte, window);
-  return blocked_window_attention(q_bhte, k_bhte, v_bhte, window);
-}
-
-Tensor causal_attention_with_memory(const Tensor& q_bhte, const Tensor& k_bhte, const Tensor& v_bhte,
-                                    int64_t window, AttentionMemory& memory) {
-  const bool empty = !memory.key_bhte.defined();
-  const Tensor key_bhte = empty ? k_bhte : at::cat({memory.key_bhte, k_bhte}, 2);
-  const Tensor value_bhte = empty ? v_bhte : at::cat({memory.value_bhte, v_bhte}, 2);
-  const int64_t keys = key_bhte.size(2), queries = q_bhte.size(2);
-  const int64_t kept = window > 0 ? std::min(keys, window - 1) : keys;
-  memory = {key_bhte.narrow(2, keys - kept, kept).detach(), value_bhte.narrow(2, keys - kept, kept).detach()};
-  const Tensor mask = band_mask(queries, keys, keys - queries, window, q_bhte.options());
-  return at::scaled_dot_product_attention(q_bhte, key_bhte, value_bhte, mask);
+  const int64_t queries = q_bhte.size(2), keys = k_bhte.size(2);
+  require<InternalError>(keys >= queries && v_bhte.size(2) == keys, "attention got queries ", q_bhte.sizes(),
+                         ", keys ", k_bhte.sizes(), ", values ", v_bhte.sizes());
+  if (window <= 0 || window >= keys) window = 0;
+  const int64_t reach = window > 0 ? std::min(keys, queries + window - 1) : keys;
+  const Tensor k = k_bhte.narrow(2, keys - reach, reach), v = v_bhte.narrow(2, keys - reach, reach);
+  if (window == 0 && queries == keys) return square_attention(q_bhte, k, v);
+  if (q_bhte.is_cuda() && q_bhte.scalar_type() == at::kBFloat16) return flash_attention(q_bhte, k, v, window);
+  if (window == 0 || queries <= window) return masked_attention(q_bhte, k, v, window);
+  return blocked_window_attention(q_bhte, k, v, window);
 }
 
 }  // namespace fwl

@@ -20,12 +20,8 @@ struct AttentionMemory {
   Tensor key_bhte, value_bhte;  // undefined: nothing seen yet
 };
 
-// softmax(q k^T / sqrt(E)) v over positions j <= i, and i - j < window when window > 0. All [B, H, T, E].
+// softmax(q k^T / sqrt(E)) v over positions j <= i, and i - j < window when window > 0. The queries are those
+// of the LAST positions of the keys: q [B, H, T, E], k and v [B, H, T', E] with T' >= T.
 Tensor causal_attention(const Tensor& q_bhte, const Tensor& k_bhte, const Tensor& v_bhte, int64_t window);
-
-// The same with earlier positions in `memory`, which is extended by k and v (and cut to what the window can
-// reach).
-Tensor causal_attention_with_memory(const Tensor& q_bhte, const Tensor& k_bhte, const Tensor& v_bhte,
-                                    int64_t window, AttentionMemory& memory);
 
 }  // namespace fwl

@@ -31,6 +31,8 @@ void FastWeightConfig::visit_fields(FieldList& list) {
            "constant factor of every token's inner loss (never the batch size)");
   list.add("slow_loss_weight", slow_loss_weight, "weight of the slow pass's loss in the training loss",
            at_least(0));
+  list.add("document_reset", document_reset,
+           "the state is zero at each document's start; false: it is carried from document to document");
 }
 
 void ModelConfig::visit_fields(FieldList& list) {

@@ -25,6 +25,7 @@ struct FastWeightConfig {
   bool query_gain = false;
   double inner_loss_scale = 1.0;
   double slow_loss_weight = 0.0;
+  bool document_reset = true;
 
   void visit_fields(FieldList& list);
 };

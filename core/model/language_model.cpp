@@ -132,76 +132,97 @@ FastWeightWeights LanguageModel::layer_weights(const WeightView& view) const {
   return w;
 }
 
-FastWeightResult LanguageModel::fast_result(const WeightView& view, const TokenBatch& batch) const {
+FastWeightResult LanguageModel::fast_forward(const WeightView& weights, const TokenBatch& batch,
+                                             SequenceView& view) const {
   require<ConfigError>(
       has_fast_weights(),
       "this model has no fast weights (model.fast_weight.update is none: it is a static control). "
       "Ask for the slow pass, or give a model trained with update slow_gradient.");
-  return fast_weight_layer(layer_weights(view), options_, body_forward(config_, view, batch.input_bt),
-                           {batch.label_bt, batch.weight_bt, batch.document_start_bt}, {});
+  const Tensor starts_bt = config_.fast_weight.document_reset ? batch.document_start_bt : Tensor();
+  FastWeightResult result = fast_weight_layer(
+      layer_weights(weights), options_, body_forward(config_, weights, batch.input_bt, view),
+      {batch.label_bt, batch.weight_bt, starts_bt}, view.inbound_state(), view.exchange());
+  for (Tensor* t : {&result.state.dense1_bfd, &result.state.dense2_bdf, &result.state.norm_bd})
+    if (t->defined()) *t = t->detach();
+  view.advance(batch.input_bt.size(1), result.state);
+  return result;
 }
 
-Tensor LanguageModel::slow_normed(const WeightView& view, const Tensor& hidden_btd) const {
-  return slow_pass(layer_weights(view), options_, hidden_btd);
+Tensor LanguageModel::slow_forward(const WeightView& weights, const Tensor& input_bt,
+                                   SequenceView& view) const {
+  const Tensor normed_btd =
+      slow_pass(layer_weights(weights), options_, body_forward(config_, weights, input_bt, view));
+  view.advance(input_bt.size(1), {});
+  return normed_btd;
 }
 
-TrainingLoss LanguageModel::training_loss(const TokenBatch& batch, double scale) const {
-  const WeightView view(parameters_, compute_);
+Tensor LanguageModel::normed_of(const WeightView& weights, const TokenBatch& batch, Pass pass,
+                                SequenceView& view) const {
+  return pass == Pass::kFast ? fast_forward(weights, batch, view).fast_normed_btd
+                             : slow_forward(weights, batch.input_bt, view);
+}
+
+TrainingLoss LanguageModel::training_loss(const TokenBatch& batch, double scale, SequenceView& view) const {
+  const WeightView weights(parameters_, compute_);
+  const Unembedding unembedding = layer_weights(weights).unembedding;
   const Tensor weight_n = batch.weight_bt.flatten() * scale;
-  const FastWeightWeights weights = layer_weights(view);
-  const Tensor hidden_btd = body_forward(config_, view, batch.input_bt);
   const auto weighted_sum = [&](const Tensor& nll_n) {
     return at::dot(nll_n.detach().flatten(), batch.weight_bt.flatten());
   };
+  const auto loss_of = [&](const Tensor& normed_btd) {
+    return outer_loss(normed_btd.flatten(0, 1), unembedding, batch.label_bt.flatten(), weight_n);
+  };
   if (!has_fast_weights()) {
-    const OuterLoss loss = outer_loss(slow_pass(weights, options_, hidden_btd).flatten(0, 1),
-                                      weights.unembedding, batch.label_bt.flatten(), weight_n);
+    const OuterLoss loss = loss_of(slow_forward(weights, batch.input_bt, view));
     return {loss.total, weighted_sum(loss.nll_n), weighted_sum(loss.nll_n)};
   }
-  const FastWeightResult layer = fast_weight_layer(
-      weights, options_, hidden_btd, {batch.label_bt, batch.weight_bt, batch.document_start_bt}, {});
-  const OuterLoss loss = outer_loss(layer.fast_normed_btd.flatten(0, 1), weights.unembedding,
-                                    batch.label_bt.flatten(), weight_n);
+  const FastWeightResult layer = fast_forward(weights, batch, view);
+  const OuterLoss loss = loss_of(layer.fast_normed_btd);
   const double alpha = config_.fast_weight.slow_loss_weight;
   const Tensor objective =
       alpha > 0 ? loss.total + at::dot(layer.slow_nll_bt.flatten(), weight_n) * alpha : loss.total;
   return {objective, weighted_sum(loss.nll_n), weighted_sum(layer.slow_nll_bt)};
 }
 
-Tensor LanguageModel::token_losses(const TokenBatch& batch, Pass pass) const {
+TrainingLoss LanguageModel::training_loss(const TokenBatch& batch, double scale) const {
+  WholeSequence whole;
+  return training_loss(batch, scale, whole);
+}
+
+Tensor LanguageModel::token_losses(const TokenBatch& batch, Pass pass, SequenceView& view) const {
   const at::NoGradGuard no_grad;
-  const WeightView view(parameters_, compute_);
-  const Tensor normed_btd = pass == Pass::kFast
-                                ? fast_result(view, batch).fast_normed_btd
-                                : slow_normed(view, body_forward(config_, view, batch.input_bt));
-  return outer_loss(normed_btd.flatten(0, 1), layer_weights(view).unembedding, batch.label_bt.flatten(),
-                    batch.weight_bt.flatten())
+  const WeightView weights(parameters_, compute_);
+  return outer_loss(normed_of(weights, batch, pass, view).flatten(0, 1), layer_weights(weights).unembedding,
+                    batch.label_bt.flatten(), batch.weight_bt.flatten())
       .nll_n.view(batch.label_bt.sizes());
 }
 
-OuterLoss LanguageModel::segment_loss(const TokenBatch& batch, BodyMemory& memory) const {
-  const WeightView view(parameters_, compute_);
-  const Tensor normed_btd = slow_normed(view, body_forward(config_, view, batch.input_bt, memory));
-  return outer_loss(normed_btd.flatten(0, 1), layer_weights(view).unembedding, batch.label_bt.flatten(),
-                    batch.weight_bt.flatten());
+Tensor LanguageModel::token_losses(const TokenBatch& batch, Pass pass) const {
+  WholeSequence whole;
+  return token_losses(batch, pass, whole);
 }
 
-Tensor LanguageModel::next_logits(const Tensor& input_bt, BodyMemory& memory) const {
+OuterLoss LanguageModel::segment_loss(const TokenBatch& batch, SequenceView& view) const {
+  const WeightView weights(parameters_, compute_);
+  return outer_loss(slow_forward(weights, batch.input_bt, view).flatten(0, 1),
+                    layer_weights(weights).unembedding, batch.label_bt.flatten(), batch.weight_bt.flatten());
+}
+
+Tensor LanguageModel::next_logits(const Tensor& input_bt, SequenceView& view) const {
+  return logits({input_bt, {}, {}, {}}, Pass::kSlow, view);
+}
+
+Tensor LanguageModel::logits(const TokenBatch& batch, Pass pass, SequenceView& view) const {
   const at::NoGradGuard no_grad;
-  const WeightView view(parameters_, compute_);
-  const Tensor normed_btd = slow_normed(view, body_forward(config_, view, input_bt, memory));
-  const Tensor logits_nv = logits_of(normed_btd.flatten(0, 1), layer_weights(view).unembedding);
-  return logits_nv.view({input_bt.size(0), input_bt.size(1), -1}).to(accumulation_type());
+  const WeightView weights(parameters_, compute_);
+  const Tensor logits_nv =
+      logits_of(normed_of(weights, batch, pass, view).flatten(0, 1), layer_weights(weights).unembedding);
+  return logits_nv.view({batch.input_bt.size(0), batch.input_bt.size(1), -1}).to(accumulation_type());
 }
 
 Tensor LanguageModel::logits(const TokenBatch& batch, Pass pass) const {
-  const at::NoGradGuard no_grad;
-  const WeightView view(parameters_, compute_);
-  const Tensor normed_btd = pass == Pass::kFast
-                                ? fast_result(view, batch).fast_normed_btd
-                                : slow_normed(view, body_forward(config_, view, batch.input_bt));
-  const Tensor logits_nv = logits_of(normed_btd.flatten(0, 1), layer_weights(view).unembedding);
-  return logits_nv.view({batch.input_bt.size(0), batch.input_bt.size(1), -1}).to(accumulation_type());
+  WholeSequence whole;
+  return logits(batch, pass, whole);
 }
 
 std::vector<std::pair<std::string, double>> LanguageModel::mean_step_sizes() const {

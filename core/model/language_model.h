@@ -40,17 +40,23 @@ class LanguageModel {
   at::ScalarType accumulation_type() const;
   bool has_fast_weights() const { return config_.fast_weight.update != "none"; }
 
+  // Every forward goes over a SequenceView: what this rank computes of the sequences, and what came before
+  // them. Without one, the batch holds whole sequences. Collective over the view's ranks, if it has any.
+  //
   // Loss of a batch. `scale` is 1 / (loss-weighted tokens of the GLOBAL batch).
+  TrainingLoss training_loss(const TokenBatch& batch, double scale, SequenceView& view) const;
   TrainingLoss training_loss(const TokenBatch& batch, double scale) const;
   // Negative log-likelihood of every token, [B, T]; without gradient. Throws ConfigError for kFast on a
   // control.
+  Tensor token_losses(const TokenBatch& batch, Pass pass, SequenceView& view) const;
   Tensor token_losses(const TokenBatch& batch, Pass pass) const;
-  // Loss of the slow pass for a segment that follows what `memory` holds: sum of weight * nll
-  // (differentiable) and the tokens' nll. For dynamic evaluation.
-  OuterLoss segment_loss(const TokenBatch& batch, BodyMemory& memory) const;
-  // Logits of the slow pass for tokens that follow those in `memory`, [B, T, v]. For generation.
-  Tensor next_logits(const Tensor& input_bt, BodyMemory& memory) const;
-  // Logits of a whole batch, [B, T, v], in the accumulation type; for tests of causality on small models.
+  // Loss of the slow pass for a segment: sum of weight * nll (differentiable) and the tokens' nll. For
+  // dynamic evaluation.
+  OuterLoss segment_loss(const TokenBatch& batch, SequenceView& view) const;
+  // Logits of the slow pass for the tokens that follow those of the view, [B, T, v]. For generation.
+  Tensor next_logits(const Tensor& input_bt, SequenceView& view) const;
+  // Logits of a batch, [B, T, v], in the accumulation type; for tests of causality on small models.
+  Tensor logits(const TokenBatch& batch, Pass pass, SequenceView& view) const;
   Tensor logits(const TokenBatch& batch, Pass pass) const;
 
   // Step sizes as the layer uses them: mean over rows, by layer ("dense1", "dense2", "norm"); empty for a
@@ -62,8 +68,9 @@ class LanguageModel {
   FastWeightWeights layer_weights(const WeightView& view) const;
   Tensor step_size(const std::string& layer) const;
   Tensor log_decay(const std::string& layer) const;
-  Tensor slow_normed(const WeightView& view, const Tensor& hidden_btd) const;
-  FastWeightResult fast_result(const WeightView& view, const TokenBatch& batch) const;
+  Tensor slow_forward(const WeightView& weights, const Tensor& input_bt, SequenceView& view) const;
+  FastWeightResult fast_forward(const WeightView& weights, const TokenBatch& batch, SequenceView& view) const;
+  Tensor normed_of(const WeightView& weights, const TokenBatch& batch, Pass pass, SequenceView& view) const;
 
   ModelConfig config_;
   at::Device device_;

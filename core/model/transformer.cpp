@@ -34,14 +34,13 @@ Tensor apply_norm(const WeightView& w, const std::string& name, const Tensor& x_
 }
 
 Tensor self_attention(const ModelConfig& c, const WeightView& w, int64_t layer, const Tensor& x_btd,
-                      const RotaryTable& rotary, AttentionMemory* memory) {
+                      const RotaryTable& rotary, SequenceView& view) {
   const int64_t batch = x_btd.size(0), length = x_btd.size(1);
   const Tensor qkv = at::linear(x_btd, w(block_name(layer, "attention.qkv")))
                          .view({batch, length, 3, c.heads, c.width / c.heads});
   const auto part = [&](int64_t i) { return qkv.select(2, i).transpose(1, 2); };
   const Tensor q = rotate(part(0), rotary), k = rotate(part(1), rotary), v = part(2);
-  const Tensor y = memory != nullptr ? causal_attention_with_memory(q, k, v, c.window, *memory)
-                                     : causal_attention(q, k, v, c.window);
+  const Tensor y = view.attend(layer, q, k, v, c.window);
   return at::linear(y.transpose(1, 2).reshape({batch, length, c.width}),
                     w(block_name(layer, "attention.out")));
 }
@@ -56,20 +55,6 @@ Tensor feed_forward(const ModelConfig& c, const WeightView& w, int64_t layer, co
     act = at::relu(up).square();
   }
   return at::linear(act, w(block_name(layer, "feed_forward.down")));
-}
-
-Tensor run_blocks(const ModelConfig& c, const WeightView& w, const Tensor& token_bt, int64_t first_position,
-                  BodyMemory* memory) {
-  Tensor x_btd = at::embedding(w("embedding"), token_bt);
-  const RotaryTable rotary =
-      rotary_table(first_position, token_bt.size(1), c.width / c.heads, c.rotary_base, x_btd.options());
-  for (int64_t layer = 0; layer < c.layers; ++layer) {
-    AttentionMemory* layer_memory = memory != nullptr ? &memory->layers[layer] : nullptr;
-    x_btd = x_btd + self_attention(c, w, layer, apply_norm(w, block_name(layer, "norm1"), x_btd), rotary,
-                                   layer_memory);
-    x_btd = x_btd + feed_forward(c, w, layer, apply_norm(w, block_name(layer, "norm2"), x_btd));
-  }
-  return x_btd;
 }
 
 }  // namespace
@@ -92,15 +77,15 @@ void declare_body(const ModelConfig& c, at::Generator& generator, Parameters& pa
   }
 }
 
-Tensor body_forward(const ModelConfig& config, const WeightView& weights, const Tensor& token_bt) {
-  return run_blocks(config, weights, token_bt, 0, nullptr);
-}
-
-Tensor body_forward(const ModelConfig& config, const WeightView& weights, const Tensor& token_bt,
-                    BodyMemory& memory) {
-  memory.layers.resize(static_cast<size_t>(config.layers));
-  const Tensor x_btd = run_blocks(config, weights, token_bt, memory.position, &memory);
-  memory.position += token_bt.size(1);
+Tensor body_forward(const ModelConfig& c, const WeightView& w, const Tensor& token_bt, SequenceView& view) {
+  Tensor x_btd = at::embedding(w("embedding"), token_bt);
+  const RotaryTable rotary = rotary_table(view.first_position(), token_bt.size(1), c.width / c.heads,
+                                          c.rotary_base, x_btd.options());
+  for (int64_t layer = 0; layer < c.layers; ++layer) {
+    x_btd =
+        x_btd + self_attention(c, w, layer, apply_norm(w, block_name(layer, "norm1"), x_btd), rotary, view);
+    x_btd = x_btd + feed_forward(c, w, layer, apply_norm(w, block_name(layer, "norm2"), x_btd));
+  }
   return x_btd;
 }
 

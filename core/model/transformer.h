@@ -1,13 +1,13 @@
 // The body: embedding and pre-norm transformer blocks. Knows nothing of fast weights.
 #pragma once
 
-#include <memory>
+#include <map>
 #include <string>
 #include <vector>
 
-#include "core/model/attention.h"
 #include "core/model/config.h"
 #include "core/model/parameters.h"
+#include "core/model/sequence_view.h"
 
 namespace fwl {
 
@@ -16,7 +16,11 @@ class WeightView {
  public:
   WeightView(const Parameters& parameters, at::ScalarType compute)
       : parameters_(parameters), compute_(compute) {}
-  Tensor operator()(const std::string& name) const { return parameters_[name].to(compute_); }
+  Tensor operator()(const std::string& name) const {
+    Tensor& cast = cast_[name];
+    if (!cast.defined()) cast = parameters_[name].to(compute_);
+    return cast;
+  }
   // The parameter itself, or an undefined tensor when the model has none of this name.
   Tensor optional(const std::string& name) const { return parameters_.has(name) ? (*this)(name) : Tensor(); }
   at::ScalarType compute() const { return compute_; }
@@ -24,23 +28,16 @@ class WeightView {
  private:
   const Parameters& parameters_;
   at::ScalarType compute_;
-};
-
-// What decoding keeps of the tokens read so far.
-struct BodyMemory {
-  int64_t position = 0;                 // of the next token
-  std::vector<AttentionMemory> layers;  // one per block; empty: nothing read yet
+  mutable std::map<std::string, Tensor> cast_;  // so that a weight used twice is cast once
 };
 
 // Declares the body's parameters with GPT-2's initialisation (normal 0.02; projections into the residual
 // stream divided by sqrt(2 layers)).
 void declare_body(const ModelConfig& config, at::Generator& generator, Parameters& parameters);
 
-// Hidden states [B, T, d] for token ids [B, T] at positions 0..T-1. Differentiable.
-Tensor body_forward(const ModelConfig& config, const WeightView& weights, const Tensor& token_bt);
-// The same for tokens that follow those in `memory`, which is extended. Gradients do not flow into the
-// memory.
+// Hidden states [B, T, d] for token ids [B, T] at positions view.first_position() and on. Differentiable; no
+// gradient flows into what the view remembers. Collective over the view's ranks, if it has any.
 Tensor body_forward(const ModelConfig& config, const WeightView& weights, const Tensor& token_bt,
-                    BodyMemory& memory);
+                    SequenceView& view);
 
 }  // namespace fwl

@@ -29,7 +29,7 @@ std::vector<int32_t> decode(const LoadedModel& loaded, const std::vector<int32_t
   at::Generator generator = at::make_generator<at::CPUGeneratorImpl>(static_cast<uint64_t>(a.seed));
   const auto index = at::TensorOptions().dtype(at::kLong);
   std::vector<int32_t> generated;
-  BodyMemory memory;
+  ContinuedSequence memory;
   Tensor input_bt = at::tensor(std::vector<int64_t>(prompt.begin(), prompt.end()), index).unsqueeze(0);
   for (int64_t i = 0; i < a.tokens; ++i) {
     // A model may have more rows than its tokenizer has tokens (a padded vocabulary): those are never drawn.

@@ -1,12 +1,17 @@
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
+#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "core/base/device.h"
 #include "core/base/error.h"
+#include "launch/causality_check.h"
 #include "launch/command.h"
 #include "launch/golden.h"
+#include "launch/parallel_check.h"
+#include "parallel/session.h"
 
 namespace fwl {
 namespace {
@@ -55,6 +60,109 @@ void run_golden(const GoldenArguments& arguments) {
       "describes). See the lines marked above.");
 }
 
+struct ParallelArguments {
+  std::string config, json_path;
+  std::vector<std::string> settings;
+  int64_t steps = 3;
+};
+
+void print_report(const ParallelReport& r) {
+  std::printf("%s (data x sequence), %s on %s, %lld steps, against one rank (tolerance %.0e)%s%s\n",
+              r.layout.c_str(), r.dtype.c_str(), r.device.c_str(), static_cast<long long>(r.steps),
+              r.tolerance, r.exchange.empty() ? "" : "; ", r.exchange.c_str());
+  std::printf("  %-40s %10s %10s\n", "largest relative difference", "gradient", "weights");
+  for (const ArrayDifference& a : r.arrays)
+    std::printf("  %-40s %10.2e %10.2e%s\n", a.name.c_str(), a.gradient, a.weight,
+                std::max(a.gradient, a.weight) <= r.tolerance ? "" : "   <-- above");
+  std::printf("  %-40s %10.2e\n  %-40s %10.2e\n", "loss", r.loss_difference, "carried state",
+              r.state_difference);
+  std::printf("%s: worst %.2e\n", r.passed() ? "ok" : "FAILED", r.worst());
+}
+
+json to_json(const ParallelReport& r) {
+  json arrays;
+  for (const ArrayDifference& a : r.arrays) arrays[a.name] = {{"gradient", a.gradient}, {"weight", a.weight}};
+  return {{"layout", r.layout},       {"dtype", r.dtype},
+          {"device", r.device},       {"exchange", r.exchange},
+          {"tolerance", r.tolerance}, {"steps", r.steps},
+          {"losses", r.losses},       {"loss_difference", r.loss_difference},
+          {"arrays", arrays},         {"state_difference", r.state_difference},
+          {"worst", r.worst()},       {"passed", r.passed()}};
+}
+
+void run_parallel(const ParallelArguments& a) {
+  const ParallelReport report = check_parallel(load_run_config(a.config, a.settings), a.steps);
+  if (world().rank != 0) return;
+  print_report(report);
+  write_json(a.json_path, to_json(report));
+  require<CheckFailed>(report.passed(), "the layout ", report.layout,
+                       " does not compute what one rank computes: ", report.worst(), " > ", report.tolerance,
+                       " (training would depend on the number of ranks). See the lines marked above.");
+}
+
+void run_causality(const ParallelArguments& a) {
+  const bool file = std::filesystem::is_regular_file(a.config);
+  const bool folder = std::filesystem::is_directory(a.config);
+  require<ConfigError>(file || folder, "'", a.config,
+                       "' does not exist. Give a run config (YAML), a run's folder or a checkpoint.");
+  RunConfig config;
+  if (file) config = load_run_config(a.config, a.settings);
+  if (folder) {
+    const FieldList fields = fields_of(config);
+    for (const std::string& setting : a.settings) apply_setting(fields, setting);
+  }
+  const CausalityReport r = check_causality(config, folder ? a.config : "");
+  if (world().rank == 0) {
+    std::printf("%s (data x sequence), %s on %s: %lld edits over %lld window(s)%s\n", r.layout.c_str(),
+                r.dtype.c_str(), r.device.c_str(), static_cast<long long>(r.edits),
+                static_cast<long long>(r.windows), r.windows > 1 ? ", carried state crossed" : "");
+    for (const std::string& leak : r.leaks) std::printf("  LEAK: %s\n", leak.c_str());
+    for (const std::string& effect : r.effects) std::printf("  NO EFFECT: %s\n", effect.c_str());
+    std::printf("%s\n", r.passed() ? "ok: no earlier logit moved, bit for bit" : "FAILED");
+    write_json(a.json_path, {{"layout", r.layout},
+                             {"dtype", r.dtype},
+                             {"device", r.device},
+                             {"edits", r.edits},
+                             {"windows", r.windows},
+                             {"leaks", r.leaks},
+                             {"without_effect", r.effects},
+                             {"passed", r.passed()}});
+  }
+  require<CheckFailed>(r.passed(), r.leaks.size(), " edits moved earlier logits, ", r.effects.size(),
+                       " moved nothing (predictions must depend on all earlier tokens and on no later one). "
+                       "See the lines above.");
+}
+
+void add_mesh_options(CLI::App& command, ParallelArguments& a) {
+  command.add_option("--set", a.settings, "override a key: --set parallel.sequence=2 (repeatable)")
+      ->type_name("KEY=VALUE")
+      ->allow_extra_args(false);
+  add_json_option(command, a.json_path);
+}
+
+void add_parallel_commands(CLI::App& verify) {
+  auto a = std::make_shared<ParallelArguments>();
+  CLI::App* parallel = verify.add_subcommand(
+      "parallel",
+      "under `mpirun -n N`: some steps of a config in its layout against the same batches on one rank; loss, "
+      "gradients, weights within 1e-5 (fp32), 1e-11 (fp64). Random text unless data.path is set");
+  parallel->add_option("config", a->config, "run config")->required()->type_name("CONFIG.yaml");
+  parallel->add_option("--steps", a->steps, "optimizer steps")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  add_mesh_options(*parallel, *a);
+  parallel->callback([a] { run_parallel(*a); });
+  auto c = std::make_shared<ParallelArguments>();
+  CLI::App* causality = verify.add_subcommand(
+      "causality",
+      "edit tokens and labels at shard and document edges: no earlier logit may move, bit for bit");
+  causality->add_option("source", c->config, "run config (a fresh model), run folder or checkpoint")
+      ->required()
+      ->type_name("CONFIG_OR_CHECKPOINT");
+  add_mesh_options(*causality, *c);
+  causality->callback([c] { run_causality(*c); });
+}
+
 }  // namespace
 
 void add_verify_command(CLI::App& app) {
@@ -73,6 +181,7 @@ void add_verify_command(CLI::App& app) {
       ->capture_default_str();
   add_json_option(*golden, arguments->json_path);
   golden->callback([arguments] { run_golden(*arguments); });
+  add_parallel_commands(*verify);
 }
 
 }  // namespace fwl

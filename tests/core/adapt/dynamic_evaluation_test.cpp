@@ -67,7 +67,7 @@ TEST(DynamicEvaluation, OneStepEqualsTheRuleWrittenOut) {
     statistics.add(random_batch(s.config, 3, s.config.context, at::kDouble, 22));
     const Tensor mean_square = statistics.mean_square();
     EXPECT_GT(mean_square.max().item<double>(), 0);
-    BodyMemory memory;
+    ContinuedSequence memory;
     s.model.segment_loss(s.batch, memory).total.div(s.config.context).backward();
     const Tensor gradient = s.model.parameters().gradients().clone();
     s.model.parameters().zero_gradients();

@@ -41,6 +41,26 @@ TEST(Attention, WindowInBlocksEqualsTheBandWithAllGradients) {
   }
 }
 
+TEST(Attention, QueriesOfTheLastPositionsSeeTheKeysBeforeThem) {
+  at::manual_seed(2);
+  for (const int64_t queries : {1, 7, 24}) {
+    for (const int64_t window : {0, 1, 4, 8, 40}) {
+      const auto random = [] { return at::randn({2, 3, 31, 4}, at::kDouble).requires_grad_(true); };
+      const std::vector<Tensor> inputs = {random(), random(), random()};
+      const Tensor weight = at::randn({2, 3, queries, 4}, at::kDouble);
+      const auto last = [&](const Tensor& x) { return x.narrow(2, 31 - queries, queries); };
+      const Tensor ours = causal_attention(last(inputs[0]), inputs[1], inputs[2], window);
+      const Tensor dense = last(dense_attention(inputs[0], inputs[1], inputs[2], window));
+      EXPECT_LT((ours - dense).abs().max().item<double>(), 1e-12) << queries << " queries, window " << window;
+      const auto a = torch::autograd::grad({(ours * weight).sum()}, inputs);
+      const auto b = torch::autograd::grad({(dense * weight).sum()}, inputs);
+      for (int i = 0; i < 3; ++i)
+        EXPECT_LT((a[i] - b[i]).abs().max().item<double>(), 1e-12)
+            << queries << " queries, window " << window;
+    }
+  }
+}
+
 TEST(Attention, RotationDependsOnDistanceAlone) {
   at::manual_seed(1);
   const auto wide = at::TensorOptions().dtype(at::kDouble);

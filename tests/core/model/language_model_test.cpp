@@ -69,10 +69,10 @@ TEST(LanguageModel, DecodingWithAMemoryEqualsTheWholeSequence) {
     const LanguageModel model = make_model(config);
     const TokenBatch batch = random_batch(config, 2, config.context, at::kDouble, 3);
     const Tensor whole = model.logits(batch, Pass::kSlow);
-    BodyMemory memory;
+    ContinuedSequence memory;
     std::vector<Tensor> parts;
     for (const int64_t count : {5, 1, 1, 10, 7}) {
-      parts.push_back(model.next_logits(batch.input_bt.narrow(1, memory.position, count), memory));
+      parts.push_back(model.next_logits(batch.input_bt.narrow(1, memory.first_position(), count), memory));
     }
     EXPECT_LT((at::cat(parts, 1) - whole).abs().max().item<double>(), 1e-12) << "window " << window;
   }

@@ -1,0 +1,31 @@
+#include "core/model/sequence_view.h"
+
+#include <algorithm>
+
+namespace fwl {
+
+ContinuedSequence::ContinuedSequence(FullAttention full_attention) : full_attention_(full_attention) {}
+
+Tensor ContinuedSequence::attend(int64_t layer, const Tensor& q_bhte, const Tensor& k_bhte,
+                                 const Tensor& v_bhte, int64_t window) {
+  if (window <= 0 && full_attention_ == FullAttention::kForgets)
+    return causal_attention(q_bhte, k_bhte, v_bhte, window);
+  if (state_.layers.size() <= static_cast<size_t>(layer)) state_.layers.resize(static_cast<size_t>(layer) + 1);
+  AttentionMemory& memory = state_.layers[static_cast<size_t>(layer)];
+  const bool empty = !memory.key_bhte.defined();
+  const Tensor key_bhte = empty ? k_bhte : at::cat({memory.key_bhte, k_bhte}, 2);
+  const Tensor value_bhte = empty ? v_bhte : at::cat({memory.value_bhte, v_bhte}, 2);
+  const int64_t keys = key_bhte.size(2), kept = window > 0 ? std::min(keys, window - 1) : keys;
+  // A copy: a view would keep all of this forward's keys alive.
+  const auto last = [&](const Tensor& x) { return x.narrow(2, keys - kept, kept).detach().clone(); };
+  memory = window > 0 ? AttentionMemory{last(key_bhte), last(value_bhte)}
+                      : AttentionMemory{key_bhte.detach(), value_bhte.detach()};
+  return causal_attention(q_bhte, key_bhte, value_bhte, window);
+}
+
+void ContinuedSequence::advance(int64_t length, const FastWeightState& outbound) {
+  state_.position += length;
+  state_.fast = outbound;
+}
+
+}  // namespace fwl

@@ -1,0 +1,188 @@
+#include "launch/parallel_check.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/base/device.h"
+#include "core/base/error.h"
+#include "core/base/log.h"
+#include "data/loader.h"
+#include "launch/batches.h"
+#include "launch/carried_state.h"
+#include "launch/load_model.h"
+#include "launch/step_gradient.h"
+#include "launch/synthetic_batch.h"
+#include "parallel/session.h"
+
+namespace fwl {
+namespace {
+
+constexpr int64_t kDefaultVocabulary = 256;
+
+// Largest difference relative to the larger array's largest magnitude.
+double difference(const Tensor& a, const Tensor& b) {
+  if (a.numel() == 0) return 0;
+  const double scale = std::max(a.abs().max().item<double>(), b.abs().max().item<double>());
+  const double largest = (a - b).abs().max().item<double>();
+  // NaN is a difference too.
+  if (!std::isfinite(largest)) return INFINITY;
+  return largest == 0 ? 0 : largest / scale;
+}
+
+// The same batches for both sides: of the data set, or random.
+class Text {
+ public:
+  explicit Text(RunConfig* config, const MeshShape& shape) {
+    if (config->data_path.empty()) {
+      if (config->model.vocab_size == 0) config->model.vocab_size = kDefaultVocabulary;
+      synthetic_ =
+          awkward_text(static_cast<uint64_t>(config->train.seed), config->model.vocab_size,
+                       config->train.global_batch, config->model.context / shape.sequence, shape.sequence);
+    } else {
+      split_ = std::make_unique<Split>(config->data_path);
+      if (config->model.vocab_size == 0) config->model.vocab_size = split_->vocab_size();
+      loader_ =
+          std::make_unique<Loader>(*split_, config->model.context, static_cast<uint64_t>(config->train.seed),
+                                   config->train.stream ? config->train.global_batch : 0);
+    }
+  }
+
+  double tokens(const RunConfig& c) const {
+    return loader_ ? static_cast<double>(c.train.global_batch * c.model.context)
+                   : scored_tokens(synthetic_, c.train.global_batch, c.model.context);
+  }
+
+  TokenBatch batch(int64_t step, const RunConfig& c, const BatchShare& share, int64_t first_row, int64_t rows,
+                   const LanguageModel& model) const {
+    if (loader_) {
+      return to_device(
+          loader_->read(step * c.train.global_batch + first_row, rows, share.first_position, share.positions),
+          model.device(), model.accumulation_type());
+    }
+    SyntheticText text = synthetic_;
+    text.seed += static_cast<uint64_t>(step);
+    return synthetic_batch(text, first_row, rows, share.first_position, share.positions, model.device(),
+                           model.accumulation_type());
+  }
+
+ private:
+  SyntheticText synthetic_;
+  std::unique_ptr<Split> split_;
+  std::unique_ptr<Loader> loader_;
+};
+
+// One of the two sides: a model that trains over a mesh.
+class Side {
+ public:
+  Side(const RunConfig& config, Mesh& mesh, at::Device device)
+      : config_(config),
+        mesh_(mesh),
+        model_(config.model, device, parse_dtype(config.train.dtype),
+               static_cast<uint64_t>(config.train.seed)),
+        optimizer_(model_.parameters(), config.train.optimizer),
+        step_(model_, mesh, config_) {}
+
+  // Nats per token.
+  double gradient(const Text& text, int64_t step) {
+    model_.parameters().zero_gradients();
+    const double tokens = text.tokens(config_);
+    const LossSums own = step_.accumulate(
+        [&](int64_t first_row, int64_t rows) {
+          return text.batch(step, config_, step_.share(), first_row, rows, model_);
+        },
+        tokens);
+    return all_reduce_sum(mesh_.host(), {own.main}).front() / tokens;
+  }
+  void update(int64_t step) {
+    const double norm = global_norm(model_.parameters().gradients()), clip = config_.train.clip_norm;
+    optimizer_.step(learning_rate_at(config_.train.schedule(), step),
+                    clip > 0 && norm > clip ? clip / norm : 1);
+  }
+  const std::vector<Parameter>& parameters() { return model_.parameters().all(); }
+  NamedTensors streams() { return gather_streams(mesh_, step_); }
+  std::string describe_exchange() const { return step_.describe_exchange(); }
+
+ private:
+  RunConfig config_;
+  Mesh& mesh_;
+  LanguageModel model_;
+  AdamW optimizer_;
+  StepGradient step_;
+};
+
+void compare(Side& serial, Side& parallel, double ArrayDifference::*what, ParallelReport* report) {
+  const at::NoGradGuard no_grad;
+  for (size_t i = 0; i < serial.parameters().size(); ++i) {
+    const Parameter &a = serial.parameters()[i], &b = parallel.parameters()[i];
+    const bool gradient = what == &ArrayDifference::gradient;
+    double& largest = report->arrays[i].*what;
+    report->arrays[i].name = a.name;
+    largest = std::max(largest,
+                       gradient ? difference(a.value.grad(), b.value.grad()) : difference(a.value, b.value));
+  }
+}
+
+void compare_streams(const NamedTensors& a, const NamedTensors& b, ParallelReport* report) {
+  if (a.size() != b.size()) report->state_difference = INFINITY;
+  for (size_t i = 0; i < std::min(a.size(), b.size()); ++i)
+    report->state_difference = std::max(report->state_difference, difference(a[i].second, b[i].second));
+}
+
+}  // namespace
+
+double ParallelReport::worst() const {
+  double largest = std::max(loss_difference, state_difference);
+  for (const ArrayDifference& a : arrays) largest = std::max({largest, a.gradient, a.weight});
+  return largest;
+}
+
+double parallel_tolerance(const std::string& dtype) {
+  if (dtype == "fp64") return 1e-11;
+  return dtype == "fp32" ? 1e-5 : 5e-2;
+}
+
+ParallelReport check_parallel(RunConfig config, int64_t steps) {
+  const Placement& place = world();
+  set_log_rank(place.rank, place.size);
+  set_thread_count(place.local_size);
+  const MeshShape shape = layout_of(config, place.size);
+  const at::Device device = choose_device(config.train.device, place.local_rank);
+  Mesh mesh(shape, device, config.parallel.timeout_s);
+  require_same_text(mesh.host(), "the config", to_yaml(fields_of(config)));
+  const Text text(&config, shape);
+  Side parallel(config, mesh, device);
+  Mesh alone = Mesh::solo(device);
+  RunConfig serial_config = config;
+  serial_config.parallel.data = serial_config.parallel.sequence = 1;
+  std::unique_ptr<Side> serial;
+  if (place.rank == 0) serial = std::make_unique<Side>(serial_config, alone, device);
+
+  ParallelReport report;
+  report.layout = shape.to_string();
+  report.dtype = config.train.dtype;
+  report.device = device.str();
+  report.exchange = parallel.describe_exchange();
+  report.tolerance = parallel_tolerance(config.train.dtype);
+  report.steps = steps;
+  report.arrays.resize(parallel.parameters().size());
+  for (int64_t step = 0; step < steps; ++step) {
+    const double parallel_loss = parallel.gradient(text, step);
+    if (serial) {
+      report.losses.push_back(serial->gradient(text, step));
+      report.loss_difference =
+          std::max(report.loss_difference,
+                   std::abs(parallel_loss - report.losses.back()) / std::abs(report.losses.back()));
+      compare(*serial, parallel, &ArrayDifference::gradient, &report);
+    }
+    parallel.update(step);
+    if (serial) serial->update(step);
+    if (serial) compare(*serial, parallel, &ArrayDifference::weight, &report);
+    if (!config.train.stream) continue;
+    const NamedTensors streams = parallel.streams();
+    if (serial) compare_streams(serial->streams(), streams, &report);
+  }
+  mesh.host().barrier();  // rank 0 has more to do than the others
+  return report;
+}
+
+}  // namespace fwl

@@ -1,0 +1,321 @@
+#include "parallel/watchdog.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstring>
+#include <deque>
+#include <exception>
+#include <map>
+#include <mutex>
+#include <thread>
+
+#include "core/base/error.h"
+#include "core/base/hash.h"
+#include "core/base/log.h"
+#include "parallel/session.h"
+#include "parallel/side_channel.h"
+
+namespace fwl {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr int kPoll_ms = 50;
+constexpr int kQuestions = 4;
+constexpr std::chrono::milliseconds kAnswerTime(300);
+// After another rank has ended the job, its launcher has this long to end this process.
+constexpr std::chrono::seconds kLauncherTime(4);
+constexpr int kCommExit = static_cast<int>(ExitCode::kComm);
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+}  // namespace
+
+struct Watchdog::Impl {
+  struct Group {
+    std::string name;
+    uint64_t key;
+    std::vector<int> members;
+    double timeout_s;
+    int64_t entered = 0;
+    std::string what;  // the last operation entered
+    bool inside = false;
+  };
+  struct Answer {
+    int64_t entered = -1;
+    std::string what;
+  };
+  struct Watched {
+    Operation operation;
+    std::shared_ptr<GpuOperation> gpu;
+    Clock::time_point running_since;
+    bool running = false;
+  };
+
+  Impl(int own_rank, int world_size) : channel(own_rank, world_size), rank(own_rank), size(world_size) {}
+
+  void run();
+  void handle(const SideChannel::Datagram& datagram);
+  void answer(const SideChannel::Datagram& question);
+  void look_after_gpu();
+  [[noreturn]] void end_job(const std::string& message);
+  std::string late_members(const Operation& operation);
+  std::string describe(const Operation& operation, double waited_s);
+  std::string describe_member(const Group& group, int member, const Answer& answer, int64_t number) const;
+
+  SideChannel channel;
+  int rank, size;
+  mutable std::mutex mutex;
+  std::condition_variable answered;
+  std::vector<Group> groups;
+  std::map<std::pair<uint64_t, int>, Answer> answers;
+  std::deque<Watched> watched;
+  std::map<int, std::function<void()>> give_up;
+  int next_give_up = 0;
+  std::atomic<bool> stop = false;
+  std::thread thread;
+};
+
+void Watchdog::Impl::run() {
+  while (!stop) {
+    SideChannel::Datagram datagram;
+    if (channel.receive(&datagram, kPoll_ms)) handle(datagram);
+    look_after_gpu();
+  }
+}
+
+void Watchdog::Impl::handle(const SideChannel::Datagram& datagram) {
+  switch (datagram.kind) {
+    case SideChannel::Kind::kQuestion:
+      return answer(datagram);
+    case SideChannel::Kind::kAnswer: {
+      const std::lock_guard lock(mutex);
+      answers[{datagram.group, datagram.from}] = {datagram.number, datagram.text.data()};
+      answered.notify_all();
+      return;
+    }
+    case SideChannel::Kind::kEnd: {
+      log_error(cat(channel.name_of(datagram.from), " has ended the job with exit code ", datagram.number,
+                    ". See its message."));
+      std::this_thread::sleep_for(kLauncherTime);
+      std::_Exit(kCommExit);
+    }
+  }
+}
+
+void Watchdog::Impl::answer(const SideChannel::Datagram& question) {
+  SideChannel::Datagram reply;
+  reply.kind = SideChannel::Kind::kAnswer;
+  reply.group = question.group;
+  reply.number = -1;
+  {
+    const std::lock_guard lock(mutex);
+    for (const Group& g : groups) {
+      if (g.key != question.group) continue;
+      reply.number = g.entered;
+      const std::string text = cat(g.inside ? "in " : "after ", g.what.empty() ? "set-up" : g.what);
+      std::strncpy(reply.text.data(), text.c_str(), reply.text.size() - 1);
+    }
+  }
+  channel.send(question.from, reply);
+}
+
+// Only the oldest operation that is not done can be late: a group's operations run in order.
+void Watchdog::Impl::look_after_gpu() {
+  std::unique_lock lock(mutex);
+  for (auto item = watched.begin(); item != watched.end();) {
+    GpuOperation::Phase phase;
+    try {
+      phase = item->gpu->phase();
+    } catch (const Error& error) {
+      const Operation operation = item->operation;
+      lock.unlock();
+      end_job(cat(error.what(), " Seen in operation ", operation.number, " (", operation.what, ") of group ",
+                  groups[static_cast<size_t>(operation.group)].name, " on rank ", rank, ". ",
+                  late_members(operation)));
+    }
+    if (phase == GpuOperation::Phase::kDone) {
+      item = watched.erase(item);
+      continue;
+    }
+    if (phase == GpuOperation::Phase::kRunning) {
+      if (!item->running) item->running_since = Clock::now();
+      item->running = true;
+      const double waited_s = seconds_since(item->running_since);
+      if (waited_s > groups[static_cast<size_t>(item->operation.group)].timeout_s) {
+        const Operation operation = item->operation;
+        lock.unlock();
+        end_job(describe(operation, waited_s));
+      }
+    }
+    ++item;
+  }
+}
+
+void Watchdog::Impl::end_job(const std::string& message) {
+  log_error(message);
+  std::map<int, std::function<void()>> callbacks;
+  {
+    const std::lock_guard lock(mutex);
+    callbacks = give_up;
+  }
+  SideChannel::Datagram end;
+  end.kind = SideChannel::Kind::kEnd;
+  end.number = kCommExit;
+  for (int r = 0; r < size; ++r)
+    if (r != rank) channel.send(r, end);
+  // Whatever hangs below, this process ends.
+  std::thread([] {
+    std::this_thread::sleep_for(kLauncherTime);
+    std::_Exit(kCommExit);
+  }).detach();
+  for (auto& [number, callback] : callbacks) callback();
+  abort_if_parallel(kCommExit);
+  std::_Exit(kCommExit);
+}
+
+std::string Watchdog::Impl::describe_member(const Group& group, int member, const Answer& answer,
+                                            int64_t number) const {
+  if (answer.entered >= number) return {};
+  const std::string who = channel.name_of(member);
+  if (answer.entered >= 0)
+    return cat(who, " is at operation ", answer.entered, " of group ", group.name, " (", answer.what, ")");
+  switch (channel.process_state(member)) {
+    case SideChannel::ProcessState::kGone:
+      return cat(who, " is gone: its process has ended");
+    case SideChannel::ProcessState::kStopped:
+      return cat(who, " is stopped (SIGSTOP or a debugger)");
+    default:
+      return cat(who, " does not answer");
+  }
+}
+
+// Asks all members, a few times, since datagrams get lost.
+std::string Watchdog::Impl::late_members(const Operation& operation) {
+  Group group;
+  {
+    const std::lock_guard lock(mutex);
+    group = groups[static_cast<size_t>(operation.group)];
+    for (const int member : group.members) answers.erase({group.key, member});
+  }
+  SideChannel::Datagram question;
+  question.kind = SideChannel::Kind::kQuestion;
+  question.group = group.key;
+  const bool own_thread = std::this_thread::get_id() == thread.get_id();
+  for (int round = 0; round < kQuestions; ++round) {
+    size_t missing = 0;
+    for (const int member : group.members) {
+      const std::lock_guard lock(mutex);
+      if (member == rank || answers.count({group.key, member}) > 0) continue;
+      channel.send(member, question);
+      ++missing;
+    }
+    if (missing == 0) break;
+    const Clock::time_point end = Clock::now() + kAnswerTime;
+    while (Clock::now() < end) {
+      if (own_thread) {
+        SideChannel::Datagram datagram;
+        if (channel.receive(&datagram, kPoll_ms)) handle(datagram);
+      } else {
+        std::unique_lock lock(mutex);
+        answered.wait_until(lock, end);
+      }
+    }
+  }
+  const std::lock_guard lock(mutex);
+  std::string late;
+  for (const int member : group.members) {
+    if (member == rank) continue;
+    const auto found = answers.find({group.key, member});
+    const std::string text =
+        describe_member(group, member, found == answers.end() ? Answer{} : found->second, operation.number);
+    if (!text.empty()) late += cat(late.empty() ? "" : "; ", text);
+  }
+  return late.empty() ? "All ranks have arrived: what connects them hangs." : cat("Not arrived: ", late, ".");
+}
+
+std::string Watchdog::Impl::describe(const Operation& operation, double waited_s) {
+  const std::string late = late_members(operation);
+  const std::lock_guard lock(mutex);
+  const Group& group = groups[static_cast<size_t>(operation.group)];
+  return cat(operation.what, " (operation ", operation.number, " of group ", group.name, ") on rank ", rank,
+             " of ", size, " waited ", waited_s, " s (the job cannot go on without the others). ", late,
+             " Look at the late ranks' logs; raise parallel.timeout_s when they only needed more time.");
+}
+
+Watchdog::Watchdog(int rank, int size) : impl_(std::make_unique<Impl>(rank, size)) {
+  impl_->thread = std::thread([this] { impl_->run(); });
+}
+
+Watchdog::~Watchdog() {
+  impl_->stop = true;
+  impl_->thread.join();
+}
+
+int Watchdog::add_group(const std::string& name, const std::vector<int>& members, double timeout_s) {
+  const std::lock_guard lock(impl_->mutex);
+  const auto index = static_cast<int>(impl_->groups.size());
+  impl_->groups.push_back({name, hash_bytes(cat(index, ' ', name)), members, timeout_s, 0, {}, false});
+  return index;
+}
+
+Operation Watchdog::begin(int group, const std::string& what) {
+  const std::lock_guard lock(impl_->mutex);
+  Impl::Group& g = impl_->groups[static_cast<size_t>(group)];
+  g.what = what;
+  g.inside = true;
+  return {group, ++g.entered, what};
+}
+
+void Watchdog::end(const Operation& operation) {
+  const std::lock_guard lock(impl_->mutex);
+  Impl::Group& g = impl_->groups[static_cast<size_t>(operation.group)];
+  if (g.entered == operation.number) g.inside = false;
+}
+
+std::string Watchdog::describe_wait(const Operation& operation, double waited_s) {
+  return impl_->describe(operation, waited_s);
+}
+
+int Watchdog::gone_member(int group) const {
+  std::vector<int> members;
+  {
+    const std::lock_guard lock(impl_->mutex);
+    members = impl_->groups[static_cast<size_t>(group)].members;
+  }
+  for (const int member : members)
+    if (impl_->channel.process_state(member) == SideChannel::ProcessState::kGone) return member;
+  return -1;
+}
+
+void Watchdog::watch(const Operation& operation, std::shared_ptr<GpuOperation> gpu) {
+  const std::lock_guard lock(impl_->mutex);
+  impl_->watched.push_back({operation, std::move(gpu), {}, false});
+}
+
+int Watchdog::on_give_up(std::function<void()> callback) {
+  const std::lock_guard lock(impl_->mutex);
+  impl_->give_up[impl_->next_give_up] = std::move(callback);
+  return impl_->next_give_up++;
+}
+
+void Watchdog::remove_give_up(int number) {
+  const std::lock_guard lock(impl_->mutex);
+  impl_->give_up.erase(number);
+}
+
+void Watchdog::announce_end(int exit_code) {
+  SideChannel::Datagram end;
+  end.kind = SideChannel::Kind::kEnd;
+  end.number = exit_code;
+  for (int r = 0; r < impl_->size; ++r)
+    if (r != impl_->rank) impl_->channel.send(r, end);
+}
+
+}  // namespace fwl

@@ -1,0 +1,75 @@
+// Who is late. One watchdog per process of a parallel session: a thread with a UDP socket that depends on no
+// communicator. It answers other ranks' question "how far are you in group G?", and asks it when a wait here
+// has passed its deadline, so that the error can name the ranks that have not arrived. It also watches
+// operations on GPUs, which no host thread waits for in a way that could time out.
+//
+// Every group registers itself with its members; every operation is announced by `begin` and `end`.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace fwl {
+
+// One operation of one group.
+struct Operation {
+  int group = -1;      // as registered
+  int64_t number = 0;  // in its group, from 1; the same on all members
+  std::string what;    // "all_gather of state"
+};
+
+// An operation that runs on a GPU.
+class GpuOperation {
+ public:
+  enum class Phase { kQueued, kRunning, kDone };
+  virtual ~GpuOperation() = default;
+  // Called from the watchdog's thread. Throws CommError when the GPUs report an error.
+  virtual Phase phase() = 0;
+};
+
+class Watchdog {
+ public:
+  // Collective over MPI_COMM_WORLD (exchanges addresses). Throws CommError.
+  Watchdog(int rank, int size);
+  // Local. Ends the thread.
+  ~Watchdog();
+  Watchdog(const Watchdog&) = delete;
+  Watchdog& operator=(const Watchdog&) = delete;
+
+  // Groups are registered in the same order on all their members. `members`: world ranks, in group order.
+  int add_group(const std::string& name, const std::vector<int>& members, double timeout_s);
+  // The next operation of the group has been entered by this rank.
+  Operation begin(int group, const std::string& what);
+  void end(const Operation& operation);
+
+  // The message of a wait that has lasted `waited_s`: operation, number, this rank, and who has not arrived.
+  // Asks the group's other members; takes up to 1.5 s.
+  std::string describe_wait(const Operation& operation, double waited_s);
+  // A member whose process is gone for certain (same host, no process), or -1. Cheap enough to ask every
+  // second.
+  int gone_member(int group) const;
+
+  // The thread looks after `gpu` until it is done. When it has run for longer than the group's timeout, or
+  // reports an error, the job ends: message, `give_up` callbacks, exit code 4.
+  void watch(const Operation& operation, std::shared_ptr<GpuOperation> gpu);
+  // Called, in the watchdog's thread, before the job is ended: frees GPUs from operations that hang. Returns
+  // a number for `remove_give_up`.
+  int on_give_up(std::function<void()> callback);
+  void remove_give_up(int number);
+
+  // Tells all other processes that this one ends the job; they end themselves a little later, should the
+  // launcher not do it.
+  void announce_end(int exit_code);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// The session's watchdog, or null without a parallel session.
+Watchdog* watchdog();
+
+}  // namespace fwl
