@@ -98,6 +98,7 @@ json manifest_of(const CheckpointContent& c) {
           {"step", p.step},
           {"tokens", p.tokens},
           {"samples", p.samples},
+          {"order_hash", p.order_hash},
           {"updates", p.updates},
           {"skipped", p.skipped},
           {"skipped_in_a_row", p.skipped_in_a_row},
@@ -213,6 +214,7 @@ CheckpointInfo read_checkpoint_info(const std::string& step_dir) {
     p.step = m.at("step");
     p.tokens = m.at("tokens");
     p.samples = m.at("samples");
+    p.order_hash = m.value("order_hash", uint64_t{0});
     p.updates = m.at("updates");
     p.skipped = m.at("skipped");
     p.skipped_in_a_row = m.at("skipped_in_a_row");

@@ -15,10 +15,11 @@ namespace fwl {
 
 // Where a run stands, beside its tensors.
 struct TrainingProgress {
-  int64_t step = 0;     // optimizer steps taken or skipped: the next step's number
-  int64_t tokens = 0;   // read so far, over all ranks
-  int64_t samples = 0;  // data position: the next sample's number
-  int64_t updates = 0;  // optimizer updates made (steps that were not skipped)
+  int64_t step = 0;         // optimizer steps taken or skipped: the next step's number
+  int64_t tokens = 0;       // read so far, over all ranks
+  int64_t samples = 0;      // data position: the next sample's number
+  uint64_t order_hash = 0;  // rolling hash of the samples before it; 0: not kept
+  int64_t updates = 0;      // optimizer updates made (steps that were not skipped)
   int64_t skipped = 0;
   int64_t skipped_in_a_row = 0;
   // Sums since the last log line, so that a resumed run logs the same numbers.

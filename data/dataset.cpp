@@ -115,6 +115,23 @@ const ShardReader& Split::reader(size_t shard) const {
   return open_.front().second;
 }
 
+Split::Extent Split::examine(int64_t position) const {
+  const size_t shard = shard_of_token(position);
+  Extent extent{entry().shards[shard].file, first_token_of_shard_[shard],
+                first_token_of_shard_[shard] + entry().shards[shard].tokens, false};
+  try {
+    const Document found = document(document_of(position));
+    extent = {found.name, found.first_token, found.first_token + found.num_tokens, false};
+    std::vector<int64_t> tokens(size_t{1} << 16);
+    for (int64_t at = extent.first_token; at < extent.end_token; at += static_cast<int64_t>(tokens.size()))
+      read_tokens(at, std::min<int64_t>(static_cast<int64_t>(tokens.size()), extent.end_token - at),
+                  tokens.data());
+    extent.is_sound = true;
+  } catch (const DataError&) {
+  }
+  return extent;
+}
+
 void Split::read_tokens(int64_t first, int64_t count, int64_t* out) const {
   require<InternalError>(first >= 0 && count >= 0 && first <= num_tokens_ - count, "tokens ", first, " to ",
                          first + count, " of ", num_tokens_, " were asked for");

@@ -39,6 +39,14 @@ class Split {
   // The data set's tokenizer, loaded at first use and checked against the manifest's hash. Throws DataError.
   const Tokenizer& tokenizer() const;
 
+  // The document that holds token `position`, and whether all of it can be read; the rest of the shard when
+  // its index is damaged. For callers that met damage there.
+  struct Extent {
+    std::string name;  // of the document or of the shard's file
+    int64_t first_token = 0, end_token = 0;
+    bool is_sound = false;
+  };
+  Extent examine(int64_t position) const;
   // Tokens [first, first + count) of the stream. Throws DataError for a damaged shard or a token outside the
   // vocabulary.
   void read_tokens(int64_t first, int64_t count, int64_t* out) const;

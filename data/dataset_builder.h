@@ -32,7 +32,7 @@ struct BuildOptions {
   int64_t shard_tokens = 100'000'000;
   int threads = 1;
   int64_t bytes_in_flight = 0;  // text that is read before it is written; 0: 4 MiB per thread
-  int64_t group_bytes = 0;  // 0: 16 for each token of a shard
+  int64_t group_bytes = 0;      // 0: 16 for each token of a shard
   ExistingDataset existing = ExistingDataset::kRefuse;
   int rank = 0, ranks = 1;
   std::function<void()> barrier = [] {};  // collective over the ranks

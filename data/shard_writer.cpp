@@ -16,10 +16,10 @@ namespace {
 namespace fs = std::filesystem;
 
 // A window of some thousand tokens at a random place needs one or two chunks.
-constexpr int64_t kTokenChunk = 4096;
+constexpr int64_t kTokenChunk = 2048;
 constexpr int64_t kIndexChunk = 1 << 14;
 // Tokens are handed to HDF5 in blocks of whole chunks.
-constexpr size_t kBlock = 16 * kTokenChunk;
+constexpr size_t kBlock = 32 * kTokenChunk;
 
 Hdf5Layout layout_of(Compression compression, int64_t chunk) {
   return {chunk, compression == Compression::kDeflate ? 4 : 0, true, compression == Compression::kZstd};

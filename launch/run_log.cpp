@@ -27,7 +27,10 @@ json to_json(const LogEntry& e) {
                {"learning_rate", e.learning_rate},
                {"tokens_per_s", std::round(e.tokens_per_s)},
                {"time_s", e.time_s},
-               {"skipped", e.skipped}};
+               {"skipped", e.skipped},
+               {"data_wait", e.data_wait},
+               {"order_hash", e.order_hash},
+               {"documents_left_out", e.documents_left_out}};
   for (const auto& [name, value] : e.step_sizes) line["step_size"][name] = value;
   for (const auto& [name, value] : e.decays) line["decay"][name] = value;
   return line;
@@ -45,6 +48,8 @@ std::string to_line(const LogEntry& e, int64_t total) {
     std::snprintf(text, sizeof text, "  eta_%s %.2e", name.c_str(), value);
     line += text;
   }
+  if (e.data_wait > 0.01) line += cat("  data_wait ", std::lround(100 * e.data_wait), " %");
+  if (e.documents_left_out > 0) line += cat("  left out ", e.documents_left_out);
   if (e.skipped > 0) line += cat("  skipped ", e.skipped);
   return line;
 }

@@ -21,6 +21,9 @@ struct LogEntry {
   double tokens_per_s = 0;
   double time_s = 0;  // since the program's start of training
   int64_t skipped = 0;
+  double data_wait = 0;            // share of the interval that this rank waited for data
+  std::string order_hash;          // rolling hash of all samples read so far, hexadecimal
+  int64_t documents_left_out = 0;  // by this rank, since the program's start (data.skip_bad)
   std::vector<std::pair<std::string, double>> step_sizes;
   std::vector<std::pair<std::string, double>> decays;
 };

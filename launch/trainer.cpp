@@ -63,16 +63,14 @@ Trainer::Trainer(RunConfig config) : config_(std::move(config)), device_(at::kCP
 Trainer::~Trainer() = default;
 
 void Trainer::open_data() {
-  split_ = std::make_unique<Split>(config_.data_path);
-  const int64_t vocabulary = split_->vocab_size();
+  data_ = std::make_unique<TrainingData>(config_);
+  const int64_t vocabulary = data_->split().vocab_size();
   if (config_.model.vocab_size == 0) config_.model.vocab_size = vocabulary;
   require<ConfigError>(
       config_.model.vocab_size >= vocabulary, "model.vocab_size = ", config_.model.vocab_size,
       " is smaller than the data set's ", vocabulary,
       " (its tokens would have no embedding). Set model.vocab_size=0 or at least ", vocabulary, ".");
-  loader_ =
-      std::make_unique<Loader>(*split_, config_.model.context, static_cast<uint64_t>(config_.train.seed),
-                               config_.train.stream ? config_.train.global_batch : 0);
+  loader_ = std::make_unique<Loader>(data_->make_loader(config_));
 }
 
 // Rank 0 alone touches the folder; the others wait, so that nobody reads a half-prepared one.
@@ -89,8 +87,21 @@ void Trainer::prepare_run_folder() {
   mesh_->host().barrier();
 }
 
+// What the run has consumed so far must be what this data and config would have given.
+void Trainer::require_same_order(const TrainingProgress& progress, const std::string& step_dir) const {
+  if (progress.order_hash == 0) return;  // written before it was kept
+  const uint64_t expected = loader_->rolling_hash(0, 0, progress.samples);
+  require<DataError>(
+      progress.order_hash == expected, step_dir, ": the ", progress.samples,
+      " samples read so far have hash ", to_hex(progress.order_hash),
+      ", with this data and config they would have ", to_hex(expected),
+      " (some text would be read twice, some never). Resume with the data, seed and context of "
+      "the run.");
+}
+
 void Trainer::load(const std::string& step_dir) {
   const CheckpointInfo info = read_checkpoint_info(step_dir);
+  require_same_order(info.progress, step_dir);
   read_checkpoint_tensors(step_dir, model_->parameters(), &optimizer_->first_moments(),
                           &optimizer_->second_moments());
   progress_ = info.progress;
@@ -125,6 +136,8 @@ void Trainer::resume() {
 }
 
 void Trainer::run() {
+  feed_ = std::make_unique<BatchFeed>(config_, step_->share(), step_->micro_rows(), progress_.samples,
+                                      device_, model_->accumulation_type());
   started_at_s_ = now_s();
   double interval_start = started_at_s_;
   int64_t interval_tokens = 0;
@@ -141,28 +154,25 @@ void Trainer::run() {
     // Saving counts as time of the next interval: tokens/s is what a user gets.
     if (last || (config_.train.save_every > 0 && progress_.step % config_.train.save_every == 0)) save();
   }
+  feed_.reset();
 }
 
 Trainer::StepResult Trainer::train_step() {
   StepResult result;
   model_->parameters().zero_gradients();
-  const BatchShare& share = step_->share();
   // Every position of a training window is scored, so the global count is known without asking the other
   // ranks.
   const auto tokens = static_cast<double>(config_.train.global_batch * config_.model.context);
   const LossSums own = step_->accumulate(
-      [&](int64_t first_row, int64_t rows) {
-        return to_device(
-            loader_->read(progress_.samples + first_row, rows, share.first_position, share.positions),
-            device_, model_->accumulation_type());
-      },
-      tokens);
+      [&](int64_t first_row, int64_t rows) { return feed_->next(first_row, rows); }, tokens);
   const std::vector<double> sums = all_reduce_sum(mesh_->host(), {own.main, own.slow});
   // Sums over all ranks: every rank sees the same values, so all of them decide alike.
   result.grad_norm = global_norm(model_->parameters().gradients());
   result.learning_rate = learning_rate_at(config_.train.schedule(), progress_.step);
   result.skipped = !std::isfinite(sums[0]) || !std::isfinite(result.grad_norm);
   progress_.step += 1;
+  progress_.order_hash =
+      loader_->rolling_hash(progress_.order_hash, progress_.samples, config_.train.global_batch);
   progress_.samples += config_.train.global_batch;
   progress_.tokens += config_.train.global_batch * config_.model.context;
   count_skip(result, sums[0] / tokens);
@@ -206,10 +216,14 @@ void Trainer::log_interval(const StepResult& last, double interval_s, int64_t in
     entry.tokens_per_s = static_cast<double>(interval_tokens) / interval_s;
     entry.time_s = now_s() - started_at_s_;
     entry.skipped = progress_.skipped;
+    entry.data_wait = (feed_->waited_s() - waited_before_s_) / interval_s;
+    entry.order_hash = to_hex(progress_.order_hash);
+    entry.documents_left_out = feed_->documents_left_out();
     entry.step_sizes = model_->mean_step_sizes();
     entry.decays = model_->decays();
     log_->write(entry);
   }
+  waited_before_s_ = feed_->waited_s();
   progress_.loss_sum = progress_.slow_loss_sum = progress_.loss_tokens = 0;
 }
 
@@ -221,7 +235,7 @@ CarriedStreams Trainer::carried_streams() {
   streams.position = progress_.samples / config_.train.global_batch * config_.model.context;
   for (int64_t stream = 0; stream < config_.train.global_batch; ++stream) {
     streams.next_token.push_back(loader_->first_token_of(progress_.samples + stream));
-    streams.document.push_back(split_->document_of(streams.next_token.back()));
+    streams.document.push_back(data_->split().document_of(streams.next_token.back()));
   }
   return streams;
 }
@@ -244,7 +258,7 @@ void Trainer::restore_carried_streams(const std::string& step_dir) {
 void Trainer::save() {
   const CarriedStreams streams = carried_streams();
   if (is_first_rank()) {
-    const Tokenizer& tokenizer = split_->tokenizer();
+    const Tokenizer& tokenizer = data_->split().tokenizer();
     const std::string kind = tokenizer.kind();
     const std::string dir = write_checkpoint(
         config_.run_dir + "/checkpoints",

@@ -9,6 +9,7 @@
 #include "core/model/language_model.h"
 #include "core/optim/adamw.h"
 #include "data/loader.h"
+#include "launch/batch_feed.h"
 #include "launch/run_config.h"
 #include "launch/run_log.h"
 #include "launch/step_gradient.h"
@@ -41,6 +42,7 @@ class Trainer {
   void prepare_run_folder();
   void resume();
   void load(const std::string& step_dir);
+  void require_same_order(const TrainingProgress& progress, const std::string& step_dir) const;
   StepResult train_step();
   void count_skip(const StepResult& result, double loss);
   void log_interval(const StepResult& last, double interval_s, int64_t interval_tokens);
@@ -51,14 +53,15 @@ class Trainer {
   RunConfig config_;
   at::Device device_;
   std::unique_ptr<Mesh> mesh_;
-  std::unique_ptr<Split> split_;
+  std::unique_ptr<TrainingData> data_;  // for what is not tokens; the feed's thread has its own
   std::unique_ptr<Loader> loader_;
   std::unique_ptr<LanguageModel> model_;
   std::unique_ptr<AdamW> optimizer_;
   std::unique_ptr<StepGradient> step_;
-  std::unique_ptr<RunLog> log_;  // first rank only
+  std::unique_ptr<BatchFeed> feed_;  // while run() runs
+  std::unique_ptr<RunLog> log_;      // first rank only
   TrainingProgress progress_;
-  double started_at_s_ = 0;
+  double started_at_s_ = 0, waited_before_s_ = 0;
 };
 
 }  // namespace fwl

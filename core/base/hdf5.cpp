@@ -59,6 +59,9 @@ std::recursive_mutex& library_mutex() {
 // by rename and never written while they are read.
 void prepare_library() {
   static const bool done = [] {
+    // At exit the library would close what a full disk kept from being closed, and crash on it. Files of ours
+    // are flushed, synced and closed by their owners.
+    H5dont_atexit();
     setenv("HDF5_USE_FILE_LOCKING", "FALSE", 0);
     H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
     return true;
@@ -76,6 +79,7 @@ std::string library_text() {
         return 0;
       },
       &text);
+  std::replace(text.begin(), text.end(), '\n', ' ');
   return text;
 }
 
@@ -136,6 +140,12 @@ struct Hdf5File::Handles {
     if (!condition)
       throw DataError(cat(path, dataset.empty() ? "" : ": dataset '" + dataset + "'", ": ", parts...,
                           " (HDF5: ", library_text(), "). Make the file again, or use another."));
+  }
+
+  void require_written(bool condition, const std::string& dataset) const {
+    require<DataError>(condition, path, dataset.empty() ? "" : ": dataset '" + dataset + "'",
+                       ": cannot be written (HDF5: ", condition ? "" : library_text(),
+                       "). Free space on the disk, or choose another folder.");
   }
 
   // Every part of the name must be a hard link: others lead to places that may change, or out of the file.
@@ -455,8 +465,8 @@ void Hdf5File::write(const std::string& dataset, const std::vector<int64_t>& sha
   const std::lock_guard lock(library_mutex());
   const DatasetHandle handle = handles_->create_dataset(dataset, native_type<T>(), shape, layout);
   if (product(shape) == 0) return;
-  handles_->require_data(H5Dwrite(handle.get(), native_type<T>(), H5S_ALL, H5S_ALL, H5P_DEFAULT, data) >= 0,
-                         dataset, "cannot be written (disk full?)");
+  handles_->require_written(
+      H5Dwrite(handle.get(), native_type<T>(), H5S_ALL, H5S_ALL, H5P_DEFAULT, data) >= 0, dataset);
 }
 
 template <typename T>
@@ -486,7 +496,7 @@ void Hdf5File::append(const std::string& dataset, const T* data, int64_t count) 
   const SpaceHandle memory_space(H5Screate_simple(1, &extent, nullptr));
   ok = ok && H5Sselect_hyperslab(file_space.get(), H5S_SELECT_SET, &before, nullptr, &extent, nullptr) >= 0 &&
        H5Dwrite(handle.get(), native_type<T>(), memory_space.get(), file_space.get(), H5P_DEFAULT, data) >= 0;
-  handles_->require_data(ok, dataset, "cannot be written (disk full?)");
+  handles_->require_written(ok, dataset);
 }
 
 std::vector<std::string> Hdf5File::read_strings(const std::string& dataset) const {
@@ -571,8 +581,7 @@ void Hdf5File::set_attribute(const std::string& name, double value) {
 
 void Hdf5File::close() {
   const std::lock_guard lock(library_mutex());
-  handles_->require_data(H5Fflush(handles_->file.get(), H5F_SCOPE_GLOBAL) >= 0, "",
-                         "cannot be flushed (disk full?)");
+  handles_->require_written(H5Fflush(handles_->file.get(), H5F_SCOPE_GLOBAL) >= 0, "");
   handles_->open.clear();
   handles_->file.reset();
   sync_path(handles_->path);
