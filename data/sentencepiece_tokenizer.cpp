@@ -12,7 +12,9 @@ namespace {
 
 constexpr std::string_view kSpaceMark = "\xE2\x96\x81";  // U+2581, how SentencePiece spells a space
 // Longer spans are cut before a newline. A newline begins a piece of its own, so the cut changes no token.
-constexpr size_t kSpanBytes = size_t{1} << 16;
+// Short spans are encoded faster: the library's queue of merges stays small.
+constexpr size_t kSpanBytes = size_t{1} << 11;
+constexpr size_t kLongestSpan = size_t{1} << 18;
 
 bool is_plain_character(std::string_view s, size_t length) {
   return length > 0 && s[0] != '\0' && s.substr(0, length) != kSpaceMark;
@@ -28,12 +30,12 @@ std::string replace_space_marks(std::string piece) {
 // End of the span that begins at `text` and is encoded in one go.
 size_t cut_of(std::string_view text) {
   if (text.size() <= kSpanBytes) return text.size();
-  for (size_t at = text.find('\n', kSpanBytes); at != std::string_view::npos && at < 4 * kSpanBytes;
+  for (size_t at = text.find('\n', kSpanBytes); at != std::string_view::npos && at < kLongestSpan;
        at = text.find('\n', at + 1)) {
     if (text[at - 1] != '\n') return at;
   }
   // One very long line: cut between characters.
-  size_t at = std::min(4 * kSpanBytes, text.size());
+  size_t at = std::min(kLongestSpan, text.size());
   while (at < text.size() && (static_cast<unsigned char>(text[at]) & 0xC0u) == 0x80u) --at;
   return at;
 }

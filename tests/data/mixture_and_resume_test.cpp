@@ -136,10 +136,12 @@ TEST_F(OrderTest, DamagedDataStopsOrIsLeftOutDocumentByDocument) {
   Texts texts;
   for (int i = 0; i < 10; ++i) texts["d" + std::to_string(i)] = some_text(5000, static_cast<uint64_t>(i));
   const Manifest manifest = write_dataset(folder_ / "big", texts, *tokenizer_, 1'000'000);
-  const Split sound(folder_ / "big", 0);
-  const Loader reference(sound, 64, 3);
   std::vector<Batch> expected;
-  for (int64_t s = 0; s < reference.windows_per_epoch(); ++s) expected.push_back(reference.read(s, 1));
+  {
+    const Split sound(folder_ / "big", 0);
+    const Loader reference(sound, 64, 3);
+    for (int64_t i = 0; i < reference.windows_per_epoch(); ++i) expected.push_back(reference.read(i, 1));
+  }
   const std::string path = folder_ / "big/train/shard-00000.h5";
   std::string content = read_file(path, "shard");
   {
@@ -148,13 +150,15 @@ TEST_F(OrderTest, DamagedDataStopsOrIsLeftOutDocumentByDocument) {
   }
   write_text(path, content);
   // Chunk 10 holds tokens 20480 to 22527: of document 4 (20004 to 25004) alone.
-  const Split split(folder_ / "big", 0);
-  const Loader stops(split, 64, 3);
-  EXPECT_THROW(
-      {
-        for (int64_t s = 0; s < stops.windows_per_epoch(); ++s) stops.read(s, 1);
-      },
-      DataError);
+  {
+    const Split split(folder_ / "big", 0);
+    const Loader stops(split, 64, 3);
+    EXPECT_THROW(
+        {
+          for (int64_t s = 0; s < stops.windows_per_epoch(); ++s) stops.read(s, 1);
+        },
+        DataError);
+  }
   const Split again(folder_ / "big", 0);
   const Loader loader({{&again, 1.0}}, 64, 3, BadData::kLeaveOut);
   int64_t left_out = 0;
