@@ -12,10 +12,10 @@
 namespace fwl {
 
 EvalMode parse_eval_mode(const std::string& name) {
-  for (const EvalMode mode : {EvalMode::kSlow, EvalMode::kFast, EvalMode::kDynamic}) {
+  for (const EvalMode mode : {EvalMode::kSlow, EvalMode::kFast, EvalMode::kCarried, EvalMode::kDynamic}) {
     if (name == name_of(mode)) return mode;
   }
-  throw ConfigError(cat("mode '", name, "' does not exist. Choose among slow, fast, dynamic."));
+  throw ConfigError(cat("mode '", name, "' does not exist. Choose among slow, fast, carried, dynamic."));
 }
 
 const char* name_of(EvalMode mode) {
@@ -24,6 +24,8 @@ const char* name_of(EvalMode mode) {
       return "slow";
     case EvalMode::kFast:
       return "fast";
+    case EvalMode::kCarried:
+      return "carried";
     case EvalMode::kDynamic:
       return "dynamic";
   }
@@ -92,6 +94,43 @@ double Evaluator::score_static(Pass pass) {
   return sum.item<double>();
 }
 
+// Documents side by side, longest first: window after window, with one state each. Those that have ended
+// leave the batch, so that memory and work depend on the window's length alone.
+double Evaluator::score_documents(const std::vector<std::vector<Window>>& documents) {
+  ContinuedSequence view(FullAttention::kForgets);
+  Tensor sum = at::zeros({}, at::TensorOptions().dtype(at::kDouble).device(model_.device()));
+  size_t alive = documents.size();
+  for (size_t w = 0; w < documents.front().size(); ++w) {
+    std::vector<Window> windows;
+    for (const auto& document : documents)
+      if (w < document.size()) windows.push_back(document[w]);
+    if (windows.size() < alive)
+      view.set_stream_state(rows_of(view.stream_state(), 0, static_cast<int64_t>(windows.size())));
+    alive = windows.size();
+    const TokenBatch batch = batch_of(windows.data(), static_cast<int64_t>(alive));
+    sum.add_((model_.token_losses(batch, Pass::kFast, view) * batch.weight_bt).sum(at::kDouble));
+  }
+  return sum.item<double>();
+}
+
+double Evaluator::score_carried() {
+  if (options_.carry == "stream") return score_documents({windows_});
+  std::vector<std::vector<Window>> documents;
+  for (const Window& window : windows_) {
+    if (documents.empty() || documents.back().front().document != window.document) documents.emplace_back();
+    documents.back().push_back(window);
+  }
+  std::stable_sort(documents.begin(), documents.end(),
+                   [](const auto& a, const auto& b) { return a.size() > b.size(); });
+  double sum = 0;
+  const auto group = static_cast<size_t>(options_.batch);
+  for (size_t first = 0; first < documents.size(); first += group) {
+    const auto begin = documents.begin() + static_cast<int64_t>(first);
+    sum += score_documents({begin, begin + static_cast<int64_t>(std::min(group, documents.size() - first))});
+  }
+  return sum;
+}
+
 double Evaluator::score_dynamic(const Tensor& mean_square) {
   DynamicEvaluator dynamic(model_, options_.dynamic, mean_square);
   double sum = 0;
@@ -115,16 +154,17 @@ EvalResult Evaluator::run(EvalMode mode, const Tensor& mean_square) {
   // first use.
   const std::vector<Window> order = by_length();
   const auto total = static_cast<int64_t>(order.size());
+  const Pass pass = mode == EvalMode::kFast || mode == EvalMode::kCarried ? Pass::kFast : Pass::kSlow;
   for (const int64_t first : {int64_t{0}, (total - 1) / options_.batch * options_.batch}) {
     model_.token_losses(batch_of(&order[static_cast<size_t>(first)], std::min(options_.batch, total - first)),
-                        mode == EvalMode::kFast ? Pass::kFast : Pass::kSlow);
+                        pass);
   }
   synchronize(model_.device());
   reset_peak_memory(model_.device());
   const auto start = std::chrono::steady_clock::now();
-  result.nll_sum = mode == EvalMode::kDynamic
-                       ? score_dynamic(mean_square)
-                       : score_static(mode == EvalMode::kFast ? Pass::kFast : Pass::kSlow);
+  result.nll_sum = mode == EvalMode::kDynamic   ? score_dynamic(mean_square)
+                   : mode == EvalMode::kCarried ? score_carried()
+                                                : score_static(pass);
   synchronize(model_.device());
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   result.peak_memory_bytes = peak_memory_bytes(model_.device());

@@ -1,7 +1,7 @@
 // Evaluation of a checkpoint on held-out documents: the same tokens under the static (slow) weights, the fast
-// weights, and dynamic evaluation. Every document is read in windows of `context` tokens that begin at the
-// document's start; every token but the document-start token is scored exactly once, before anything learns
-// from it.
+// weights from zero in every window, the fast weights carried over whole documents, and dynamic evaluation.
+// Every document is read in windows of `context` tokens that begin at the document's start; every token but
+// the document-start token is scored exactly once, before anything learns from it.
 #pragma once
 
 #include <cstdint>
@@ -14,16 +14,17 @@
 
 namespace fwl {
 
-enum class EvalMode { kSlow, kFast, kDynamic };
-// "slow", "fast", "dynamic". Throws ConfigError.
+enum class EvalMode { kSlow, kFast, kCarried, kDynamic };
+// "slow", "fast", "carried", "dynamic". Throws ConfigError.
 EvalMode parse_eval_mode(const std::string& name);
 const char* name_of(EvalMode mode);
 
 struct EvalOptions {
-  int64_t context = 0;        // tokens per window; 0: the model's
-  int64_t batch = 8;          // windows at once (slow and fast)
-  int64_t max_documents = 0;  // the first N; 0: all
-  bool spread = false;        // takes max_documents evenly from the whole split instead
+  int64_t context = 0;             // tokens per window; 0: the model's
+  int64_t batch = 8;               // windows (slow and fast) or documents (carried) at once
+  std::string carry = "document";  // carried: from window to window of a document, or of the whole stream
+  int64_t max_documents = 0;       // the first N; 0: all
+  bool spread = false;             // takes max_documents evenly from the whole split instead
   DynamicEvaluationConfig dynamic;
 };
 
@@ -63,6 +64,8 @@ class Evaluator {
   // free.
   std::vector<Window> by_length() const;
   double score_static(Pass pass);
+  double score_carried();
+  double score_documents(const std::vector<std::vector<Window>>& documents);
   double score_dynamic(const Tensor& mean_square);
 
   LanguageModel& model_;

@@ -26,6 +26,7 @@ void declare_commands(CLI::App& app) {
   fwl::add_eval_command(app);
   fwl::add_generate_command(app);
   fwl::add_verify_command(app);
+  fwl::add_bench_command(app);
   fwl::add_inspect_command(app);
   fwl::add_report_command(app);
   app.footer(

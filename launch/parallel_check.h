@@ -18,6 +18,7 @@ struct ArrayDifference {
 struct ParallelReport {
   std::string layout, dtype, device, exchange;
   double tolerance = 0;
+  double epsilon = 0;  // of the optimizer; raised to 1e-2 below fp64 (see parallel_check.cpp)
   int64_t steps = 0;
   std::vector<double> losses;  // of rank 0 alone, nats per token
   double loss_difference = 0;  // relative

@@ -7,16 +7,6 @@
 namespace fwl {
 namespace {
 
-// Rows [first, first + count) of every tensor of a stream's state.
-StreamState rows_of(const StreamState& state, int64_t first, int64_t count) {
-  const auto part = [&](const Tensor& t) { return t.defined() ? t.narrow(0, first, count).contiguous() : t; };
-  StreamState rows;
-  rows.position = state.position;
-  for (const AttentionMemory& m : state.layers) rows.layers.push_back({part(m.key_bhte), part(m.value_bhte)});
-  rows.fast = {part(state.fast.dense1_bfd), part(state.fast.dense2_bdf), part(state.fast.norm_bd)};
-  return rows;
-}
-
 StreamState joined(const std::vector<StreamState>& parts) {
   const auto join = [&](auto tensor_of) {
     std::vector<Tensor> tensors;

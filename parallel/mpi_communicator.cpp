@@ -17,8 +17,6 @@
 namespace fwl {
 namespace {
 
-// Below this a collective costs latency, not bandwidth, and MPI's own trees win.
-constexpr int64_t kSmallBytes = 64 * 1024;
 // A segment of a ring message: two are in flight while a third is being added. Measured best from 128 to 512
 // KiB.
 constexpr int64_t kSegmentBytes = 256 * 1024;
@@ -340,7 +338,7 @@ void MpiCommunicator::reduce_small(const Tensor& tensor) {
 
 void MpiCommunicator::reduce(const Tensor& tensor) {
   if (tensor.numel() == 0) return;
-  if (size_in_bytes(tensor) <= kSmallBytes) return reduce_small(tensor);
+  if (size_in_bytes(tensor) <= kMpiSmallBytes) return reduce_small(tensor);
   if (tensor.scalar_type() == at::kFloat) return reduce_ring<float>(tensor);
   if (tensor.scalar_type() == at::kDouble) return reduce_ring<double>(tensor);
   reduce_ring<int64_t>(tensor);
@@ -355,7 +353,7 @@ TransferPtr MpiCommunicator::start_all_reduce_sum(Tensor tensor, const char* pur
   const Tensor sums = narrow ? tensor.to(at::kFloat) : tensor;
   const int64_t bytes = size_in_bytes(sums);
   count(&TrafficCounters::all_reduce, purpose,
-        bytes > kSmallBytes
+        bytes > kMpiSmallBytes
             ? all_reduce_bytes(sums.numel(), static_cast<int64_t>(sums.element_size()), rank_, size_)
             : bytes);
   TransferPtr done = run(what, {sums}, [&] { reduce(sums); });

@@ -167,9 +167,17 @@ class Sent : public torch::autograd::Function<Sent> {
     Tensor carry_bar_bn;
     if (ctx->needs_input_grad(1)) {
       std::vector<Tensor> products;
-      for (const Segment& s : exchange->segments())
-        products.push_back(
-            (suffix_bs.narrow(1, s.first, s.count) * inbound_bs.narrow(1, s.first, s.count)).sum(1));
+      for (const Segment& s : exchange->segments()) {
+        // Rows first, so that no copy in float64 is made of a whole state; terms cancel.
+        const Tensor product_bs =
+            suffix_bs.narrow(1, s.first, s.count) * inbound_bs.narrow(1, s.first, s.count);
+        const int64_t rows = s.count % 64 == 0 ? s.count / 64 : 1;
+        products.push_back(product_bs.view({product_bs.size(0), rows, -1})
+                               .sum(2)
+                               .to(at::kDouble)
+                               .sum(1)
+                               .to(suffix_bs.scalar_type()));
+      }
       carry_bar_bn = at::stack(products, 1);
     }
     return {suffix_bs, carry_bar_bn, Tensor()};

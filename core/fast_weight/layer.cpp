@@ -96,7 +96,7 @@ struct FastTensor {
 FastTensor fast_tensor(const FastWeightOptions& options, const LossTokens& tokens, const Tensor& key,
                        const Tensor& value, const Tensor& log_decay, const Tensor& given) {
   FastTensor f{with_bias_input(key, options), value, log_decay, {}, {}, given, given};
-  f.decay = shard_decay(log_decay, tokens.document_start_bt, key.size(1));
+  f.decay = shard_decay(log_decay, tokens.document_start_bt, key.size(1), tokens.weight_bt.scalar_type());
   f.local = local_states(f.key_btk, value, log_decay, tokens.document_start_bt, f.decay, options.chunk);
   return f;
 }

@@ -42,7 +42,8 @@ struct FastWeightWeights {
   Unembedding unembedding;
   // Step sizes (inner learning rates), scalar or one per output row: [] or [f], [] or [d], [] or [d].
   Tensor step_size1, step_size2, step_size_norm;
-  // Logarithms of the decay per token, scalars <= 0. The norm's is used with fast_norm only.
+  // Logarithms of the decay per token, scalars <= 0, best in float64 (their gradients are sums in which large
+  // terms cancel). The norm's is used with fast_norm only.
   Tensor log_decay1, log_decay2, log_decay_norm;
   // Optional gains of the queries (fwl.md: kappa), [d] and [f].
   Tensor query_gain1_d, query_gain2_f;

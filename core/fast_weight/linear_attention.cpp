@@ -16,8 +16,8 @@ std::optional<Tensor> optional_of(const Tensor& t) {
   return t.defined() ? std::optional<Tensor>(t) : std::nullopt;
 }
 
-// Decay weights of chunks of C positions with the document mask folded in. The leading size n is 1 when no
-// document starts inside (the weights are the same for every sequence and chunk), else B*G.
+// Decay weights of chunks of C positions with the document mask folded in, in float64. The leading size n is
+// 1 when no document starts inside (the weights are the same for every sequence and chunk), else B*G.
 struct DecayWeights {
   Tensor gap_ij;        // i - 1 - j below the diagonal, else 0: the exponents of `within`
   Tensor position_c1;   // i as a column
@@ -27,8 +27,9 @@ struct DecayWeights {
   Tensor carry_bg11;    // rho^C, 0 where a document starts in the chunk; b and g may be 1
 };
 
-DecayWeights decay_weights(const Tensor& log_decay, const Tensor& start_bgc, int64_t chunk) {
+DecayWeights decay_weights(const Tensor& any_log_decay, const Tensor& start_bgc, int64_t chunk) {
   DecayWeights d;
+  const Tensor log_decay = any_log_decay.to(at::kDouble);
   const Tensor i_c = at::arange(chunk, log_decay.options());
   const Tensor gap_ij = i_c.unsqueeze(1) - 1 - i_c.unsqueeze(0);
   const Tensor causal_ij = gap_ij >= 0;
@@ -126,9 +127,10 @@ class ShardTotal : public torch::autograd::Function<ShardTotal> {
     const Tensor k_bar_btk = at::matmul(v_btv, bar_bvk).mul_(weight_bt1);
     Tensor log_decay_bar;
     if (ctx->needs_input_grad(2)) {
-      const Tensor gap_t = at::arange(k_btk.size(1) - 1, -1, -1, outbound_bt1.options());
-      const Tensor product_t = at::sum(v_btv * v_bar_btv, at::IntArrayRef{0, 2}, false, gap_t.scalar_type());
-      log_decay_bar = at::dot(product_t, gap_t);
+      const Tensor gap_t = at::arange(k_btk.size(1) - 1, -1, -1, outbound_bt1.options().dtype(at::kDouble));
+      const Tensor product_bt =
+          at::sum(v_btv * v_bar_btv, at::IntArrayRef{2}, false, outbound_bt1.scalar_type()).to(at::kDouble);
+      log_decay_bar = at::dot(product_bt.sum(0), gap_t).to(saved[2].scalar_type());
     }
     return {k_bar_btk, v_bar_btv, log_decay_bar, Tensor(), Tensor()};
   }
@@ -172,8 +174,9 @@ class LocalAttention : public torch::autograd::Function<LocalAttention> {
     Tensor q_bar_nck = at::bmm(out_v_nij, k_nck).add_(from_state_nck * inbound_nc1);
 
     // Sweep 2: keys and values, from the cotangents of the states, in reverse.
+    const Tensor carry_bg11 = d.carry_bg11.to(accumulate_type(type));
     const Tensor state_bar_bgvk =
-        scan_backward(chunk_outer(out_bar_ncv * inbound_nc1, q_nck, batch), d.carry_bg11);
+        scan_backward(chunk_outer(out_bar_ncv * inbound_nc1, q_nck, batch), carry_bg11);
     const Tensor state_bar_nvk = state_bar_bgvk.to(type).flatten(0, 1);
     const Tensor raw_score_nij = at::bmm(q_nck, k_nck.transpose(1, 2));
     Tensor k_bar_nck = at::bmm(out_v_nij.transpose(1, 2), q_nck);
@@ -186,13 +189,16 @@ class LocalAttention : public torch::autograd::Function<LocalAttention> {
     }
     Tensor log_decay_bar;
     if (ctx->needs_input_grad(3)) {
-      const auto accumulate = log_decay.scalar_type();
-      const auto sum = [&](const Tensor& x) { return at::sum(x, accumulate); };
-      const Tensor starts_bgvk = starts_nvk.view_as(state_bar_bgvk);
-      log_decay_bar = sum(raw_score_nij.mul(out_v_nij).mul(d.gap_ij.to(type))) +
-                      sum(q_nck * from_state_nck * (inbound_nc1 * d.position_c1.to(type))) +
-                      sum(v_ncv * to_state_ncv * (chunk - 1 - d.position_c1).to(type)) +
-                      sum(state_bar_bgvk * starts_bgvk * d.carry_bg11) * chunk;
+      // Rows are summed in the accumulation type and added up in float64: large terms cancel.
+      const auto row_sums = [&](const Tensor& x) {
+        return at::sum(x, at::IntArrayRef{-1}, false, accumulate_type(type)).to(at::kDouble);
+      };
+      const Tensor chunk_dot_n = row_sums((state_bar_nvk * starts_nvk).flatten(1));
+      log_decay_bar = (row_sums(raw_score_nij.mul(out_v_nij).mul(d.gap_ij.to(type))).sum() +
+                       (row_sums(q_nck * from_state_nck * inbound_nc1) * d.position_c1.squeeze(1)).sum() +
+                       (row_sums(v_ncv * to_state_ncv) * (chunk - 1 - d.position_c1).squeeze(1)).sum() +
+                       (chunk_dot_n.view({batch, -1}) * d.carry_bg11.flatten(1)).sum() * chunk)
+                          .to(log_decay.scalar_type());
     }
     return {cut.positions_of(q_bar_nck, batch),
             cut.positions_of(k_bar_nck, batch),
@@ -204,15 +210,45 @@ class LocalAttention : public torch::autograd::Function<LocalAttention> {
   }
 };
 
+// weight_t S q_t for a state that all positions share.
+class InboundAttention : public torch::autograd::Function<InboundAttention> {
+ public:
+  static Tensor forward(AutogradContext* ctx, const Tensor& q_btk, const Tensor& inbound_bvk,
+                        const Tensor& weight_bt1) {
+    ctx->save_for_backward({q_btk, inbound_bvk, weight_bt1});
+    const auto type = q_btk.scalar_type();
+    return at::matmul(q_btk, inbound_bvk.to(type).transpose(1, 2)).mul_(weight_bt1.to(type));
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list bars) {
+    const auto saved = ctx->get_saved_variables();
+    const Tensor &q_btk = saved[0], &weight_bt1 = saved[2];
+    const auto type = q_btk.scalar_type();
+    const Tensor narrow_bt1 = weight_bt1.to(type);
+    Tensor q_bar_btk = at::matmul(bars[0], saved[1].to(type));
+    Tensor weight_bar, inbound_bar_bvk;
+    if (ctx->needs_input_grad(2)) {
+      weight_bar = at::sum(q_btk * q_bar_btk, at::IntArrayRef{2}, true, weight_bt1.scalar_type());
+      if (weight_bt1.size(0) == 1) weight_bar = weight_bar.sum(0, true);
+    }
+    if (ctx->needs_input_grad(1))
+      inbound_bar_bvk = batched_product_accumulate((bars[0] * narrow_bt1).transpose(1, 2), q_btk);
+    return {q_bar_btk.mul_(narrow_bt1), inbound_bar_bvk, weight_bar};
+  }
+};
+
 }  // namespace
 
-ShardDecay shard_decay(const Tensor& log_decay, const Tensor& document_start_bt, int64_t length) {
-  const Tensor t_t = at::arange(length, log_decay.options().requires_grad(false));
-  const auto power = [&](const Tensor& exponent) { return (log_decay * exponent).exp(); };
+ShardDecay shard_decay(const Tensor& log_decay, const Tensor& document_start_bt, int64_t length,
+                       at::ScalarType type) {
+  // In float64: the gradient of log_decay sums over all positions.
+  const Tensor wide = log_decay.to(at::kDouble);
+  const Tensor t_t = at::arange(length, wide.options().requires_grad(false));
+  const auto power = [&](const Tensor& exponent) { return (wide * exponent).exp().to(type); };
   ShardDecay d;
   d.inbound_bt1 = power(t_t).view({1, length, 1});
   d.outbound_bt1 = power(length - 1 - t_t).detach().view({1, length, 1});
-  d.carry_b11 = (log_decay * length).exp().view({1, 1, 1});
+  d.carry_b11 = (wide * length).exp().to(type).view({1, 1, 1});
   if (!document_start_bt.defined()) return d;
   const Tensor document_bt = document_start_bt.to(at::kLong).cumsum(1);
   const Tensor last_b1 = document_bt.narrow(1, length - 1, 1);
@@ -235,7 +271,9 @@ LocalStates local_states(const Tensor& k_btk, const Tensor& v_btv, const Tensor&
     const DecayWeights d = decay_weights(log_decay, cut.starts_of(document_start_bt), cut.chunk);
     const Tensor added_bgvk =
         chunk_outer(cut.chunks_of(v_btv) * d.outbound_nc1.to(type), cut.chunks_of(k_btk), k_btk.size(0));
-    states.starts_nvk = scan_forward(added_bgvk, d.carry_bg11, &total_bvk).to(type).flatten(0, 1);
+    states.starts_nvk = scan_forward(added_bgvk, d.carry_bg11.to(added_bgvk.scalar_type()), &total_bvk)
+                            .to(type)
+                            .flatten(0, 1);
   }
   states.total_bvk = ShardTotal::apply(k_btk, v_btv, log_decay, decay.outbound_bt1, total_bvk);
   return states;
@@ -250,8 +288,7 @@ Tensor attend_local(const Tensor& q_btk, const Tensor& k_btk, const Tensor& v_bt
 }
 
 Tensor attend_inbound(const Tensor& q_btk, const Tensor& inbound_bvk, const ShardDecay& decay) {
-  const auto type = q_btk.scalar_type();
-  return at::matmul(q_btk, inbound_bvk.to(type).transpose(1, 2)) * decay.inbound_bt1.to(type);
+  return InboundAttention::apply(q_btk, inbound_bvk, decay.inbound_bt1);
 }
 
 }  // namespace fwl

@@ -21,15 +21,17 @@
 namespace fwl {
 
 // How a shard of T positions lets the state before it through. The leading dim is 1 when no document starts
-// inside. Accumulation type; differentiable in log_decay.
+// inside. Differentiable in log_decay.
 struct ShardDecay {
   Tensor inbound_bt1;  // rho^t before the first document start, else 0: what position t sees of it
   Tensor
       outbound_bt1;  // rho^(T-1-t) in the last document: what is left of position t at the end. No gradient
   Tensor carry_b11;  // rho^T, or 0 where a document starts: what is left of it at the end
 };
-// log_decay: scalar in the accumulation type. document_start_bt: bool, or undefined when no document starts.
-ShardDecay shard_decay(const Tensor& log_decay, const Tensor& document_start_bt, int64_t length);
+// log_decay: scalar, float64 where its gradient matters (large terms cancel in it). document_start_bt: bool,
+// or undefined when no document starts. `type`: the accumulation type, that of the result.
+ShardDecay shard_decay(const Tensor& log_decay, const Tensor& document_start_bt, int64_t length,
+                       at::ScalarType type);
 
 // The states that the shard's own positions make, from zero.
 struct LocalStates {

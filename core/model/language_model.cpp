@@ -1,5 +1,6 @@
 #include "core/model/language_model.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include <ATen/CPUGeneratorImpl.h>
@@ -39,10 +40,15 @@ void declare_step_size(const ModelConfig& c, const std::string& layer, int64_t r
   const auto shape = f.step_size == "row" ? std::vector<int64_t>{rows} : std::vector<int64_t>{};
   parameters.declare("fast_weight.step_size." + layer, ParameterGroup::kStepSize,
                      at::full(shape, init, at::kDouble));
-  if (f.decay_init < 1.0) {
-    parameters.declare("fast_weight.decay." + layer, ParameterGroup::kStepSize,
-                       at::full({}, raw_decay(f.decay_init), at::kDouble));
-  }
+}
+
+// The fast tensors of the layer, in the order of the decays.
+std::vector<std::string> fast_tensors_of(const FastWeightConfig& f) {
+  std::vector<std::string> names;
+  if (f.fast_layers == "both") names.push_back("dense1");
+  names.push_back("dense2");
+  if (f.fast_norm) names.push_back("norm");
+  return names;
 }
 
 void declare_layer(const ModelConfig& c, at::Generator& generator, Parameters& parameters) {
@@ -70,9 +76,12 @@ void declare_layer(const ModelConfig& c, at::Generator& generator, Parameters& p
   if (!c.tied_embedding) matrix("unembedding.weight", c.vocab_size, d, 0.02);
   if (c.unembedding_bias) vector("unembedding.bias", at::zeros({c.vocab_size}));
   if (f.update == "none") return;
-  if (f.fast_layers == "both") declare_step_size(c, "dense1", hidden, parameters);
-  declare_step_size(c, "dense2", d, parameters);
-  if (f.fast_norm) declare_step_size(c, "norm", d, parameters);
+  const std::vector<std::string> fast = fast_tensors_of(f);
+  for (const std::string& name : fast) declare_step_size(c, name, name == "dense1" ? hidden : d, parameters);
+  if (f.decay_init < 1.0) {
+    parameters.declare("fast_weight.decay", ParameterGroup::kStepSize,
+                       at::full({static_cast<int64_t>(fast.size())}, raw_decay(f.decay_init), at::kDouble));
+  }
   if (f.query_gain) {
     vector("fast_weight.query_gain1", at::ones({d}));
     vector("fast_weight.query_gain2", at::ones({hidden}));
@@ -103,10 +112,11 @@ Tensor LanguageModel::step_size(const std::string& layer) const {
 }
 
 Tensor LanguageModel::log_decay(const std::string& layer) const {
-  const std::string name = "fast_weight.decay." + layer;
-  if (!parameters_.has(name))
-    return at::zeros({}, parameters_.all().front().value.options().requires_grad(false));
-  return at::softplus(parameters_[name]).neg();
+  const std::vector<std::string> fast = fast_tensors_of(config_.fast_weight);
+  const auto found = std::find(fast.begin(), fast.end(), layer);
+  if (!parameters_.has("fast_weight.decay") || found == fast.end())
+    return at::zeros({}, at::TensorOptions().dtype(at::kDouble).device(device_));
+  return at::softplus(parameters_["fast_weight.decay"].to(at::kDouble)).neg().select(0, found - fast.begin());
 }
 
 FastWeightWeights LanguageModel::layer_weights(const WeightView& view) const {

@@ -4,13 +4,23 @@
 
 namespace fwl {
 
+StreamState rows_of(const StreamState& state, int64_t first, int64_t count) {
+  const auto part = [&](const Tensor& t) { return t.defined() ? t.narrow(0, first, count).contiguous() : t; };
+  StreamState rows;
+  rows.position = state.position;
+  for (const AttentionMemory& m : state.layers) rows.layers.push_back({part(m.key_bhte), part(m.value_bhte)});
+  rows.fast = {part(state.fast.dense1_bfd), part(state.fast.dense2_bdf), part(state.fast.norm_bd)};
+  return rows;
+}
+
 ContinuedSequence::ContinuedSequence(FullAttention full_attention) : full_attention_(full_attention) {}
 
 Tensor ContinuedSequence::attend(int64_t layer, const Tensor& q_bhte, const Tensor& k_bhte,
                                  const Tensor& v_bhte, int64_t window) {
   if (window <= 0 && full_attention_ == FullAttention::kForgets)
     return causal_attention(q_bhte, k_bhte, v_bhte, window);
-  if (state_.layers.size() <= static_cast<size_t>(layer)) state_.layers.resize(static_cast<size_t>(layer) + 1);
+  if (state_.layers.size() <= static_cast<size_t>(layer))
+    state_.layers.resize(static_cast<size_t>(layer) + 1);
   AttentionMemory& memory = state_.layers[static_cast<size_t>(layer)];
   const bool empty = !memory.key_bhte.defined();
   const Tensor key_bhte = empty ? k_bhte : at::cat({memory.key_bhte, k_bhte}, 2);

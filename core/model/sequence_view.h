@@ -18,6 +18,9 @@ struct StreamState {
   FastWeightState fast;                 // undefined tensors: zero
 };
 
+// The state of sequences [first, first + count) of the batch alone. Copies.
+StreamState rows_of(const StreamState& state, int64_t first, int64_t count);
+
 class SequenceView {
  public:
   virtual ~SequenceView() = default;

@@ -36,11 +36,12 @@ std::vector<EvalMode> modes_of(const std::string& text, const LanguageModel& mod
   std::vector<EvalMode> modes;
   std::stringstream parts(text);
   for (std::string part; std::getline(parts, part, ',');) modes.push_back(parse_eval_mode(part));
-  require<ConfigError>(!modes.empty(), "--modes is empty. Choose among slow, fast, dynamic.");
+  require<ConfigError>(!modes.empty(), "--modes is empty. Choose among slow, fast, carried, dynamic.");
   for (const EvalMode mode : modes) {
-    require<ConfigError>(mode != EvalMode::kFast || model.has_fast_weights(),
-                         "--modes fast: this model has no fast weights (it was trained with "
-                         "model.fast_weight.update=none). Leave `fast` out.");
+    const bool fast = mode == EvalMode::kFast || mode == EvalMode::kCarried;
+    require<ConfigError>(!fast || model.has_fast_weights(), "--modes ", name_of(mode),
+                         ": this model has no fast weights (it was trained with "
+                         "model.fast_weight.update=none). Leave it out.");
   }
   return modes;
 }
@@ -196,8 +197,10 @@ void add_eval_command(CLI::App& app) {
   add_model_options(*command, a->source);
   command->add_option("--data", a->data, "split to score, e.g. DIR/test")->required()->type_name("DIR");
   command
-      ->add_option("--modes", a->modes,
-                   "comma-separated: slow,fast,dynamic (default: all that the model has)")
+      ->add_option(
+          "--modes", a->modes,
+          "comma-separated: slow, fast, carried, dynamic (default: slow, dynamic, and fast if the model has "
+          "fast weights)")
       ->type_name("LIST");
   command->add_option("--max-documents", a->options.max_documents, "score the first N documents; 0: all")
       ->check(CLI::NonNegativeNumber)
@@ -205,7 +208,13 @@ void add_eval_command(CLI::App& app) {
   command->add_option("--context", a->options.context, "tokens per window; 0: as trained")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
-  command->add_option("--batch", a->options.batch, "windows at once (slow and fast)")
+  command
+      ->add_option("--carry", a->options.carry,
+                   "carried: state and attention window go on from window to window of a document, or of the "
+                   "whole stream of documents")
+      ->check(CLI::IsMember({"document", "stream"}))
+      ->capture_default_str();
+  command->add_option("--batch", a->options.batch, "windows (slow, fast) or documents (carried) at once")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   add_dynamic_options(*command, *a);

@@ -82,12 +82,19 @@ void print_report(const ParallelReport& r) {
 json to_json(const ParallelReport& r) {
   json arrays;
   for (const ArrayDifference& a : r.arrays) arrays[a.name] = {{"gradient", a.gradient}, {"weight", a.weight}};
-  return {{"layout", r.layout},       {"dtype", r.dtype},
-          {"device", r.device},       {"exchange", r.exchange},
-          {"tolerance", r.tolerance}, {"steps", r.steps},
-          {"losses", r.losses},       {"loss_difference", r.loss_difference},
-          {"arrays", arrays},         {"state_difference", r.state_difference},
-          {"worst", r.worst()},       {"passed", r.passed()}};
+  return {{"layout", r.layout},
+          {"dtype", r.dtype},
+          {"device", r.device},
+          {"exchange", r.exchange},
+          {"tolerance", r.tolerance},
+          {"steps", r.steps},
+          {"optimizer_epsilon", r.epsilon},
+          {"losses", r.losses},
+          {"loss_difference", r.loss_difference},
+          {"arrays", arrays},
+          {"state_difference", r.state_difference},
+          {"worst", r.worst()},
+          {"passed", r.passed()}};
 }
 
 void run_parallel(const ParallelArguments& a) {

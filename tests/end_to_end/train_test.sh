@@ -137,7 +137,7 @@ for i in range(len(data) - 8, 4096, -8):
 open(sys.argv[2], "wb").write(data)
 P
 expect_code 5 "golden file with a wrong number" "$fwl" verify golden "$work/wrong.h5"
-expect_code 2 "sequence-parallel layout" "$fwl" "${t[@]}" --set parallel.sequence=2
+expect_code 2 "layout that does not fit" "$fwl" "${t[@]}" --set parallel.sequence=2
 expect_code 0 "print-config" "$fwl" "${t[@]}" --print-config
 
 echo "== a run that diverges stops by itself"

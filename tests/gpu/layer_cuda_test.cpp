@@ -74,6 +74,27 @@ TEST_F(OnGpu, FlashWindowEqualsTheBlockedWindow) {
   for (int i = 0; i < 3; ++i) EXPECT_LT(relative(b[i], a[i]), 5e-2) << "input " << i;
 }
 
+TEST_F(OnGpu, FlashQueriesOfTheLastPositionsSeeTheKeysBeforeThem) {
+  at::manual_seed(4);
+  for (const int64_t window : {0, 100}) {
+    std::vector<Tensor> wide, narrow;
+    for (const int64_t length : {200, 299, 299}) {
+      wide.push_back(at::randn({2, 4, length, 64}, at::TensorOptions().dtype(at::kFloat))
+                         .to(at::kBFloat16)
+                         .to(at::kDouble)
+                         .cuda()
+                         .requires_grad_(true));
+      narrow.push_back(wide.back().detach().to(at::kBFloat16).requires_grad_(true));
+    }
+    const Tensor expected = causal_attention(wide[0], wide[1], wide[2], window);
+    const Tensor flash = causal_attention(narrow[0], narrow[1], narrow[2], window);
+    EXPECT_LT(relative(flash, expected), 2e-2) << "window " << window;
+    const auto a = torch::autograd::grad({expected.sum()}, wide),
+               b = torch::autograd::grad({flash.sum()}, narrow);
+    for (int i = 0; i < 3; ++i) EXPECT_LT(relative(b[i], a[i]), 5e-2) << "input " << i << " window " << window;
+  }
+}
+
 TEST_F(OnGpu, TrainingStepEqualsTheCpuInFloat64AndFloat32) {
   const ModelConfig config = small_model_config();
   for (const auto& [type, tolerance] :

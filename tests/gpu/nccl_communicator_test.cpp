@@ -74,6 +74,35 @@ TEST_F(NcclCommunicatorTest, ScalarsBarrierAndReducerWorkOnTheGpu) {
   EXPECT_TRUE(at::equal(gradient, at::full_like(gradient, size_ * (size_ + 1) / 2.0)));
 }
 
+TEST_F(NcclCommunicatorTest, PartsMessagesAndScatteredSumsArrive) {
+  for (const int64_t size : {int64_t{1}, int64_t{1000}, int64_t{1234567}}) {
+    Tensor in = at::empty({size_, size}, at::TensorOptions().dtype(at::kFloat).device(device_));
+    for (int to = 0; to < size_; ++to) in[to].copy_(numbers_of(10 * rank_ + to, size, at::kFloat));
+    const Tensor out = at::zeros_like(in);
+    group_->all_to_all(out, in);
+    for (int from = 0; from < size_; ++from)
+      EXPECT_TRUE(at::equal(out[from], numbers_of(10 * from + rank_, size, at::kFloat))) << size;
+    for (int to = 0; to < size_; ++to) in[to].copy_(numbers_of(rank_, size, at::kFloat));
+    const Tensor own = at::zeros({size}, in.options());
+    group_->reduce_scatter_sum(own, in);
+    Tensor sum = at::zeros({size}, in.options());
+    for (int r = 0; r < size_; ++r) sum += numbers_of(r, size, at::kFloat);
+    EXPECT_TRUE(at::equal(own, sum)) << size;
+    const int right = (rank_ + 1) % size_, left = (rank_ + size_ - 1) % size_;
+    const Tensor received = at::zeros({size}, in.options());
+    TransferPtr transfer =
+        group_->start_exchange({{right, numbers_of(rank_, size, at::kFloat)}}, {{left, received}}, purpose::kState);
+    transfer->wait();
+    EXPECT_TRUE(at::equal(received, numbers_of(left, size, at::kFloat))) << size;
+  }
+  group_->take_times();
+  group_->all_reduce_sum(at::ones({10000000}, at::TensorOptions().device(device_)));
+  const TransferTimes times = group_->take_times();
+  EXPECT_GT(times.total_s, 0);
+  EXPECT_GT(times.exposed_s, 0);
+  EXPECT_LT(times.total_s, 10);
+}
+
 TEST_F(NcclCommunicatorTest, RefusesWhatItCannotMove) {
   EXPECT_THROW(group_->all_reduce_sum(at::zeros({3})), InternalError);
   EXPECT_THROW(group_->all_reduce_sum(at::zeros({2, 3}, at::TensorOptions().device(device_)).t()),

@@ -109,6 +109,69 @@ TEST_F(CommunicatorTest, AllGatherWorksInPlace) {
   for (int r = 0; r < size_; ++r) EXPECT_TRUE(at::equal(out[r], at::full({70000}, r + 1, at::kFloat)));
 }
 
+TEST_F(CommunicatorTest, AllToAllSendsEveryPartToItsRank) {
+  for (const int64_t size : kSizes) {
+    Tensor in = at::empty({size_, size}, at::kFloat), out = at::zeros_like(in);
+    for (int to = 0; to < size_; ++to) in[to].copy_(numbers_of(10 * rank_ + to, size, at::kFloat));
+    group_->all_to_all(out, in);
+    for (int from = 0; from < size_; ++from)
+      EXPECT_TRUE(at::equal(out[from], numbers_of(10 * from + rank_, size, at::kFloat))) << size;
+  }
+}
+
+TEST_F(CommunicatorTest, ReduceScatterGivesEachRankItsPartOfTheSum) {
+  for (const at::ScalarType type : kTypes) {
+    for (const int64_t size : kSizes) {
+      Tensor in = at::empty({size_, size}, type), out = at::zeros({size}, type);
+      for (int to = 0; to < size_; ++to) in[to].copy_(numbers_of(rank_, size, type));
+      group_->reduce_scatter_sum(out, in);
+      EXPECT_TRUE(at::equal(out, sum_of_all(size_, size, type))) << c10::toString(type) << " x " << size;
+    }
+  }
+}
+
+TEST_F(CommunicatorTest, MessagesBetweenPairsArriveInOrderAlsoFromThisRankItself) {
+  const int right = (rank_ + 1) % size_, left = (rank_ + size_ - 1) % size_;
+  const auto number = [&](int rank, int k) { return at::full({1000 * (k + 1)}, 10 * rank + k, at::kDouble); };
+  std::vector<Message> sends, receives;
+  for (int k = 0; k < 3; ++k) {
+    sends.push_back({right, number(rank_, k)});
+    receives.push_back({left, at::zeros({1000 * (k + 1)}, at::kDouble)});
+  }
+  group_->exchange(sends, receives);
+  for (int k = 0; k < 3; ++k) EXPECT_TRUE(at::equal(receives[k].tensor, number(left, k)));
+  group_->exchange({}, {});
+}
+
+TEST_F(CommunicatorTest, SeveralStartedOperationsEndInAnyOrder) {
+  const Tensor in = at::full({50000}, rank_ + 1.0, at::kFloat),
+               gathered = at::zeros({size_, 50000}, at::kFloat);
+  const Tensor parts = at::full({size_, 300}, rank_ + 1.0, at::kFloat), turned = at::zeros_like(parts);
+  TransferPtr first = group_->start_all_gather(gathered, in, purpose::kState);
+  TransferPtr second = group_->start_all_to_all(turned, parts, purpose::kAttention);
+  const Tensor sum = at::full({70000}, 1.0, at::kFloat);
+  group_->all_reduce_sum(sum);
+  second->wait();
+  first->wait();
+  EXPECT_EQ(sum[0].item<double>(), size_);
+  for (int r = 0; r < size_; ++r) {
+    EXPECT_TRUE(at::equal(gathered[r], at::full({50000}, r + 1.0, at::kFloat)));
+    EXPECT_TRUE(at::equal(turned[r], at::full({300}, r + 1.0, at::kFloat)));
+  }
+}
+
+TEST_F(CommunicatorTest, DifferentTextsAreNamedByRank) {
+  EXPECT_NO_THROW(require_same_text(*group_, "the config", "same"));
+  if (size_ == 1) return;
+  try {
+    require_same_text(*group_, "the config", rank_ == 1 ? "other" : "same");
+    FAIL() << "different texts were accepted";
+  } catch (const ConfigError& error) {
+    EXPECT_NE(std::string(error.what()).find("the config of rank(s) 1 differs"), std::string::npos)
+        << error.what();
+  }
+}
+
 TEST_F(CommunicatorTest, RefusesWhatItCannotMoveAndStaysUsable) {
   const Tensor strided = at::zeros({4, 6}, at::kFloat).t();
   EXPECT_THROW(group_->all_reduce_sum(strided), InternalError);

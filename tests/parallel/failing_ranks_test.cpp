@@ -6,6 +6,7 @@
 
 #include <array>
 #include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -44,11 +45,12 @@ struct JobEnd {
   std::string output;
 };
 
-JobEnd run_job(const std::string& scenario, int ranks) {
+JobEnd run_job(const std::string& scenario, int ranks, const std::string& launcher_option = "") {
   const std::string program = std::filesystem::read_symlink("/proc/self/exe");
   const std::string command =
-      cat("exec timeout 60 mpirun --allow-run-as-root --oversubscribe --bind-to none -n ", ranks, " '",
-          program, "' --gtest_also_run_disabled_tests --gtest_filter=Scenario.DISABLED_", scenario, " 2>&1");
+      cat("exec timeout 60 mpirun --allow-run-as-root --oversubscribe --bind-to none ", launcher_option,
+          " -n ", ranks, " '", program, "' --gtest_also_run_disabled_tests --gtest_filter=Scenario.DISABLED_",
+          scenario, " 2>&1");
   JobEnd end;
   const double start = now_s();
   FILE* pipe = popen(command.c_str(), "r");
@@ -93,6 +95,30 @@ TEST(Scenario, DISABLED_LateForABroadcast) {
 TEST(Scenario, DISABLED_LateForABarrier) {
   leave_others_waiting([](Communicator& group) { group.barrier(); });
 }
+TEST(Scenario, DISABLED_LateForAnExchange) {
+  leave_others_waiting([](Communicator& group) {
+    const Tensor own = at::ones({100000}), all = at::empty({group.size(), 100000});
+    group.start_all_gather(all, own, purpose::kState)->wait();
+  });
+}
+// Rank 2 gets `signal` while the others wait for it.
+void signal_rank_two(int signal) {
+  const auto group = make_world_communicator(signal == SIGKILL ? kNever_s : kTimeout_s);
+  group->barrier();
+  try {
+    if (group->rank() == 2) raise(signal);
+    group->all_reduce_sum(at::ones({1000000}));
+    sleep_s(kNever_s);
+  } catch (const CommError& error) {
+    end_job(error);
+  }
+}
+TEST(Scenario, DISABLED_Killed) {
+  signal_rank_two(SIGKILL);
+}
+TEST(Scenario, DISABLED_Stopped) {
+  signal_rank_two(SIGSTOP);
+}
 TEST(Scenario, DISABLED_EndsWithoutFinalize) {
   const auto group = make_world_communicator(kNever_s);
   group->barrier();
@@ -117,22 +143,51 @@ void expect_timeout(const std::string& scenario, const std::string& operation, i
   const JobEnd end = run_job(scenario, ranks);
   EXPECT_EQ(end.exit_code, kCommExit) << end.output;
   EXPECT_LT(end.seconds, kSoon_s);
-  EXPECT_NE(end.output.find(operation + " (operation 2 of its group) on rank "), std::string::npos)
+  EXPECT_NE(end.output.find(operation + " (operation 2 of group world (mpi)) on rank "), std::string::npos)
+      << end.output;
+  EXPECT_NE(end.output.find("Not arrived: rank 0 (host "), std::string::npos) << end.output;
+  EXPECT_NE(end.output.find("is at operation 1 of group world (mpi) (after barrier)"), std::string::npos)
       << end.output;
 }
 
 TEST(FailingRanks, ARankLateForALargeSumEndsTheJobWithinTheTimeout) {
-  expect_timeout("LateForALargeSum", "all_reduce_sum", 2);
-  expect_timeout("LateForALargeSum", "all_reduce_sum", 4);
+  expect_timeout("LateForALargeSum", "all_reduce_sum of control", 2);
+  expect_timeout("LateForALargeSum", "all_reduce_sum of control", 4);
 }
 TEST(FailingRanks, ARankLateForASmallSumEndsTheJobWithinTheTimeout) {
-  expect_timeout("LateForASmallSum", "all_reduce_sum", 2);
+  expect_timeout("LateForASmallSum", "all_reduce_sum of control", 2);
 }
 TEST(FailingRanks, ARankLateForABroadcastEndsTheJobWithinTheTimeout) {
-  expect_timeout("LateForABroadcast", "broadcast", 2);
+  expect_timeout("LateForABroadcast", "broadcast of control", 2);
 }
 TEST(FailingRanks, ARankLateForABarrierEndsTheJobWithinTheTimeout) {
   expect_timeout("LateForABarrier", "barrier", 2);
+}
+
+TEST(FailingRanks, ARankLateForAStartedExchangeEndsTheJobWithinTheTimeout) {
+  expect_timeout("LateForAnExchange", "all_gather of state", 4);
+}
+
+TEST(FailingRanks, AStoppedRankIsNamedAndEveryRankEnds) {
+  const JobEnd end = run_job("Stopped", 4);
+  EXPECT_EQ(end.exit_code, kCommExit) << end.output;
+  EXPECT_LT(end.seconds, kTimeout_s + 10 + 4) << "ranks must end within 10 s of the deadline";
+  EXPECT_NE(end.output.find("rank 2 (host "), std::string::npos) << end.output;
+  EXPECT_NE(end.output.find("is stopped (SIGSTOP or a debugger)"), std::string::npos) << end.output;
+}
+
+TEST(FailingRanks, AKilledRankEndsTheJobLongBeforeAnyTimeout) {
+  const JobEnd end = run_job("Killed", 4);
+  EXPECT_NE(end.exit_code, 0) << end.output;
+  EXPECT_LT(end.seconds, 15);
+}
+
+// With a launcher that lets the other ranks live (and reports success whatever happens), the watchdog notices
+// by itself.
+TEST(FailingRanks, AKilledRankIsNoticedWithoutTheLaunchersHelp) {
+  const JobEnd end = run_job("Killed", 4, "--enable-recovery");
+  EXPECT_LT(end.seconds, 20);
+  EXPECT_NE(end.output.find("is gone: its process has ended"), std::string::npos) << end.output;
 }
 
 TEST(FailingRanks, ARankThatEndsWithoutFinalizeLeavesNobodyWaiting) {

@@ -1,0 +1,98 @@
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "launch/command.h"
+#include "launch/training_bench.h"
+#include "parallel/session.h"
+
+namespace fwl {
+namespace {
+
+using nlohmann::json;
+
+struct BenchArguments {
+  std::string config, json_path;
+  std::vector<std::string> settings;
+  BenchOptions options;
+};
+
+json to_json(const StepTraffic& t) {
+  return {{"gradients", t.gradients}, {"attention", t.attention}, {"state", t.state}};
+}
+
+json to_json(const RunConfig& c, const BenchResult& r) {
+  const auto [least, most] = std::minmax_element(r.tokens_per_s.begin(), r.tokens_per_s.end());
+  return {{"layout", r.layout},
+          {"device", r.device},
+          {"dtype", r.dtype},
+          {"exchange", r.exchange},
+          {"fast_weight", c.model.fast_weight.update},
+          {"context", c.model.context},
+          {"global_batch", c.train.global_batch},
+          {"parameters", r.parameters},
+          {"tokens_per_step", r.tokens_per_step},
+          {"tokens_per_s", {{"min", *least}, {"median", r.median()}, {"max", *most}}},
+          {"step_s", r.step_s},
+          {"bytes_sent_per_step", to_json(r.sent)},
+          {"bytes_predicted_per_step", to_json(r.predicted)},
+          {"communication_s", r.communication_s},
+          {"exposed_s", r.exposed_s},
+          {"hidden_share", r.hidden_share()},
+          {"peak_memory_bytes", r.peak_memory_bytes},
+          {"loss", r.loss}};
+}
+
+void print(const RunConfig& c, const BenchResult& r) {
+  const auto [least, most] = std::minmax_element(r.tokens_per_s.begin(), r.tokens_per_s.end());
+  const auto mb = [](int64_t bytes) { return static_cast<double>(bytes) / 1e6; };
+  std::printf(
+      "%s (data x sequence), %s, %s, fast weights %s, %lld x %lld tokens a step, %.1fM parameters\n"
+      "  tokens/s  min %.0f  median %.0f  max %.0f;  step %.2f ms;  peak memory %.2f GB\n"
+      "  sent a step (rank 0): gradients %.2f MB, attention %.2f MB, state %.2f MB;  communication %.2f ms, "
+      "%.0f %% hidden\n",
+      r.layout.c_str(), r.device.c_str(), r.dtype.c_str(), c.model.fast_weight.update.c_str(),
+      static_cast<long long>(c.train.global_batch), static_cast<long long>(c.model.context),
+      static_cast<double>(r.parameters) / 1e6, *least, r.median(), *most, r.step_s * 1e3,
+      static_cast<double>(r.peak_memory_bytes) / 1e9, mb(r.sent.gradients), mb(r.sent.attention),
+      mb(r.sent.state), r.communication_s * 1e3, r.hidden_share() * 100);
+}
+
+void run_bench(const BenchArguments& a) {
+  const RunConfig config = load_run_config(a.config, a.settings);
+  const BenchResult result = bench_training(config, a.options);
+  if (world().rank != 0) return;
+  print(config, result);
+  write_json(a.json_path, to_json(config, result));
+}
+
+}  // namespace
+
+void add_bench_command(CLI::App& app) {
+  CLI::App* bench = app.add_subcommand("bench", "measure speed, bytes sent and memory on this machine");
+  bench->require_subcommand(1);
+  auto a = std::make_shared<BenchArguments>();
+  CLI::App* train = bench->add_subcommand(
+      "train", "training steps of a config in its layout on random text; under `mpirun -n N` on N ranks");
+  train->add_option("config", a->config, "run config")->required()->type_name("CONFIG.yaml");
+  train->add_option("--set", a->settings, "override a key (repeatable)")
+      ->type_name("KEY=VALUE")
+      ->allow_extra_args(false);
+  train->add_option("--warmup", a->options.warmup_steps, "steps before the clock starts")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  train->add_option("--steps", a->options.steps, "steps of one repetition")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  train
+      ->add_option("--repetitions", a->options.repetitions,
+                   "repetitions; minimum, median and maximum are shown")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  add_json_option(*train, a->json_path);
+  train->callback([a] { run_bench(*a); });
+}
+
+}  // namespace fwl

@@ -1,0 +1,95 @@
+#include "launch/traffic_plan.h"
+
+#include <algorithm>
+
+#include "core/base/device.h"
+#include "launch/step_gradient.h"
+#include "parallel/traffic.h"
+
+namespace fwl {
+namespace {
+
+struct StateSize {
+  int64_t elements = 0, tensors = 0;  // of one sequence
+};
+
+StateSize state_size(const ModelConfig& m) {
+  const FastWeightConfig& f = m.fast_weight;
+  const int64_t hidden = f.width > 0 ? f.width : 4 * m.width, bias = f.fast_biases ? 1 : 0;
+  StateSize size{m.width * (hidden + bias), 1};
+  if (f.fast_layers == "both") size = {size.elements + hidden * (m.width + bias), 2};
+  if (f.fast_norm) size = {size.elements + 2 * m.width, size.tensors + 1};
+  return size;
+}
+
+int64_t gradient_bytes(const RunConfig& c, int rank, int ranks, int64_t parameters, Backend backend) {
+  if (ranks == 1) return 0;
+  const int64_t element = c.train.dtype == "fp64" ? 8 : 4;
+  const int64_t bucket = static_cast<int64_t>(c.parallel.bucket_mb * 1024 * 1024) / element;
+  int64_t bytes = 0;
+  for (int64_t first = 0; first < parameters; first += bucket) {
+    const int64_t count = std::min(bucket, parameters - first);
+    const bool small = backend == Backend::kMpi && count * element <= kMpiSmallBytes;
+    bytes += small ? count * element : all_reduce_bytes(count, element, rank, ranks);
+  }
+  return bytes;
+}
+
+int64_t state_bytes(const RunConfig& c, int sequence_rank, int ranks, int64_t rows) {
+  const StateSize size = state_size(c.model);
+  const auto wire = static_cast<int64_t>(c10::elementSize(sequence_exchange_of(c).state_wire));
+  const int64_t accumulation = c.train.dtype == "fp64" ? 8 : 4;
+  const StateAlgorithm algorithm =
+      choose_state_algorithm(c.parallel.state_exchange, ranks, rows * size.elements * wire);
+  const auto one = [&](int64_t carry_bytes) {
+    return state_exchange_bytes(algorithm, ranks, rows, size.elements, size.tensors, wire, carry_bytes);
+  };
+  // Forward with the carries, backward without; a stream's last rank sends its state to the first.
+  const bool sends_on = c.train.stream && sequence_rank == ranks - 1;
+  return one(accumulation) + one(0) + (sends_on ? rows * size.elements * accumulation : 0);
+}
+
+int64_t attention_step_bytes(const RunConfig& c, int sequence_rank, int ranks, int64_t rows) {
+  const ModelConfig& m = c.model;
+  const AttentionAlgorithm algorithm =
+      choose_attention_algorithm(c.parallel.attention, ranks, m.heads, m.window);
+  const AttentionShape shape{rows, m.heads, m.context / ranks, m.width / m.heads,
+                             static_cast<int64_t>(c10::elementSize(parse_dtype(c.train.dtype)))};
+  const StreamMemory memory = c.train.stream ? StreamMemory::kKept : StreamMemory::kNone;
+  const int64_t forward = attention_bytes(algorithm, sequence_rank, ranks, shape, m.window, memory);
+  const int64_t backward = algorithm == AttentionAlgorithm::kHalo
+                               ? halo_backward_bytes(sequence_rank, ranks, shape, m.window)
+                               : forward;
+  return m.layers * (forward + backward);
+}
+
+}  // namespace
+
+StepTraffic predicted_traffic(const RunConfig& c, const MeshShape& shape, int data_rank, int sequence_rank,
+                              int64_t parameters, Backend backend) {
+  StepTraffic traffic;
+  traffic.gradients =
+      gradient_bytes(c, data_rank * shape.sequence + sequence_rank, shape.ranks(), parameters, backend);
+  if (shape.sequence == 1) return traffic;
+  const int64_t rows = c.train.global_batch / shape.data;
+  const int64_t micro = c.train.micro_batch > 0 ? std::min(c.train.micro_batch, rows) : rows;
+  for (int64_t done = 0; done < rows; done += micro) {
+    const int64_t part = std::min(micro, rows - done);
+    traffic.attention += attention_step_bytes(c, sequence_rank, shape.sequence, part);
+    if (c.model.fast_weight.update != "none")
+      traffic.state += state_bytes(c, sequence_rank, shape.sequence, part);
+  }
+  return traffic;
+}
+
+StepTraffic counted_traffic(Mesh& mesh) {
+  const auto sent = [](Communicator& group, const char* purpose) {
+    const auto& by = group.traffic().by_purpose;
+    const auto found = by.find(purpose);
+    return found == by.end() ? int64_t{0} : found->second.bytes_sent;
+  };
+  return {sent(mesh.world(), purpose::kGradients), sent(mesh.sequence(), purpose::kAttention),
+          sent(mesh.sequence(), purpose::kState)};
+}
+
+}  // namespace fwl

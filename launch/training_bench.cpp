@@ -1,0 +1,139 @@
+#include "launch/training_bench.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "core/base/device.h"
+#include "core/base/error.h"
+#include "core/base/log.h"
+#include "launch/load_model.h"
+#include "launch/step_gradient.h"
+#include "launch/synthetic_batch.h"
+#include "parallel/session.h"
+
+namespace fwl {
+namespace {
+
+constexpr int64_t kDefaultVocabulary = 50304;
+
+double now_s() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+double median_of(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+class Bench {
+ public:
+  Bench(const RunConfig& config, Mesh& mesh, at::Device device)
+      : config_(config),
+        mesh_(mesh),
+        model_(config.model, device, parse_dtype(config.train.dtype),
+               static_cast<uint64_t>(config.train.seed)),
+        optimizer_(model_.parameters(), config.train.optimizer),
+        step_(model_, mesh, config_) {
+    // Made once: reading is not what is measured.
+    const BatchShare& share = step_.share();
+    const SyntheticText text{static_cast<uint64_t>(config.train.seed), config.model.vocab_size, {}, {}};
+    batch_ = synthetic_batch(text, share.first_row, share.rows, share.first_position, share.positions, device,
+                             model_.accumulation_type());
+  }
+
+  // One optimizer step as the trainer makes it; returns the loss.
+  double step() {
+    model_.parameters().zero_gradients();
+    const auto tokens = static_cast<double>(config_.train.global_batch * config_.model.context);
+    const LossSums own = step_.accumulate(
+        [&](int64_t first_row, int64_t rows) {
+          const auto part = [&](const Tensor& t) {
+            return t.defined() ? t.narrow(0, first_row - step_.share().first_row, rows) : t;
+          };
+          return TokenBatch{part(batch_.input_bt), part(batch_.label_bt), part(batch_.weight_bt), {}};
+        },
+        tokens);
+    const double loss = all_reduce_sum(mesh_.host(), {own.main}).front() / tokens;
+    const double norm = global_norm(model_.parameters().gradients()), clip = config_.train.clip_norm;
+    optimizer_.step(learning_rate_at(config_.train.schedule(), updates_++),
+                    clip > 0 && norm > clip ? clip / norm : 1.0);
+    return loss;
+  }
+
+  LanguageModel& model() { return model_; }
+  std::string describe_exchange() const { return step_.describe_exchange(); }
+
+ private:
+  const RunConfig& config_;
+  Mesh& mesh_;
+  LanguageModel model_;
+  AdamW optimizer_;
+  StepGradient step_;
+  TokenBatch batch_;
+  int64_t updates_ = 0;
+};
+
+TransferTimes take_times(Mesh& mesh) {
+  const TransferTimes a = mesh.world().take_times(), b = mesh.sequence().take_times();
+  return {a.total_s + b.total_s, a.exposed_s + b.exposed_s};
+}
+
+int64_t largest(Communicator& host, int64_t value) {
+  const Tensor own = at::full({1}, value, at::kLong), all = at::empty({host.size()}, at::kLong);
+  host.all_gather(all, own);
+  return all.max().item<int64_t>();
+}
+
+}  // namespace
+
+double BenchResult::median() const {
+  return median_of(tokens_per_s);
+}
+
+BenchResult bench_training(RunConfig config, const BenchOptions& options) {
+  const Placement& place = world();
+  set_log_rank(place.rank, place.size);
+  set_thread_count(place.local_size);
+  if (config.model.vocab_size == 0) config.model.vocab_size = kDefaultVocabulary;
+  const MeshShape shape = layout_of(config, place.size);
+  const at::Device device = choose_device(config.train.device, place.local_rank);
+  Mesh mesh(shape, device, config.parallel.timeout_s);
+  require_same_text(mesh.host(), "the config", to_yaml(fields_of(config)));
+  Bench bench(config, mesh, device);
+
+  BenchResult result;
+  result.layout = shape.to_string();
+  result.device = device.str();
+  result.dtype = config.train.dtype;
+  result.exchange = bench.describe_exchange();
+  result.parameters = bench.model().parameters().count();
+  result.tokens_per_step = config.train.global_batch * config.model.context;
+  for (int64_t i = 0; i < options.warmup_steps; ++i) bench.step();
+  reset_peak_memory(device);
+  take_times(mesh);
+  const StepTraffic before = counted_traffic(mesh);
+  for (int64_t r = 0; r < options.repetitions; ++r) {
+    synchronize(device);
+    mesh.host().barrier();
+    const double start = now_s();
+    for (int64_t i = 0; i < options.steps; ++i) result.loss = bench.step();
+    synchronize(device);
+    mesh.host().barrier();
+    result.tokens_per_s.push_back(static_cast<double>(result.tokens_per_step * options.steps) /
+                                  (now_s() - start));
+  }
+  const StepTraffic after = counted_traffic(mesh);
+  const int64_t steps = options.steps * options.repetitions;
+  result.sent = {(after.gradients - before.gradients) / steps, (after.attention - before.attention) / steps,
+                 (after.state - before.state) / steps};
+  result.predicted = predicted_traffic(config, shape, mesh.data_rank(), mesh.sequence_rank(),
+                                       result.parameters, device.is_cuda() ? Backend::kNccl : Backend::kMpi);
+  const TransferTimes times = take_times(mesh);
+  result.communication_s = times.total_s / static_cast<double>(steps);
+  result.exposed_s = times.exposed_s / static_cast<double>(steps);
+  result.step_s = static_cast<double>(result.tokens_per_step) / result.median();
+  result.peak_memory_bytes = largest(mesh.host(), peak_memory_bytes(device));
+  return result;
+}
+
+}  // namespace fwl
