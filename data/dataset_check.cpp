@@ -172,12 +172,16 @@ class Checker {
   // The checksum over all tokens, their range, and each document's start and length in bytes.
   void check_tokens(const ShardEntry& shard, const Hdf5File& file, const std::vector<Document>& documents) {
     uint64_t hash = kTokenHashSeed;
+    int64_t expected = 0;
     DocumentCheck check{documents, 0, 0, 0};
     std::string problem;
     const bool sound =
         read_chunks<uint32_t>(shard, file, "tokens", [&](int64_t first, const std::vector<uint32_t>& tokens) {
           hash = hash_tokens(tokens.data(), static_cast<int64_t>(tokens.size()), hash);
-          for (size_t i = 0; i < tokens.size() && problem.empty(); ++i)
+          // After a chunk that could not be read, documents cannot be followed.
+          if (first != expected) check.entry = -1;
+          expected = first + static_cast<int64_t>(tokens.size());
+          for (size_t i = 0; i < tokens.size() && problem.empty() && check.entry >= 0; ++i)
             problem = check_token(check, first + static_cast<int64_t>(i), tokens[i]);
           if (!problem.empty() && check.entry >= 0) {
             report(shard.file, "tokens", first / std::max<int64_t>(1, file.chunk_rows("tokens")), -1,
