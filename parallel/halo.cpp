@@ -86,7 +86,7 @@ class HaloExchange : public torch::CustomClassHolder {
     };
     plan(window_rows_, &window_parts_);
     plan(memory_rows_, &memory_parts_);
-    empty_ = x_nhle.narrow(2, 0, 0).detach();
+    empty_ = at::empty({x_nhle.size(0), x_nhle.size(1), 0, x_nhle.size(3)}, x_nhle.options());
     transfer_ = group_.start_exchange(sends, receives, purpose::kAttention);
   }
 
@@ -131,9 +131,10 @@ class HaloExchange : public torch::CustomClassHolder {
   const Tensor& next_memory() const { return next_memory_; }
 
  private:
-  // Rows arrive ordered by sender, which is by position.
+  // Rows arrive ordered by sender, which is by position. A new tensor every time: a result that this object
+  // kept would keep the graph alive that keeps this object alive.
   Tensor joined(std::vector<Tensor>* parts) const {
-    const Tensor all = parts->empty() ? empty_ : at::cat(*parts, 2);
+    const Tensor all = parts->empty() ? at::empty_like(empty_) : at::cat(*parts, 2);
     parts->clear();
     return all;
   }

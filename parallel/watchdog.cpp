@@ -29,6 +29,7 @@ constexpr int kQuestions = 4;
 constexpr std::chrono::milliseconds kAnswerTime(300);
 // After another rank has ended the job, its launcher has this long to end this process.
 constexpr std::chrono::seconds kLauncherTime(4);
+constexpr std::chrono::milliseconds kGiveUpTime(500);
 constexpr int kCommExit = static_cast<int>(ExitCode::kComm);
 
 double seconds_since(Clock::time_point start) {
@@ -60,10 +61,12 @@ struct Watchdog::Impl {
 
   Impl(int own_rank, int world_size) : channel(own_rank, world_size), rank(own_rank), size(world_size) {}
 
-  void run();
+  void answer_questions();
+  void look_after_gpus();
   void handle(const SideChannel::Datagram& datagram);
   void answer(const SideChannel::Datagram& question);
-  void look_after_gpu();
+  void look_at(const Watched& item);
+  void notice_stuck_query();
   [[noreturn]] void end_job(const std::string& message);
   std::string late_members(const Operation& operation);
   std::string describe(const Operation& operation, double waited_s);
@@ -79,14 +82,42 @@ struct Watchdog::Impl {
   std::map<int, std::function<void()>> give_up;
   int next_give_up = 0;
   std::atomic<bool> stop = false;
-  std::thread thread;
+  // When the GPU thread entered a query that it has not left, in ticks of the clock; 0: it is in none. A
+  // query may itself hang: the driver keeps locks while another thread waits for a GPU.
+  std::atomic<Clock::rep> in_query_since = 0;
+  std::thread channel_thread, gpu_thread;
 };
 
-void Watchdog::Impl::run() {
+// Makes no call into CUDA, so that questions are answered whatever the GPUs do.
+void Watchdog::Impl::answer_questions() {
   while (!stop) {
     SideChannel::Datagram datagram;
     if (channel.receive(&datagram, kPoll_ms)) handle(datagram);
-    look_after_gpu();
+    notice_stuck_query();
+  }
+}
+
+void Watchdog::Impl::notice_stuck_query() {
+  const Clock::rep since = in_query_since;
+  if (since == 0) return;
+  const double waited_s = seconds_since(Clock::time_point(Clock::duration(since)));
+  std::unique_lock lock(mutex);
+  if (watched.empty()) return;
+  const Operation operation = watched.front().operation;
+  if (waited_s <= groups[static_cast<size_t>(operation.group)].timeout_s) return;
+  lock.unlock();
+  end_job(describe(operation, waited_s));
+}
+
+void Watchdog::Impl::look_after_gpus() {
+  while (!stop) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(kPoll_ms));
+    std::deque<Watched> items;
+    {
+      const std::lock_guard lock(mutex);
+      items = watched;
+    }
+    for (const Watched& item : items) look_at(item);
   }
 }
 
@@ -126,36 +157,32 @@ void Watchdog::Impl::answer(const SideChannel::Datagram& question) {
   channel.send(question.from, reply);
 }
 
-// Only the oldest operation that is not done can be late: a group's operations run in order.
-void Watchdog::Impl::look_after_gpu() {
-  std::unique_lock lock(mutex);
-  for (auto item = watched.begin(); item != watched.end();) {
-    GpuOperation::Phase phase;
-    try {
-      phase = item->gpu->phase();
-    } catch (const Error& error) {
-      const Operation operation = item->operation;
-      lock.unlock();
-      end_job(cat(error.what(), " Seen in operation ", operation.number, " (", operation.what, ") of group ",
-                  groups[static_cast<size_t>(operation.group)].name, " on rank ", rank, ". ",
-                  late_members(operation)));
-    }
-    if (phase == GpuOperation::Phase::kDone) {
-      item = watched.erase(item);
-      continue;
-    }
-    if (phase == GpuOperation::Phase::kRunning) {
-      if (!item->running) item->running_since = Clock::now();
-      item->running = true;
-      const double waited_s = seconds_since(item->running_since);
-      if (waited_s > groups[static_cast<size_t>(item->operation.group)].timeout_s) {
-        const Operation operation = item->operation;
-        lock.unlock();
-        end_job(describe(operation, waited_s));
-      }
-    }
-    ++item;
+void Watchdog::Impl::look_at(const Watched& item) {
+  GpuOperation::Phase phase;
+  in_query_since = Clock::now().time_since_epoch().count();
+  try {
+    phase = item.gpu->phase();
+  } catch (const Error& error) {
+    in_query_since = 0;
+    end_job(cat(error.what(), " Seen in operation ", item.operation.number, " (", item.operation.what,
+                ") on rank ", rank, ". ", late_members(item.operation)));
   }
+  in_query_since = 0;
+  std::unique_lock lock(mutex);
+  const auto found =
+      std::find_if(watched.begin(), watched.end(), [&](const Watched& w) { return w.gpu == item.gpu; });
+  if (found == watched.end()) return;
+  if (phase == GpuOperation::Phase::kDone) {
+    watched.erase(found);
+    return;
+  }
+  if (phase == GpuOperation::Phase::kQueued) return;
+  if (!found->running) found->running_since = Clock::now();
+  found->running = true;
+  const double waited_s = seconds_since(found->running_since);
+  if (waited_s <= groups[static_cast<size_t>(item.operation.group)].timeout_s) return;
+  lock.unlock();
+  end_job(describe(item.operation, waited_s));
 }
 
 void Watchdog::Impl::end_job(const std::string& message) {
@@ -175,7 +202,11 @@ void Watchdog::Impl::end_job(const std::string& message) {
     std::this_thread::sleep_for(kLauncherTime);
     std::_Exit(kCommExit);
   }).detach();
-  for (auto& [number, callback] : callbacks) callback();
+  // Freeing the GPUs may hang as well.
+  std::thread([callbacks] {
+    for (const auto& [number, callback] : callbacks) callback();
+  }).detach();
+  std::this_thread::sleep_for(kGiveUpTime);
   abort_if_parallel(kCommExit);
   std::_Exit(kCommExit);
 }
@@ -207,7 +238,7 @@ std::string Watchdog::Impl::late_members(const Operation& operation) {
   SideChannel::Datagram question;
   question.kind = SideChannel::Kind::kQuestion;
   question.group = group.key;
-  const bool own_thread = std::this_thread::get_id() == thread.get_id();
+  const bool own_thread = std::this_thread::get_id() == channel_thread.get_id();
   for (int round = 0; round < kQuestions; ++round) {
     size_t missing = 0;
     for (const int member : group.members) {
@@ -250,12 +281,14 @@ std::string Watchdog::Impl::describe(const Operation& operation, double waited_s
 }
 
 Watchdog::Watchdog(int rank, int size) : impl_(std::make_unique<Impl>(rank, size)) {
-  impl_->thread = std::thread([this] { impl_->run(); });
+  impl_->channel_thread = std::thread([this] { impl_->answer_questions(); });
+  impl_->gpu_thread = std::thread([this] { impl_->look_after_gpus(); });
 }
 
 Watchdog::~Watchdog() {
   impl_->stop = true;
-  impl_->thread.join();
+  impl_->channel_thread.join();
+  impl_->gpu_thread.join();
 }
 
 int Watchdog::add_group(const std::string& name, const std::vector<int>& members, double timeout_s) {

@@ -1,7 +1,7 @@
 // Who is late. One watchdog per process of a parallel session: a thread with a UDP socket that depends on no
 // communicator. It answers other ranks' question "how far are you in group G?", and asks it when a wait here
-// has passed its deadline, so that the error can name the ranks that have not arrived. It also watches
-// operations on GPUs, which no host thread waits for in a way that could time out.
+// has passed its deadline, so that the error can name the ranks that have not arrived. A second thread
+// watches operations on GPUs, which no host thread waits for in a way that could time out.
 //
 // Every group registers itself with its members; every operation is announced by `begin` and `end`.
 #pragma once
@@ -52,7 +52,7 @@ class Watchdog {
   // second.
   int gone_member(int group) const;
 
-  // The thread looks after `gpu` until it is done. When it has run for longer than the group's timeout, or
+  // Looks after `gpu` until it is done. When it has run for longer than the group's timeout, or
   // reports an error, the job ends: message, `give_up` callbacks, exit code 4.
   void watch(const Operation& operation, std::shared_ptr<GpuOperation> gpu);
   // Called, in the watchdog's thread, before the job is ended: frees GPUs from operations that hang. Returns
