@@ -14,10 +14,11 @@ namespace fwl {
 
 // Where a run stands, beside its tensors.
 struct TrainingProgress {
-  int64_t step = 0;     // optimizer steps taken or skipped: the next step's number
-  int64_t tokens = 0;   // read so far, over all ranks
-  int64_t samples = 0;  // data position: the next sample's number
-  int64_t updates = 0;  // optimizer updates made (steps that were not skipped)
+  int64_t step = 0;         // optimizer steps taken or skipped: the next step's number
+  int64_t tokens = 0;       // read so far, over all ranks
+  int64_t samples = 0;      // data position: the next sample's number
+  uint64_t order_hash = 0;  // rolling hash of the samples before it; kept as DataPosition::rolling_hash
+  int64_t updates = 0;      // optimizer updates made (steps that were not skipped)
   int64_t skipped = 0;
   int64_t skipped_in_a_row = 0;
   // Sums since the last log line, so that a resumed run logs the same numbers.
@@ -29,7 +30,7 @@ struct TrainingProgress {
 // Which tokens were read, and which come next.
 struct DataPosition {
   uint64_t sequence_hash = 0;  // identifies the sequence of samples
-  uint64_t rolling_hash = 0;   // of all that was read, over all ranks
+  uint64_t rolling_hash = 0;   // of all samples that were read, in order (data/FORMAT.md, Order)
   int64_t seed = 0;            // of the sample order
   int64_t streams = 0;         // of carried state; 0: none is carried
   int64_t stream_position = 0;

@@ -11,7 +11,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr size_t kOpenShards = 8;
+constexpr size_t kOpenShards = 256;  // windows come from all of them at random
+constexpr size_t kIndexesInMemory = 4;
 
 }  // namespace
 
@@ -19,12 +20,11 @@ Split::Split(const std::string& path, int64_t tokens_in_memory) : tokens_in_memo
   locate(path);
   for (const ShardEntry& shard : entry().shards) {
     first_token_of_shard_.push_back(num_tokens_);
-    for (Document& document : ShardReader(dataset_dir_, shard, manifest_).documents()) {
-      document.first_token += num_tokens_;
-      documents_.push_back(std::move(document));
-    }
+    first_document_of_shard_.push_back(num_documents_);
     num_tokens_ += shard.tokens;
+    num_documents_ += shard.documents;
   }
+  is_checked_.resize(entry().shards.size(), false);
 }
 
 void Split::locate(const std::string& path) {
@@ -46,21 +46,46 @@ void Split::locate(const std::string& path) {
                      name_, "'. It has: ", names, ".");
 }
 
-const Document& Split::document(int64_t index) const {
-  require<InternalError>(index >= 0 && index < num_documents(), "document ", index, " of ", num_documents());
-  return documents_[static_cast<size_t>(index)];
+const std::vector<Document>& Split::documents_of(size_t shard) const {
+  const auto found =
+      std::find_if(indexes_.begin(), indexes_.end(), [&](const auto& item) { return item.first == shard; });
+  if (found != indexes_.end()) {
+    indexes_.splice(indexes_.begin(), indexes_, found);
+    return indexes_.front().second;
+  }
+  // A reader of its own: one that has loaded its tokens has closed its file.
+  std::vector<Document> documents = ShardReader(dataset_dir_, entry().shards[shard], manifest_).documents();
+  for (Document& document : documents) document.first_token += first_token_of_shard_[shard];
+  if (indexes_.size() >= kIndexesInMemory) indexes_.pop_back();
+  indexes_.emplace_front(shard, std::move(documents));
+  return indexes_.front().second;
+}
+
+Document Split::document(int64_t index) const {
+  require<InternalError>(index >= 0 && index < num_documents_, "document ", index, " of ", num_documents_);
+  const auto after =
+      std::upper_bound(first_document_of_shard_.begin(), first_document_of_shard_.end(), index);
+  const auto shard = static_cast<size_t>(after - first_document_of_shard_.begin() - 1);
+  return documents_of(shard)[static_cast<size_t>(index - first_document_of_shard_[shard])];
+}
+
+size_t Split::shard_of_token(int64_t position) const {
+  const auto after = std::upper_bound(first_token_of_shard_.begin(), first_token_of_shard_.end(), position);
+  return static_cast<size_t>(after - first_token_of_shard_.begin() - 1);
 }
 
 int64_t Split::document_of(int64_t position) const {
   require<InternalError>(position >= 0 && position < num_tokens_, "token ", position, " of ", num_tokens_);
-  const auto after = std::upper_bound(documents_.begin(), documents_.end(), position,
+  const size_t shard = shard_of_token(position);
+  const std::vector<Document>& documents = documents_of(shard);
+  const auto after = std::upper_bound(documents.begin(), documents.end(), position,
                                       [](int64_t p, const Document& d) { return p < d.first_token; });
-  return after - documents_.begin() - 1;
+  return first_document_of_shard_[shard] + (after - documents.begin()) - 1;
 }
 
 const Tokenizer& Split::tokenizer() const {
   if (tokenizer_) return *tokenizer_;
-  const std::string file = dataset_dir_ + "/" + kTokenizerName;
+  const std::string file = path_inside(dataset_dir_, kTokenizerName);
   const bool bytes = manifest_.tokenizer_kind == "byte";
   auto tokenizer = make_tokenizer(manifest_.tokenizer_kind, bytes ? "" : read_file(file, "tokenizer"), file);
   const std::string hash = to_hex(tokenizer->hash());
@@ -82,20 +107,39 @@ const ShardReader& Split::reader(size_t shard) const {
   }
   const bool keep_all = num_tokens_ <= tokens_in_memory_;
   ShardReader fresh(dataset_dir_, entry().shards[shard], manifest_);
+  if (!is_checked_[shard]) fresh.documents();
+  is_checked_[shard] = true;
   if (keep_all) fresh.load();
   if (!keep_all && open_.size() >= kOpenShards) open_.pop_back();
   open_.emplace_front(shard, std::move(fresh));
   return open_.front().second;
 }
 
+Split::Extent Split::examine(int64_t position) const {
+  const size_t shard = shard_of_token(position);
+  Extent extent{entry().shards[shard].file, first_token_of_shard_[shard],
+                first_token_of_shard_[shard] + entry().shards[shard].tokens, false};
+  try {
+    const Document found = document(document_of(position));
+    extent = {found.name, found.first_token, found.first_token + found.num_tokens, false};
+    std::vector<int64_t> tokens(size_t{1} << 16);
+    for (int64_t at = extent.first_token; at < extent.end_token; at += static_cast<int64_t>(tokens.size()))
+      read_tokens(at, std::min<int64_t>(static_cast<int64_t>(tokens.size()), extent.end_token - at),
+                  tokens.data());
+    extent.is_sound = true;
+  } catch (const DataError&) {
+  }
+  return extent;
+}
+
 void Split::read_tokens(int64_t first, int64_t count, int64_t* out) const {
   require<InternalError>(first >= 0 && count >= 0 && first <= num_tokens_ - count, "tokens ", first, " to ",
                          first + count, " of ", num_tokens_, " were asked for");
-  const auto after = std::upper_bound(first_token_of_shard_.begin(), first_token_of_shard_.end(), first);
-  for (auto shard = static_cast<size_t>(after - first_token_of_shard_.begin()); count > 0; ++shard) {
-    const int64_t inside = first - first_token_of_shard_[shard - 1];
-    const int64_t part = std::min(count, entry().shards[shard - 1].tokens - inside);
-    reader(shard - 1).read(inside, part, out);
+  if (count == 0) return;
+  for (size_t shard = shard_of_token(first); count > 0; ++shard) {
+    const int64_t inside = first - first_token_of_shard_[shard];
+    const int64_t part = std::min(count, entry().shards[shard].tokens - inside);
+    if (part > 0) reader(shard).read(inside, part, out);
     first += part;
     out += part;
     count -= part;

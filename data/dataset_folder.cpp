@@ -18,7 +18,8 @@ bool begins_with(const std::string& text, const std::string& start) {
 // Files of the format, under their final or their temporary names.
 bool is_own_file(const fs::path& file) {
   const std::string name = file.filename().string();
-  return begins_with(name, kManifestName) || begins_with(name, kTokenizerName);
+  return begins_with(name, kManifestName) || begins_with(name, kTokenizerName) ||
+         begins_with(name, kJournalName);
 }
 
 bool is_split_folder(const fs::path& folder) {

@@ -6,6 +6,9 @@
 
 namespace fwl {
 
+// Files with which an unfinished data set says how far it is begin with this.
+inline constexpr const char* kJournalName = "journal";
+
 enum class ExistingDataset { kRefuse, kReplace };
 
 // Makes `dir` with an empty folder per split. A data set that is there, finished or not, is removed, manifest

@@ -1,6 +1,7 @@
 #include "data/document_source.h"
 
 #include <fnmatch.h>
+#include <glob.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -74,13 +75,29 @@ void require_each_once(const std::vector<DocumentFile>& files) {
   }
 }
 
+// The files that a shell's pattern stands for; the path itself when it exists or is no pattern.
+std::vector<std::string> expand(const std::string& path) {
+  if (fs::exists(path) || path.find_first_of("*?[") == std::string::npos) return {path};
+  glob_t found{};
+  const int code = glob(path.c_str(), 0, nullptr, &found);
+  std::vector<std::string> paths(found.gl_pathv, found.gl_pathv + (code == 0 ? found.gl_pathc : 0));
+  globfree(&found);
+  require<DataError>(!paths.empty(), "'", path, "' matches no file. Check the pattern.");
+  return paths;
+}
+
 }  // namespace
 
 std::vector<DocumentFile> find_documents(const std::vector<std::string>& paths,
                                          const std::vector<std::string>& includes,
-                                         const std::vector<std::string>& excludes) {
+                                         const std::vector<std::string>& excludes,
+                                         const std::string& stdin_name) {
   std::vector<DocumentFile> files;
-  for (const std::string& path : paths) add_path(path, NameFilter{includes, excludes}, files);
+  for (const std::string& given : paths) {
+    if (given == kStandardInput) files.push_back({given, stdin_name, 0});
+    if (given == kStandardInput) continue;
+    for (const std::string& path : expand(given)) add_path(path, NameFilter{includes, excludes}, files);
+  }
   require<DataError>(!files.empty(), "no file was found in ",
                      paths.empty() ? "nothing" : "'" + paths.front() + "'",
                      paths.size() > 1 ? " and the other paths" : "",

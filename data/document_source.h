@@ -1,4 +1,4 @@
-// The documents of a data set: which files, under which names, in which order. One document per file.
+// The sources of a data set: which files, under which names, in which order.
 #pragma once
 
 #include <cstdint>
@@ -13,12 +13,16 @@ struct DocumentFile {
   int64_t bytes = 0;
 };
 
-// All regular files under `paths` (files or folders) whose relative path or file name matches one of
-// `includes` (fnmatch patterns; none: all files) and of none of `excludes`, sorted by relative path. Hidden
-// folders and __pycache__ are skipped, symbolic links below the named paths are not followed. Throws
-// DataError for a missing path or when nothing is found, ConfigError when a file is reached twice.
+inline constexpr const char* kStandardInput = "-";
+
+// All regular files under `paths` (files, folders, patterns as in a shell, "-" for standard input) whose
+// relative path or file name matches one of `includes` (fnmatch patterns; none: all files) and of none of
+// `excludes`, sorted by relative path. Hidden folders and __pycache__ are skipped, symbolic links below the
+// named paths are not followed. Throws DataError for a missing path or when nothing is found, ConfigError
+// when a file is reached twice.
 std::vector<DocumentFile> find_documents(const std::vector<std::string>& paths,
                                          const std::vector<std::string>& includes,
-                                         const std::vector<std::string>& excludes = {});
+                                         const std::vector<std::string>& excludes = {},
+                                         const std::string& stdin_name = "stdin");
 
 }  // namespace fwl

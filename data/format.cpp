@@ -7,6 +7,7 @@
 
 #include "core/base/error.h"
 #include "core/base/file.h"
+#include "core/base/hdf5.h"
 
 namespace fwl {
 namespace {
@@ -41,32 +42,35 @@ void check_total(const json& object, const char* key, int64_t sum) {
   if (object.at(key) != sum) refuse(cat(key, " = ", object.at(key).dump(), ", but its shards sum to ", sum));
 }
 
+ShardEntry shard_from(const json& s) {
+  return {safe_path(s.at("file")),  count_of(s, "tokens"),
+          count_of(s, "documents"), count_of(s, "bytes"),
+          s.at("checksum"),         s.contains("invalid_utf8") ? count_of(s, "invalid_utf8") : 0};
+}
+
 SplitEntry split_from(const json& object) {
   SplitEntry split;
   const json& shards = object.at("shards");
   if (!shards.is_array() || shards.size() > kMostShards) refuse("'shards' is no list, or an absurd one");
-  for (const json& s : shards) {
-    split.shards.push_back({safe_path(s.at("file")), count_of(s, "tokens"), count_of(s, "documents"),
-                            count_of(s, "bytes"), s.at("checksum")});
-  }
+  for (const json& s : shards) split.shards.push_back(shard_from(s));
   check_total(object, "tokens", split.tokens());
   check_total(object, "documents", split.documents());
   check_total(object, "bytes", split.bytes());
   return split;
 }
 
+json to_json(const ShardEntry& s) {
+  return {{"file", s.file},   {"tokens", s.tokens},     {"documents", s.documents},
+          {"bytes", s.bytes}, {"checksum", s.checksum}, {"invalid_utf8", s.invalid_utf8}};
+}
+
 json to_json(const SplitEntry& split) {
   json shards = json::array();
-  for (const ShardEntry& s : split.shards) {
-    shards.push_back({{"file", s.file},
-                      {"tokens", s.tokens},
-                      {"documents", s.documents},
-                      {"bytes", s.bytes},
-                      {"checksum", s.checksum}});
-  }
+  for (const ShardEntry& s : split.shards) shards.push_back(to_json(s));
   return {{"tokens", split.tokens()},
           {"documents", split.documents()},
           {"bytes", split.bytes()},
+          {"invalid_utf8", split.invalid_utf8()},
           {"shards", shards}};
 }
 
@@ -89,15 +93,71 @@ int64_t SplitEntry::bytes() const {
   return total(shards, &ShardEntry::bytes);
 }
 
+int64_t SplitEntry::invalid_utf8() const {
+  return total(shards, &ShardEntry::invalid_utf8);
+}
+
+const char* name_of(Compression compression) {
+  switch (compression) {
+    case Compression::kNone:
+      return "none";
+    case Compression::kDeflate:
+      return "deflate";
+    case Compression::kZstd:
+      return "zstd";
+  }
+  throw InternalError("unknown compression");
+}
+
+Compression parse_compression(const std::string& name) {
+  for (const Compression c : {Compression::kNone, Compression::kDeflate, Compression::kZstd}) {
+    if (name != name_of(c)) continue;
+    require<ConfigError>(
+        c != Compression::kZstd || hdf5_has_zstd(),
+        "compression 'zstd' needs HDF5's zstd filter (number 32015), which is not installed here. "
+        "Set HDF5_PLUGIN_PATH to the folder with the plugin, or use deflate.");
+    return c;
+  }
+  throw ConfigError(cat("compression '", name, "' does not exist. Choose among deflate, none, zstd."));
+}
+
+std::string path_inside(const std::string& dataset_dir, const std::string& file) {
+  namespace fs = std::filesystem;
+  const std::string path = dataset_dir + "/" + file;
+  std::error_code error;
+  const fs::path folder = fs::canonical(dataset_dir, error);
+  const fs::path target = fs::canonical(path, error);
+  if (error) return path;  // opening it will say what is wrong
+  const fs::path relative = target.lexically_relative(folder);
+  require<DataError>(
+      !relative.empty() && *relative.begin() != "..", path, " leads to '", target.string(),
+      "', outside the data set (it may change without notice). Copy the file into the data set.");
+  return path;
+}
+
+std::string to_json_text(const ShardEntry& shard) {
+  return to_json(shard).dump();
+}
+
+ShardEntry shard_from_json_text(const std::string& text, const std::string& where) {
+  try {
+    return shard_from(json::parse(text));
+  } catch (const json::exception& error) {
+    throw DataError(cat(where, ": ", error.what(), " (damaged). Make the data set again."));
+  }
+}
+
 Manifest read_manifest(const std::string& dataset_dir) {
-  const std::string path = dataset_dir + "/" + kManifestName;
+  const std::string path = path_inside(dataset_dir, kManifestName);
   const json root = json::parse(read_file(path, "data set manifest"), nullptr, /*allow_exceptions=*/false);
   require<DataError>(
       root.is_object() && root.value("format", json()) == kDatasetFormat, path,
       " is no manifest of an fwl data set (damaged, or something else). Make the data set again.");
-  require<DataError>(root.value("version", json()) == kDatasetVersion, path, ": format version ",
-                     root.value("version", json()).dump(), " is unknown (this program reads version ",
-                     kDatasetVersion, "). Use the fwl that wrote it.");
+  const json version = root.value("version", json());
+  require<DataError>(
+      version.is_number_integer() && version >= kOldestDatasetVersion && version <= kDatasetVersion, path,
+      ": format version ", version.dump(), " is unknown (this program reads versions ", kOldestDatasetVersion,
+      " to ", kDatasetVersion, "). Use the fwl that wrote it.");
   Manifest manifest;
   try {
     manifest.tokenizer_kind = root.at("tokenizer").at("kind");
@@ -105,6 +165,9 @@ Manifest read_manifest(const std::string& dataset_dir) {
     manifest.vocab_size = count_of(root, "vocab_size");
     manifest.document_start =
         static_cast<int32_t>(std::min<int64_t>(count_of(root, "document_start"), INT32_MAX));
+    const std::string compression = root.value("compression", "deflate");
+    for (const Compression c : {Compression::kNone, Compression::kZstd})
+      if (compression == name_of(c)) manifest.compression = c;
     for (const auto& [name, split] : root.at("splits").items()) manifest.splits[name] = split_from(split);
   } catch (const json::exception& error) {
     throw DataError(cat(path, ": ", error.what(), " (the manifest is damaged). Make the data set again."));
@@ -119,6 +182,7 @@ Manifest read_manifest(const std::string& dataset_dir) {
 void write_manifest(const std::string& dataset_dir, const Manifest& m) {
   json root = {{"format", kDatasetFormat},
                {"version", kDatasetVersion},
+               {"compression", name_of(m.compression)},
                {"vocab_size", m.vocab_size},
                {"document_start", m.document_start}};
   root["tokenizer"] = {{"kind", m.tokenizer_kind},

@@ -8,7 +8,8 @@
 
 namespace fwl {
 
-inline constexpr int64_t kDatasetVersion = 1;
+inline constexpr int64_t kDatasetVersion = 2;        // written
+inline constexpr int64_t kOldestDatasetVersion = 1;  // read
 inline constexpr const char* kDatasetFormat = "fwl-dataset";
 inline constexpr const char* kShardFormat = "fwl-shard";
 inline constexpr const char* kManifestName = "manifest.json";
@@ -19,14 +20,22 @@ struct ShardEntry {
   int64_t tokens = 0;
   int64_t documents = 0;
   int64_t bytes = 0;
-  std::string checksum;  // hexadecimal
+  std::string checksum;      // hexadecimal
+  int64_t invalid_utf8 = 0;  // bytes of the text that are no part of valid UTF-8
 };
+
+// How a shard's datasets are stored. Every kind has a checksum per chunk.
+enum class Compression { kNone, kDeflate, kZstd };
+// "none", "deflate", "zstd". Throws ConfigError for another word, and for zstd without HDF5's filter.
+Compression parse_compression(const std::string& name);
+const char* name_of(Compression compression);
 
 struct SplitEntry {
   std::vector<ShardEntry> shards;
   int64_t tokens() const;
   int64_t documents() const;
   int64_t bytes() const;
+  int64_t invalid_utf8() const;
 };
 
 struct Manifest {
@@ -35,13 +44,20 @@ struct Manifest {
   int64_t vocab_size = 0;
   int32_t document_start = 0;
   std::map<std::string, SplitEntry> splits;
+  Compression compression = Compression::kDeflate;  // what the writer was asked for
 };
 
 // Throws DataError naming the manifest and what is wrong (missing, no JSON, another version, absurd numbers,
 // a shard path that leaves the folder).
 Manifest read_manifest(const std::string& dataset_dir);
+// `dataset_dir`/`file`. Throws DataError when a symbolic link leads out of the data set.
+std::string path_inside(const std::string& dataset_dir, const std::string& file);
 // Publishes the manifest by rename.
 void write_manifest(const std::string& dataset_dir, const Manifest& manifest);
+
+// One shard as JSON text and back; journals use the manifest's spelling. Throws DataError naming `where`.
+std::string to_json_text(const ShardEntry& shard);
+ShardEntry shard_from_json_text(const std::string& text, const std::string& where);
 
 std::string to_hex(uint64_t value);
 // FNV-1a over tokens as little-endian 32-bit words; feed parts in order, starting from kTokenHashSeed.

@@ -1,15 +1,19 @@
 #include "data/loader.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "core/base/error.h"
 #include "core/base/hash.h"
+#include "core/base/log.h"
 #include "data/sample_order.h"
 
 namespace fwl {
+namespace {
 
-Loader::Loader(const Split& split, int64_t context, uint64_t seed, int64_t streams)
-    : split_(split), context_(context), seed_(seed), streams_(streams) {
+constexpr double kWeightUnits = 1e6;  // weights are integers from here on: their ratios are exact
+
+int64_t windows_of(const Split& split, int64_t context) {
   require<ConfigError>(context >= 1, "a context of ", context, " tokens holds nothing. Give at least 1.");
   const int64_t tokens = split.num_tokens();
   require<DataError>(tokens > context, split.path(), ": split ", split.name(), " has ", tokens,
@@ -17,20 +21,113 @@ Loader::Loader(const Split& split, int64_t context, uint64_t seed, int64_t strea
                      tokens >= 2 ? cat("Give model.context of at most ", tokens - 1, ", or more text.")
                                  : "Give a split with more text.");
   // Room for a shift by context - 1 tokens, as far as the split has it.
-  windows_ = std::max<int64_t>(1, (tokens - context) / context);
+  return std::max<int64_t>(1, (tokens - context) / context);
+}
+
+int64_t units_of(double weight) {
+  const double units = std::round(weight * kWeightUnits);
+  require<ConfigError>(units >= 1 && units <= 1e9, "weight ", weight,
+                       " of a data set is out of range. Give weights from 0.000001 to 1000.");
+  return static_cast<int64_t>(units);
+}
+
+}  // namespace
+
+Loader::Loader(const Split& split, int64_t context, uint64_t seed, int64_t streams, BadData bad_data)
+    : Loader(std::vector<MixturePart>{{&split, 1.0}}, context, seed, bad_data) {
+  streams_ = streams;
+}
+
+Loader::Loader(const std::vector<MixturePart>& mixture, int64_t context, uint64_t seed, BadData bad_data)
+    : context_(context), seed_(seed), bad_data_(bad_data) {
+  require<ConfigError>(!mixture.empty(), "the mixture names no data set. Give at least one.");
+  for (const MixturePart& part : mixture) {
+    weights_.push_back(units_of(part.weight));
+    parts_.push_back({part.split, weights_.back(), windows_of(*part.split, context)});
+  }
+}
+
+int64_t Loader::first_token_in(const Part& part, int64_t index) const {
+  const int64_t tokens = part.split->num_tokens();
+  if (streams_ > 0) {
+    const int64_t start = index % streams_ * (tokens / streams_) + shift_of(seed_, 0, tokens);
+    return (start + index / streams_ % tokens * context_) % tokens;
+  }
+  const int64_t epoch = index / part.windows;
+  const int64_t spare = tokens - 1 - part.windows * context_;
+  const int64_t shift = shift_of(seed_, epoch, std::min(context_ - 1, spare) + 1);
+  return window_of(seed_, epoch, index % part.windows, part.windows) * context_ + shift;
+}
+
+Loader::Place Loader::place_of(int64_t sample) const {
+  require<InternalError>(sample >= 0, "sample ", sample, " was asked for");
+  const MixturePlace place = mixture_place(weights_, sample);
+  return {place.part, first_token_in(parts_[place.part], place.index)};
 }
 
 int64_t Loader::first_token_of(int64_t sample) const {
-  require<InternalError>(sample >= 0, "sample ", sample, " was asked for");
-  const int64_t tokens = split_.num_tokens();
-  if (streams_ > 0) {
-    const int64_t start = sample % streams_ * (tokens / streams_) + shift_of(seed_, 0, tokens);
-    return (start + sample / streams_ % tokens * context_) % tokens;
+  return place_of(sample).first_token;
+}
+
+// A stream goes round its split's end.
+void Loader::read_row(const Place& place, int64_t count, int64_t* tokens) const {
+  const Split& split = *parts_[place.part].split;
+  const int64_t before_end = std::min(count, split.num_tokens() - place.first_token);
+  split.read_tokens(place.first_token, before_end, tokens);
+  split.read_tokens(0, count - before_end, tokens + before_end);
+}
+
+// Adds the damaged documents among these tokens to those that are left out, and says so.
+void Loader::find_damage(const Place& place, int64_t count) const {
+  const Split& split = *parts_[place.part].split;
+  for (int64_t done = 0; done < count;) {
+    const int64_t position = (place.first_token + done) % split.num_tokens();
+    const Split::Extent extent = split.examine(position);
+    const bool known = std::any_of(damaged_.begin(), damaged_.end(), [&](const Damage& d) {
+      return d.part == place.part && d.first_token == extent.first_token;
+    });
+    if (!extent.is_sound && !known) {
+      damaged_.push_back({place.part, extent.first_token, extent.end_token});
+      log_warn(cat(split.path(), ": '", extent.name, "' is damaged; its ",
+                   extent.end_token - extent.first_token,
+                   " tokens are left out (data.skip_bad). Run `fwl data check`."));
+    }
+    done += extent.end_token - position;
   }
-  const int64_t epoch = sample / windows_;
-  const int64_t spare = tokens - 1 - windows_ * context_;
-  const int64_t shift = shift_of(seed_, epoch, std::min(context_ - 1, spare) + 1);
-  return window_of(seed_, epoch, sample % windows_, windows_) * context_ + shift;
+}
+
+// As read_row(), with document starts in place of damaged documents; bad[i]: token i is one of those.
+void Loader::read_around_damage(const Place& place, int64_t count, int64_t* tokens,
+                                std::vector<uint8_t>& bad) const {
+  const Split& split = *parts_[place.part].split;
+  const int64_t total = split.num_tokens();
+  bad.assign(static_cast<size_t>(count), 0);
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t position = (place.first_token + i) % total;
+    for (const Damage& d : damaged_) {
+      if (d.part == place.part && position >= d.first_token && position < d.end_token)
+        bad[static_cast<size_t>(i)] = 1;
+    }
+  }
+  for (int64_t begin = 0, end = 0; begin < count; begin = end) {
+    const uint8_t kind = bad[static_cast<size_t>(begin)];
+    for (end = begin; end < count && bad[static_cast<size_t>(end)] == kind; ++end) continue;
+    if (kind != 0) {
+      std::fill(tokens + begin, tokens + end, split.document_start());
+    } else {
+      read_row({place.part, (place.first_token + begin) % total}, end - begin, tokens + begin);
+    }
+  }
+}
+
+// A label counts when neither it nor its input is left out.
+void Loader::leave_out(Batch& batch, int64_t row, const std::vector<uint8_t>& bad) const {
+  if (std::find(bad.begin(), bad.end(), uint8_t{1}) == bad.end()) return;
+  batch.left_out.resize(static_cast<size_t>(batch.rows * batch.length), 0);
+  for (int64_t t = 0; t < batch.length; ++t) {
+    batch.left_out[static_cast<size_t>(row * batch.length + t)] =
+        bad[static_cast<size_t>(t)] | bad[static_cast<size_t>(t + 1)];
+  }
 }
 
 Batch Loader::read(int64_t first_sample, int64_t rows, int64_t first_position, int64_t positions) const {
@@ -39,23 +136,54 @@ Batch Loader::read(int64_t first_sample, int64_t rows, int64_t first_position, i
   batch.length = positions;
   batch.tokens.resize(static_cast<size_t>(rows * (positions + 1)));
   batch.document_start.resize(static_cast<size_t>(rows * positions));
+  std::vector<uint8_t> bad;
   for (int64_t r = 0; r < rows; ++r) {
     int64_t* tokens = batch.tokens.data() + r * (positions + 1);
-    const int64_t first = (first_token_of(first_sample + r) + first_position) % split_.num_tokens();
-    const int64_t before_end = std::min(positions + 1, split_.num_tokens() - first);
-    split_.read_tokens(first, before_end, tokens);
-    split_.read_tokens(0, positions + 1 - before_end, tokens + before_end);  // a stream goes round
+    Place place = place_of(first_sample + r);
+    const Split& split = *parts_[place.part].split;
+    place.first_token = (place.first_token + first_position) % split.num_tokens();
+    if (damaged_.empty()) {
+      try {
+        read_row(place, positions + 1, tokens);
+      } catch (const DataError&) {
+        if (bad_data_ == BadData::kStop) throw;
+        find_damage(place, positions + 1);
+        if (damaged_.empty()) throw;
+      }
+    }
+    if (!damaged_.empty()) {
+      try {
+        read_around_damage(place, positions + 1, tokens, bad);
+      } catch (const DataError&) {
+        find_damage(place, positions + 1);
+        read_around_damage(place, positions + 1, tokens, bad);
+      }
+      leave_out(batch, r, bad);
+    }
     uint8_t* starts = batch.document_start.data() + r * positions;
-    for (int64_t t = 0; t < positions; ++t) starts[t] = tokens[t] == split_.document_start() ? 1 : 0;
+    for (int64_t t = 0; t < positions; ++t) starts[t] = tokens[t] == split.document_start() ? 1 : 0;
   }
   return batch;
 }
 
 uint64_t Loader::sequence_hash() const {
   std::string text = cat(seed_, ' ', context_, ' ', streams_);
-  for (const ShardEntry& shard : split_.manifest().splits.at(split_.name()).shards)
-    text += ' ' + shard.checksum;
+  for (const Part& part : parts_) {
+    text += cat(' ', part.weight);
+    for (const ShardEntry& shard : part.split->manifest().splits.at(part.split->name()).shards)
+      text += ' ' + shard.checksum;
+  }
   return hash_bytes(text);
+}
+
+uint64_t Loader::rolling_hash(uint64_t before, int64_t first, int64_t count) const {
+  for (int64_t sample = first; sample < first + count; ++sample) {
+    const Place place = place_of(sample);
+    before = mix_bits(before ^ static_cast<uint64_t>(sample));
+    before = mix_bits(before ^ static_cast<uint64_t>(place.part));
+    before = mix_bits(before ^ static_cast<uint64_t>(place.first_token));
+  }
+  return before;
 }
 
 }  // namespace fwl

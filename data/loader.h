@@ -13,6 +13,19 @@ struct Batch {
   int64_t rows = 0, length = 0;
   std::vector<int64_t> tokens;          // rows x (length + 1), row-major: inputs are [:, :-1], labels [:, 1:]
   std::vector<uint8_t> document_start;  // rows x length: 1 where the input token is a document-start token
+  std::vector<uint8_t> left_out;        // rows x length: 1 where the label must not count; empty: none
+};
+
+// One data set of a mixture.
+struct MixturePart {
+  const Split* split = nullptr;
+  double weight = 1;  // share of the samples, relative to the other parts'
+};
+
+// What to do when bytes of a shard are damaged.
+enum class BadData {
+  kStop,     // throw DataError
+  kLeaveOut  // from then on, the damaged document's tokens are replaced by document starts and do not count
 };
 
 // Which window of the split's token stream a sample is. It depends on the sample's number alone: not on
@@ -26,12 +39,21 @@ struct Batch {
 // ended. Stream b = s % B starts at the b-th of B equal parts of the split (all shifted by an offset that the
 // seed picks) and goes on round the split's end; sample s is its window s / B. After N / B tokens each, the
 // streams have read every token once.
+//
+// Mixture: sample s is a sample of the data set that mixture_place() names, by that data set's own count;
+// each has epochs of its own. Streams read one data set.
 class Loader {
  public:
   // `split` must outlive the loader. Throws DataError when the split is shorter than one window.
-  Loader(const Split& split, int64_t context, uint64_t seed, int64_t streams = 0);
-  int64_t windows_per_epoch() const { return windows_; }
-  // First token of a sample's window in the split's stream.
+  Loader(const Split& split, int64_t context, uint64_t seed, int64_t streams = 0,
+         BadData bad_data = BadData::kStop);
+  // Throws ConfigError for a weight that is not positive, DataError as above. The splits must share a
+  // tokenizer.
+  Loader(const std::vector<MixturePart>& mixture, int64_t context, uint64_t seed,
+         BadData bad_data = BadData::kStop);
+  // Of the first data set.
+  int64_t windows_per_epoch() const { return parts_.front().windows; }
+  // First token of a sample's window in its split's stream.
   int64_t first_token_of(int64_t sample) const;
   // Positions [first_position, first_position + positions) of samples [first_sample, first_sample + rows),
   // and the label after the last. Throws DataError for a damaged shard.
@@ -40,12 +62,41 @@ class Loader {
   Batch read(int64_t first_sample, int64_t rows) const { return read(first_sample, rows, 0, context_); }
   // Identifies the sequence of samples: of the shards' checksums, the context, the streams and the seed.
   uint64_t sequence_hash() const;
+  // The rolling hash of the samples [first, first + count), which went on from `before`: of each sample's
+  // number, data set and first token.
+  uint64_t rolling_hash(uint64_t before, int64_t first, int64_t count) const;
+  // Documents (or whole shards, where an index is damaged) left out so far, under BadData::kLeaveOut.
+  int64_t documents_left_out() const { return static_cast<int64_t>(damaged_.size()); }
 
  private:
-  const Split& split_;
-  int64_t context_, windows_;
+  struct Part {
+    const Split* split;
+    int64_t weight, windows;
+  };
+  struct Place {
+    size_t part;
+    int64_t first_token;
+  };
+  // A document that is left out.
+  struct Damage {
+    size_t part;
+    int64_t first_token, end_token;
+  };
+  Place place_of(int64_t sample) const;
+  int64_t first_token_in(const Part& part, int64_t index) const;
+  void read_row(const Place& place, int64_t count, int64_t* tokens) const;
+  void find_damage(const Place& place, int64_t count) const;
+  void read_around_damage(const Place& place, int64_t count, int64_t* tokens,
+                          std::vector<uint8_t>& bad) const;
+  void leave_out(Batch& batch, int64_t row, const std::vector<uint8_t>& bad) const;
+
+  std::vector<Part> parts_;
+  std::vector<int64_t> weights_;
+  int64_t context_;
   uint64_t seed_;
-  int64_t streams_;
+  int64_t streams_ = 0;
+  BadData bad_data_ = BadData::kStop;
+  mutable std::vector<Damage> damaged_;
 };
 
 }  // namespace fwl

@@ -29,6 +29,20 @@ uint64_t feistel(uint64_t word, int half_bits, uint64_t key) {
 
 }  // namespace
 
+MixturePlace mixture_place(const std::vector<int64_t>& weights, int64_t sample) {
+  __extension__ using Wide = __int128;
+  int64_t left = 0;
+  for (const int64_t w : weights) left += w;
+  for (size_t part = 0; part + 1 < weights.size(); ++part) {
+    const auto before = static_cast<int64_t>(Wide{sample} * weights[part] / left);
+    const auto after = static_cast<int64_t>((Wide{sample} + 1) * weights[part] / left);
+    if (after > before) return {part, before};
+    sample -= before;
+    left -= weights[part];
+  }
+  return {weights.size() - 1, sample};
+}
+
 int64_t window_of(uint64_t seed, int64_t epoch, int64_t index, int64_t num_windows) {
   require<InternalError>(index >= 0 && index < num_windows && num_windows <= (int64_t{1} << 62), "window ",
                          index, " of ", num_windows, " was asked for");

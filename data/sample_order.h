@@ -6,9 +6,21 @@
 // cycle walking (Black, Rogaway 2002): a result outside the range is encrypted again until it falls inside.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <vector>
 
 namespace fwl {
+
+// Which data set of a mixture a sample comes from, and its number among that data set's own samples.
+struct MixturePlace {
+  size_t part = 0;
+  int64_t index = 0;
+};
+// `weights` are positive and sum to at most 2^40. Of any run of n samples, part k gets n weights[k] / sum,
+// give or take as many samples as there are parts: part 0 takes sample s when floor((s + 1) q) > floor(s q),
+// q its share; what is left is shared out among the others by the same rule.
+MixturePlace mixture_place(const std::vector<int64_t>& weights, int64_t sample);
 
 // Image of `index` under the permutation of [0, num_windows) that (seed, epoch) picks. Takes less than 4
 // rounds of walking on average. Requires 0 <= index < num_windows <= 2^62.

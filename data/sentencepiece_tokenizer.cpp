@@ -5,34 +5,16 @@
 #include <algorithm>
 
 #include "core/base/error.h"
+#include "data/utf8.h"
 
 namespace fwl {
 namespace {
 
 constexpr std::string_view kSpaceMark = "\xE2\x96\x81";  // U+2581, how SentencePiece spells a space
 // Longer spans are cut before a newline. A newline begins a piece of its own, so the cut changes no token.
-constexpr size_t kSpanBytes = size_t{1} << 16;
-
-// Bytes of the UTF-8 character at the front (RFC 3629: shortest form, no surrogates, up to U+10FFFF); 0 if
-// none.
-size_t character_length(std::string_view s) {
-  const auto byte = [&](size_t i) { return i < s.size() ? static_cast<unsigned char>(s[i]) : 0u; };
-  const auto continues = [&](size_t i) { return (byte(i) & 0xC0u) == 0x80u; };
-  const unsigned lead = byte(0);
-  if (lead < 0x80) return 1;
-  if (lead >= 0xC2 && lead <= 0xDF) return continues(1) ? 2 : 0;
-  if (lead >= 0xE0 && lead <= 0xEF) {
-    const unsigned low = lead == 0xE0 ? 0xA0 : 0x80;
-    const unsigned high = lead == 0xED ? 0x9F : 0xBF;
-    return byte(1) >= low && byte(1) <= high && continues(2) ? 3 : 0;
-  }
-  if (lead >= 0xF0 && lead <= 0xF4) {
-    const unsigned low = lead == 0xF0 ? 0x90 : 0x80;
-    const unsigned high = lead == 0xF4 ? 0x8F : 0xBF;
-    return byte(1) >= low && byte(1) <= high && continues(2) && continues(3) ? 4 : 0;
-  }
-  return 0;
-}
+// Short spans are encoded faster: the library's queue of merges stays small.
+constexpr size_t kSpanBytes = size_t{1} << 11;
+constexpr size_t kLongestSpan = size_t{1} << 18;
 
 bool is_plain_character(std::string_view s, size_t length) {
   return length > 0 && s[0] != '\0' && s.substr(0, length) != kSpaceMark;
@@ -48,12 +30,12 @@ std::string replace_space_marks(std::string piece) {
 // End of the span that begins at `text` and is encoded in one go.
 size_t cut_of(std::string_view text) {
   if (text.size() <= kSpanBytes) return text.size();
-  for (size_t at = text.find('\n', kSpanBytes); at != std::string_view::npos && at < 4 * kSpanBytes;
+  for (size_t at = text.find('\n', kSpanBytes); at != std::string_view::npos && at < kLongestSpan;
        at = text.find('\n', at + 1)) {
     if (text[at - 1] != '\n') return at;
   }
   // One very long line: cut between characters.
-  size_t at = std::min(4 * kSpanBytes, text.size());
+  size_t at = std::min(kLongestSpan, text.size());
   while (at < text.size() && (static_cast<unsigned char>(text[at]) & 0xC0u) == 0x80u) --at;
   return at;
 }
@@ -64,7 +46,7 @@ size_t plain_prefix(std::string_view bytes) {
   size_t end = 0;
   while (end < bytes.size()) {
     const std::string_view rest = bytes.substr(end);
-    const size_t length = character_length(rest);
+    const size_t length = utf8_length(rest);
     if (!is_plain_character(rest, length)) break;
     end += length;
   }
@@ -159,7 +141,7 @@ std::vector<int32_t> SentencePieceTokenizer::encode(std::string_view bytes) cons
     append_span(bytes.substr(0, plain), ids);
     bytes.remove_prefix(plain);
     if (bytes.empty()) break;
-    const size_t odd = std::max<size_t>(1, character_length(bytes));
+    const size_t odd = std::max<size_t>(1, utf8_length(bytes));
     append_bytes(bytes.substr(0, odd), ids);
     bytes.remove_prefix(odd);
   }

@@ -8,7 +8,7 @@
 namespace fwl {
 
 ShardReader::ShardReader(const std::string& dataset_dir, const ShardEntry& entry, const Manifest& manifest)
-    : path_(dataset_dir + "/" + entry.file),
+    : path_(path_inside(dataset_dir, entry.file)),
       file_(Hdf5File::open(path_, "shard")),
       entry_(entry),
       vocab_size_(manifest.vocab_size) {
@@ -20,18 +20,23 @@ void ShardReader::check_attributes(const Manifest& manifest) const {
   require<DataError>(file_->has_attribute("format") && file_->string_attribute("format") == kShardFormat,
                      path_, " is no shard of an fwl data set. Make the data set again.");
   const int64_t version = file_->integer_attribute("version");
-  require<DataError>(version == kDatasetVersion, path_, ": shard version ", version,
-                     " is unknown (this program reads version ", kDatasetVersion,
-                     "). Use the fwl that wrote it.");
+  require<DataError>(version >= kOldestDatasetVersion && version <= kDatasetVersion, path_,
+                     ": shard version ", version, " is unknown (this program reads versions ",
+                     kOldestDatasetVersion, " to ", kDatasetVersion, "). Use the fwl that wrote it.");
   const int64_t vocab_size = file_->integer_attribute("vocab_size");
   const std::string hash = file_->string_attribute("tokenizer_hash");
   require<DataError>(vocab_size == manifest.vocab_size && hash == manifest.tokenizer_hash, path_,
                      ": made with tokenizer ", hash, " of ", vocab_size, " tokens, the manifest says ",
                      manifest.tokenizer_hash, " of ", manifest.vocab_size,
                      " (its tokens mean other text). Make the data set again.");
+  if (version < 2) return;
+  const std::string checksum = file_->string_attribute("checksum");
+  require<DataError>(checksum == entry_.checksum, path_, ": attribute 'checksum' is ", checksum,
+                     ", the manifest says ", entry_.checksum,
+                     " (the shard was swapped with another). Make the data set again.");
 }
 
-void ShardReader::check_tokens() const {
+void ShardReader::check_tokens() {
   const std::vector<int64_t> shape = file_->shape("tokens");
   require<DataError>(shape.size() == 1 && shape[0] == entry_.tokens, path_, ": dataset 'tokens' has ",
                      shape.size(), " dims and ", shape.empty() ? 0 : shape[0], " rows, the manifest says ",
@@ -39,6 +44,7 @@ void ShardReader::check_tokens() const {
   const std::string type = file_->element_type("tokens");
   require<DataError>(type == "uint16" || type == "uint32", path_, ": dataset 'tokens' is ", type,
                      ", not uint16 or uint32. Make the data set again.");
+  narrow_ = type == "uint16";
 }
 
 std::vector<Document> ShardReader::documents() const {
@@ -71,18 +77,33 @@ std::vector<Document> ShardReader::documents() const {
   return documents;
 }
 
+void ShardReader::widen(const auto* tokens, int64_t first, int64_t count, int64_t* out) const {
+  int64_t largest = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    out[i] = tokens[i];
+    largest = std::max(largest, out[i]);
+  }
+  if (largest < vocab_size_) return;
+  const int64_t bad = std::find_if(out, out + count, [&](int64_t t) { return t >= vocab_size_; }) - out;
+  throw DataError(cat(path_, ": dataset 'tokens', offset ", first + bad, ": token ", out[bad],
+                      " is outside the vocabulary of ", vocab_size_,
+                      " (damaged, or made with another tokenizer). Make the data set again."));
+}
+
 void ShardReader::read(int64_t first, int64_t count, int64_t* out) const {
   require<InternalError>(first >= 0 && count >= 0 && first <= entry_.tokens - count, "tokens ", first, " to ",
                          first + count, " of ", entry_.tokens, " were asked for");
   if (!file_) {
-    std::copy_n(loaded_.begin() + first, count, out);
+    widen(loaded_.data() + first, first, count, out);
+  } else if (narrow_) {
+    // Read as stored: HDF5's own conversion to 64 bits takes longer than the read.
+    narrow_buffer_.resize(static_cast<size_t>(count));
+    file_->read_rows("tokens", first, count, narrow_buffer_.data());
+    widen(narrow_buffer_.data(), first, count, out);
   } else {
-    file_->read_rows("tokens", first, count, out);
-  }
-  for (int64_t i = 0; i < count; ++i) {
-    require<DataError>(out[i] >= 0 && out[i] < vocab_size_, path_, ": dataset 'tokens', offset ", first + i,
-                       ": token ", out[i], " is outside the vocabulary of ", vocab_size_,
-                       " (damaged, or made with another tokenizer). Make the data set again.");
+    wide_buffer_.resize(static_cast<size_t>(count));
+    file_->read_rows("tokens", first, count, wide_buffer_.data());
+    widen(wide_buffer_.data(), first, count, out);
   }
 }
 

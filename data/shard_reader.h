@@ -20,8 +20,9 @@ struct Document {
 
 class ShardReader {
  public:
-  // Opens `dataset_dir`/`entry.file`. Throws DataError when it is missing, damaged, of another version or
-  // tokenizer, or has other counts than the manifest says.
+  // Opens `dataset_dir`/`entry.file`. Throws DataError when it is missing, damaged, a link to outside the
+  // data set, of another version or tokenizer, or has other counts or another checksum than the manifest
+  // says.
   ShardReader(const std::string& dataset_dir, const ShardEntry& entry, const Manifest& manifest);
 
   // The shard's documents; `first_token` counts from the shard's begin. Throws DataError.
@@ -32,16 +33,23 @@ class ShardReader {
   // Reads all tokens into memory (4 bytes each) and closes the file; documents() must not follow. Throws
   // DataError when their checksum is not the manifest's.
   void load();
+  // The open file; only before load().
+  const Hdf5File& file() const { return *file_; }
+  const std::string& path() const { return path_; }
 
  private:
   void check_attributes(const Manifest& manifest) const;
-  void check_tokens() const;
+  void check_tokens();
+  void widen(const auto* tokens, int64_t first, int64_t count, int64_t* out) const;
 
   std::string path_;
   std::optional<Hdf5File> file_;  // until load()
   ShardEntry entry_;
   int64_t vocab_size_;
+  bool narrow_ = true;  // uint16, not uint32
   std::vector<uint32_t> loaded_;
+  mutable std::vector<uint16_t> narrow_buffer_;  // kept between reads: no allocation per window
+  mutable std::vector<uint32_t> wide_buffer_;
 };
 
 }  // namespace fwl

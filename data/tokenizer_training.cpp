@@ -12,7 +12,6 @@
 #include <unordered_map>
 
 #include "core/base/error.h"
-#include "core/base/file.h"
 #include "core/base/hash.h"
 #include "data/sentencepiece_tokenizer.h"
 
@@ -32,17 +31,24 @@ size_t block_end(const std::string& text, size_t begin) {
                                                                            : newline + 1;
 }
 
-std::vector<std::string> sample_blocks(const std::vector<DocumentFile>& documents, int64_t sample_bytes) {
+std::vector<std::string> sample_blocks(const std::vector<DocumentFile>& files,
+                                       const TokenizerTraining& options) {
   double total = 0;
-  for (const DocumentFile& d : documents) total += static_cast<double>(d.bytes);
-  const double share = static_cast<double>(sample_bytes) / std::max(1.0, total);
+  for (const DocumentFile& f : files) total += static_cast<double>(f.bytes);
+  const double share = static_cast<double>(options.sample_bytes) / std::max(1.0, total);
   std::vector<std::string> blocks;
-  for (const DocumentFile& d : documents) {
-    const std::string text = read_file(d.path, "document");
-    for (size_t begin = 0, end = 0; begin < text.size(); begin = end) {
-      end = block_end(text, begin);
-      const double place = std::ldexp(static_cast<double>(hash_bytes(cat(d.name, ':', begin)) >> 11), -53);
-      if (place < share) blocks.push_back(text.substr(begin, end - begin));
+  for (const DocumentFile& file : files) {
+    DocumentReader reader(file, options.format);
+    size_t before = 0;  // bytes of the document in earlier pieces
+    for (Piece piece; reader.next(piece);) {
+      if (piece.begins) before = 0;
+      for (size_t begin = 0, end = 0; begin < piece.text.size(); begin = end) {
+        end = block_end(piece.text, begin);
+        const uint64_t hash = hash_bytes(cat(piece.name, ':', before + begin));
+        if (std::ldexp(static_cast<double>(hash >> 11), -53) < share)
+          blocks.push_back(piece.text.substr(begin, end - begin));
+      }
+      before += piece.text.size();
     }
   }
   return blocks;
@@ -193,7 +199,7 @@ std::string train_sentencepiece(const std::vector<DocumentFile>& documents,
                        " to 1000000, or use the byte tokenizer.");
   require<ConfigError>(options.sample_bytes > 0, "--sample-bytes ", options.sample_bytes,
                        " leaves no text. Give at least 1.");
-  const std::vector<std::string> blocks = sample_blocks(documents, options.sample_bytes);
+  const std::vector<std::string> blocks = sample_blocks(documents, options);
   const std::vector<std::string> runs = frequent_runs(blocks, options.vocab_size);
   Sentences sentences(blocks, runs);
   require<DataError>(!sentences.done(), "the ", documents.size(),

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "data/document_source.h"
+#include "data/document_reader.h"
 
 namespace fwl {
 
@@ -14,6 +14,7 @@ struct TokenizerTraining {
   // Text beyond this is sampled in blocks of some kilobytes, chosen by the hash of document name and
   // position.
   int64_t sample_bytes = 10'000'000;
+  DocumentFormat format = {};
 };
 
 // The serialized model. A pure function of names, contents and options: one thread, no clock, no random

@@ -1,27 +1,54 @@
 #include "launch/batches.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace fwl {
+namespace {
 
-TokenBatch to_device(const Batch& batch, at::Device device, at::ScalarType accumulation) {
-  // from_blob borrows the vectors; `to` or `clone` copies them out.
+bool any(const std::vector<uint8_t>& flags) {
+  return std::any_of(flags.begin(), flags.end(), [](uint8_t f) { return f != 0; });
+}
+
+}  // namespace
+
+TokenBatch to_host(const Batch& batch, at::ScalarType accumulation, HostMemory memory) {
   const auto copy_of = [&](const void* data, at::IntArrayRef shape, at::ScalarType type) {
-    return at::from_blob(const_cast<void*>(data), shape, at::TensorOptions().dtype(type)).clone().to(device);
+    Tensor copy =
+        at::empty(shape, at::TensorOptions().dtype(type).pinned_memory(memory == HostMemory::kPinned));
+    std::memcpy(copy.mutable_data_ptr(), data, static_cast<size_t>(copy.nbytes()));
+    return copy;
   };
   const Tensor tokens = copy_of(batch.tokens.data(), {batch.rows, batch.length + 1}, at::kLong);
   TokenBatch result;
   result.input_bt = tokens.narrow(1, 0, batch.length);
   result.label_bt = tokens.narrow(1, 1, batch.length);
-  result.weight_bt =
-      at::ones({batch.rows, batch.length}, at::TensorOptions().dtype(accumulation).device(device));
-  // Undefined when no document starts inside: the layer then shares one decay mask over all chunks.
-  if (std::any_of(batch.document_start.begin(), batch.document_start.end(),
-                  [](uint8_t s) { return s != 0; })) {
-    result.document_start_bt =
-        copy_of(batch.document_start.data(), {batch.rows, batch.length}, at::kByte).to(at::kBool);
+  result.weight_bt = at::ones({batch.rows, batch.length}, at::TensorOptions().dtype(accumulation));
+  if (any(batch.left_out)) {
+    result.weight_bt -=
+        copy_of(batch.left_out.data(), {batch.rows, batch.length}, at::kByte).to(accumulation);
   }
+  // Undefined when no document starts inside: the layer then shares one decay mask over all chunks.
+  if (any(batch.document_start))
+    result.document_start_bt = copy_of(batch.document_start.data(), {batch.rows, batch.length}, at::kByte);
   return result;
+}
+
+TokenBatch send(const TokenBatch& host, at::Device device) {
+  const auto sent = [&](const Tensor& t) { return t.to(device, /*non_blocking=*/true); };
+  TokenBatch result;
+  // Input and label are two views of one tensor: one copy serves both.
+  const int64_t rows = host.input_bt.size(0), length = host.input_bt.size(1);
+  const Tensor tokens = sent(host.input_bt.as_strided({rows, length + 1}, {length + 1, 1}));
+  result.input_bt = tokens.narrow(1, 0, length);
+  result.label_bt = tokens.narrow(1, 1, length);
+  result.weight_bt = sent(host.weight_bt);
+  if (host.document_start_bt.defined()) result.document_start_bt = sent(host.document_start_bt).to(at::kBool);
+  return result;
+}
+
+TokenBatch to_device(const Batch& batch, at::Device device, at::ScalarType accumulation) {
+  return send(to_host(batch, accumulation, HostMemory::kPageable), device);
 }
 
 }  // namespace fwl

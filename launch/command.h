@@ -13,6 +13,7 @@ namespace fwl {
 
 void add_tokenizer_command(CLI::App& app);
 void add_tokenize_command(CLI::App& app);
+void add_data_command(CLI::App& app);
 void add_train_command(CLI::App& app);
 void add_eval_command(CLI::App& app);
 void add_verify_command(CLI::App& app);

@@ -20,14 +20,6 @@ bool ends_with(const std::string& text, const std::string& end) {
   return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
 }
 
-// The folder with the manifest: the path itself, or the one above a split.
-std::string dataset_folder(const std::string& path) {
-  const fs::path clean = fs::absolute(path).lexically_normal();
-  if (fs::exists(clean / kManifestName)) return clean.string();
-  const fs::path folder = clean.has_filename() ? clean : clean.parent_path();
-  return folder.parent_path().string();
-}
-
 json describe_split(const SplitEntry& split) {
   return {{"documents", split.documents()},
           {"tokens", split.tokens()},
@@ -38,6 +30,13 @@ json describe_split(const SplitEntry& split) {
 }
 
 }  // namespace
+
+std::string dataset_folder(const std::string& path) {
+  const fs::path clean = fs::absolute(path).lexically_normal();
+  if (fs::exists(clean / kManifestName)) return clean.string();
+  const fs::path folder = clean.has_filename() ? clean : clean.parent_path();
+  return fs::exists(folder.parent_path() / kManifestName) ? folder.parent_path().string() : folder.string();
+}
 
 bool looks_like_dataset(const std::string& path) {
   return fs::is_directory(path) && fs::exists(fs::path(dataset_folder(path)) / kManifestName);
@@ -59,7 +58,8 @@ json describe_dataset(const std::string& path) {
                       {"vocab_size", manifest.vocab_size},
                       {"document_start", manifest.document_start}};
   for (const auto& [name, split] : manifest.splits) {
-    Split(folder + "/" + name).tokenizer();  // checks every shard, and the tokenizer
+    Split(folder + "/" + name).tokenizer();  // checks that it is the data set's
+    for (const ShardEntry& shard : split.shards) ShardReader(folder, shard, manifest).documents();
     description["splits"][name] = describe_split(split);
   }
   return description;

@@ -6,6 +6,9 @@
 
 namespace fwl {
 
+// The folder with the manifest: the path itself, or the one above a split.
+std::string dataset_folder(const std::string& path);
+
 bool looks_like_dataset(const std::string& path);
 bool looks_like_shard(const std::string& path);
 bool looks_like_tokenizer(const std::string& path);

@@ -21,6 +21,7 @@ void declare_commands(CLI::App& app) {
   app.set_version_flag("--version", FWL_VERSION);
   fwl::add_tokenizer_command(app);
   fwl::add_tokenize_command(app);
+  fwl::add_data_command(app);
   fwl::add_train_command(app);
   fwl::add_eval_command(app);
   fwl::add_generate_command(app);

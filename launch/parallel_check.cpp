@@ -37,13 +37,13 @@ double difference(const Tensor& a, const Tensor& b) {
 class Text {
  public:
   explicit Text(RunConfig* config, const MeshShape& shape) {
-    if (config->data_path.empty()) {
+    if (config->data.path.empty()) {
       if (config->model.vocab_size == 0) config->model.vocab_size = kDefaultVocabulary;
       synthetic_ =
           awkward_text(static_cast<uint64_t>(config->train.seed), config->model.vocab_size,
                        config->train.global_batch, config->model.context / shape.sequence, shape.sequence);
     } else {
-      split_ = std::make_unique<Split>(config->data_path);
+      split_ = std::make_unique<Split>(config->data.path);
       if (config->model.vocab_size == 0) config->model.vocab_size = split_->vocab_size();
       loader_ =
           std::make_unique<Loader>(*split_, config->model.context, static_cast<uint64_t>(config->train.seed),

@@ -30,7 +30,7 @@ struct ParallelReport {
 
 // 1e-5 for fp32, 1e-11 for fp64; bf16 rounds every product: 5e-2.
 double parallel_tolerance(const std::string& dtype);
-// Collective over the world. The report is complete on rank 0. Reads config.data_path, or makes random text
+// Collective over the world. The report is complete on rank 0. Reads config.data.path, or makes random text
 // with documents at shard edges and unscored rows when it is empty. Throws ConfigError, DataError.
 ParallelReport check_parallel(RunConfig config, int64_t steps);
 

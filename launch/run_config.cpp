@@ -60,25 +60,27 @@ void ParallelConfig::visit_fields(FieldList& list) {
                   "type of fast-weight states on their way between ranks (fp64 runs: always fp64)");
 }
 
+void DataConfig::visit_fields(FieldList& list) {
+  list.add("path", path, "data set made by `fwl tokenize`");
+  list.add("mixture", mixture,
+           "DIR=WEIGHT,DIR=WEIGHT: several data sets, by share of the samples; instead of path");
+  list.add("skip_bad", skip_bad, "leave damaged documents out and go on, instead of stopping");
+}
+
 namespace {
 
-// run.dir and data.path stand in sections of their own.
+// run.dir stands in a section of its own.
 struct RunSection {
   std::string& dir;
   void visit_fields(FieldList& list) {
     list.add("dir", dir, "folder of the run: config, log and checkpoints");
   }
 };
-struct DataSection {
-  std::string& path;
-  void visit_fields(FieldList& list) { list.add("path", path, "data set made by `fwl tokenize`"); }
-};
 
 }  // namespace
 
 void RunConfig::visit_fields(FieldList& list) {
   RunSection run{run_dir};
-  DataSection data{data_path};
   list.section("run", run);
   list.section("data", data);
   list.section("model", model);
@@ -122,9 +124,13 @@ MeshShape layout_of(const RunConfig& c, int ranks) {
 
 MeshShape validate(const RunConfig& c, int ranks) {
   require<ConfigError>(
-      !c.data_path.empty(),
-      "data.path is not set (there is nothing to train on). Give --set data.path=DIR, a folder "
-      "made by `fwl tokenize`.");
+      c.data.path.empty() != c.data.mixture.empty(), "data.path and data.mixture are ",
+      c.data.path.empty() ? "not set" : "both set",
+      " (one of them says what to train on). Give --set data.path=DIR, a folder made by `fwl tokenize`.");
+  require<ConfigError>(
+      c.data.mixture.empty() || !c.train.stream,
+      "train.stream with data.mixture is not possible (a stream reads one data set in order). "
+      "Set data.path.");
   return layout_of(c, ranks);
 }
 

@@ -63,9 +63,17 @@ struct ParallelConfig {
   }
 };
 
+struct DataConfig {
+  std::string path;
+  std::string mixture;
+  bool skip_bad = false;
+
+  void visit_fields(FieldList& list);
+};
+
 struct RunConfig {
   std::string run_dir = "runs/default";
-  std::string data_path;
+  DataConfig data;
   ModelConfig model;
   TrainConfig train;
   CheckpointsConfig checkpoints;

@@ -28,7 +28,10 @@ json to_json(const LogEntry& e) {
                {"learning_rate", e.learning_rate},
                {"tokens_per_s", std::round(e.tokens_per_s)},
                {"time_s", e.time_s},
-               {"skipped", e.skipped}};
+               {"skipped", e.skipped},
+               {"data_wait", e.data_wait},
+               {"order_hash", e.order_hash},
+               {"documents_left_out", e.documents_left_out}};
   if (e.save_blocked_s) line["save_blocked_s"] = *e.save_blocked_s;
   if (e.save_written_s) line["save_written_s"] = *e.save_written_s;
   for (const auto& [name, value] : e.step_sizes) line["step_size"][name] = value;
@@ -48,6 +51,8 @@ std::string to_line(const LogEntry& e, int64_t total) {
     std::snprintf(text, sizeof text, "  eta_%s %.2e", name.c_str(), value);
     line += text;
   }
+  if (e.data_wait > 0.01) line += cat("  data_wait ", std::lround(100 * e.data_wait), " %");
+  if (e.documents_left_out > 0) line += cat("  left out ", e.documents_left_out);
   if (e.skipped > 0) line += cat("  skipped ", e.skipped);
   return line;
 }

@@ -23,6 +23,9 @@ struct LogEntry {
   int64_t skipped = 0;
   std::optional<double> save_blocked_s;  // that training waited for saves in the interval, when one was begun
   std::optional<double> save_written_s;  // from begin to published, of a save published in it
+  double data_wait = 0;                  // share of the interval that this rank waited for data
+  std::string order_hash;                // rolling hash of all samples read so far, hexadecimal
+  int64_t documents_left_out = 0;        // by this rank, since the program's start (data.skip_bad)
   std::vector<std::pair<std::string, double>> step_sizes;
   std::vector<std::pair<std::string, double>> decays;
 };

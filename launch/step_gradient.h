@@ -35,6 +35,8 @@ class StepGradient {
   StepGradient(LanguageModel& model, Mesh& mesh, const RunConfig& config);
 
   const BatchShare& share() const { return share_; }
+  // Rows that accumulate() asks for at a time; fewer at a step's end.
+  int64_t micro_rows() const { return micro_rows_; }
   // Collective over the world. Adds the gradients of this rank's share of a global batch with `tokens`
   // loss-weighted tokens to the model's gradients, then sums them over all ranks. With train.stream each
   // call goes on where the one before ended.

@@ -96,16 +96,14 @@ Trainer::Trainer(RunConfig config, ConfigChanges changes)
 Trainer::~Trainer() = default;
 
 void Trainer::open_data() {
-  split_ = std::make_unique<Split>(config_.data_path);
-  const int64_t vocabulary = split_->vocab_size();
+  data_ = std::make_unique<TrainingData>(config_);
+  const int64_t vocabulary = data_->split().vocab_size();
   if (config_.model.vocab_size == 0) config_.model.vocab_size = vocabulary;
   require<ConfigError>(
       config_.model.vocab_size >= vocabulary, "model.vocab_size = ", config_.model.vocab_size,
       " is smaller than the data set's ", vocabulary,
       " (its tokens would have no embedding). Set model.vocab_size=0 or at least ", vocabulary, ".");
-  loader_ =
-      std::make_unique<Loader>(*split_, config_.model.context, static_cast<uint64_t>(config_.train.seed),
-                               config_.train.stream ? config_.train.global_batch : 0);
+  loader_ = std::make_unique<Loader>(data_->make_loader(config_));
 }
 
 // Before anything of the folder is read. Only rank 0 looks; when it is refused, it ends all.
@@ -124,7 +122,19 @@ void Trainer::prepare_run_folder() {
   mesh_->host().barrier();
 }
 
+// What the run has consumed so far must be what this data and config would have given.
+void Trainer::require_same_order(const CheckpointInfo& info) const {
+  const uint64_t expected = loader_->rolling_hash(0, 0, info.progress.samples);
+  require<DataError>(
+      info.data.rolling_hash == expected, info.path, ": the ", info.progress.samples,
+      " samples read so far have hash ", to_hex(info.data.rolling_hash),
+      ", with this data and config they would have ", to_hex(expected),
+      " (some text would be read twice, some never). Resume with the data, seed and context of "
+      "the run.");
+}
+
 void Trainer::load(CheckpointReader& reader) {
+  require_same_order(reader.info());
   Parameters& parameters = model_->parameters();
   check_fits(reader, parameters);
   AdamW& own = optimizer_->own();
@@ -135,7 +145,7 @@ void Trainer::load(CheckpointReader& reader) {
 }
 
 void Trainer::resume(ConfigChanges changes) {
-  const Tokenizer& tokenizer = split_->tokenizer();
+  const Tokenizer& tokenizer = data_->split().tokenizer();
   const std::string kind = tokenizer.kind();
   const DataIdentity data{loader_->sequence_hash(), kind,
                           kind == "byte" ? std::string() : tokenizer.serialized()};
@@ -147,10 +157,12 @@ void Trainer::resume(ConfigChanges changes) {
   if (!info) return;
   progress_ = info->progress;
   optimizer_->own().set_updates(progress_.updates);
-  data_hash_.restart(is_first_rank() ? info->data.rolling_hash : 0);
+  progress_.order_hash = info->data.rolling_hash;
 }
 
 void Trainer::run() {
+  feed_ = std::make_unique<BatchFeed>(config_, step_->share(), step_->micro_rows(), progress_.samples,
+                                      device_, model_->accumulation_type());
   started_at_s_ = now_s();
   double interval_start = started_at_s_;
   int64_t interval_tokens = 0;
@@ -169,6 +181,7 @@ void Trainer::run() {
       save();
     if (stop_) break;
   }
+  feed_.reset();
   finish_saving();
   if (progress_.step < config_.train.steps)
     throw Interrupted(cat("ended early after step ", progress_.step, " of ", config_.train.steps,
@@ -199,25 +212,19 @@ LossSums Trainer::sum_over_ranks(const LossSums& own) {
 Trainer::StepResult Trainer::train_step() {
   StepResult result;
   model_->parameters().zero_gradients();
-  const BatchShare& share = step_->share();
   // Every position of a training window is scored, so the global count is known without asking the other
   // ranks.
   const auto tokens = static_cast<double>(config_.train.global_batch * config_.model.context);
   const LossSums own = step_->accumulate(
-      [&](int64_t first_row, int64_t rows) {
-        const int64_t sample = progress_.samples + first_row;
-        const Batch batch = loader_->read(sample, rows, share.first_position, share.positions);
-        data_hash_.add(batch, sample, share.first_position);
-        return to_device(batch, device_, model_->accumulation_type());
-      },
-      tokens);
+      [&](int64_t first_row, int64_t rows) { return feed_->next(first_row, rows); }, tokens);
   const LossSums sums = sum_over_ranks(own);
-  data_hash_.end_step();
   // Sums over all ranks: every rank sees the same values, so all of them decide alike.
   result.grad_norm = optimizer_->gradient_norm(mesh_->host());
   result.learning_rate = learning_rate_at(config_.train.schedule(), progress_.step);
   result.skipped = !std::isfinite(sums.main) || !std::isfinite(result.grad_norm);
   progress_.step += 1;
+  progress_.order_hash =
+      loader_->rolling_hash(progress_.order_hash, progress_.samples, config_.train.global_batch);
   progress_.samples += config_.train.global_batch;
   progress_.tokens += config_.train.global_batch * config_.model.context;
   count_skip(result, sums.main / tokens);
@@ -263,21 +270,22 @@ void Trainer::log_interval(const StepResult& last, double interval_s, int64_t in
     entry.skipped = progress_.skipped;
     entry.save_blocked_s = checkpointer_->take_blocked_s();
     entry.save_written_s = checkpointer_->take_written_s();
+    entry.data_wait = (feed_->waited_s() - waited_before_s_) / interval_s;
+    entry.order_hash = to_hex(progress_.order_hash);
+    entry.documents_left_out = feed_->documents_left_out();
     entry.step_sizes = model_->mean_step_sizes();
     entry.decays = model_->decays();
     log_->write(entry);
   }
+  waited_before_s_ = feed_->waited_s();
   progress_.loss_sum = progress_.slow_loss_sum = progress_.loss_tokens = 0;
 }
 
-// Collective: the rolling hash is a sum over the ranks.
 CheckpointInfo Trainer::checkpoint_info() {
-  Tensor hash = at::full({1}, static_cast<int64_t>(data_hash_.share()), at::kLong);
-  mesh_->host().all_reduce_sum(hash);
-  const Tokenizer& tokenizer = split_->tokenizer();
+  const Tokenizer& tokenizer = data_->split().tokenizer();
   CheckpointInfo info;
   info.progress = progress_;
-  info.data = {loader_->sequence_hash(), static_cast<uint64_t>(hash.item<int64_t>()), config_.train.seed,
+  info.data = {loader_->sequence_hash(), progress_.order_hash, config_.train.seed,
                config_.train.stream ? config_.train.global_batch : 0, stream_position()};
   info.learning_rate = {learning_rate_at(config_.train.schedule(), progress_.step),
                         config_.train.learning_rate, config_.train.warmup_steps, config_.train.steps,

@@ -10,8 +10,8 @@
 #include "core/model/language_model.h"
 #include "core/optim/adamw.h"
 #include "data/loader.h"
+#include "launch/batch_feed.h"
 #include "launch/checkpointing.h"
-#include "launch/data_hash.h"
 #include "launch/resume_check.h"
 #include "launch/run_config.h"
 #include "launch/run_lock.h"
@@ -50,6 +50,7 @@ class Trainer {
   void lock_run_folder();
   void prepare_run_folder();
   void resume(ConfigChanges changes);
+  void require_same_order(const CheckpointInfo& info) const;
   void load(CheckpointReader& reader);
   StepResult train_step();
   void count_skip(const StepResult& result, double loss);
@@ -67,19 +68,19 @@ class Trainer {
   RunConfig config_;
   at::Device device_;
   std::unique_ptr<Mesh> mesh_;
-  std::unique_ptr<Split> split_;
+  std::unique_ptr<TrainingData> data_;  // for what is not tokens; the feed's thread has its own
   std::unique_ptr<Loader> loader_;
   std::unique_ptr<LanguageModel> model_;
   std::unique_ptr<ShardedOptimizer> optimizer_;
   std::unique_ptr<StepGradient> step_;
-  std::unique_ptr<RunLock> lock_;  // first rank only
-  std::unique_ptr<RunLog> log_;    // first rank only
+  std::unique_ptr<RunLock> lock_;    // first rank only
+  std::unique_ptr<BatchFeed> feed_;  // while run() runs
+  std::unique_ptr<RunLog> log_;      // first rank only
   std::unique_ptr<Checkpointer> checkpointer_;
   TrainingProgress progress_;
-  DataHash data_hash_;
   bool stop_ = false;  // some rank wants to end early; the same on all ranks
   double constructed_at_s_ = 0;
-  double started_at_s_ = 0;
+  double started_at_s_ = 0, waited_before_s_ = 0;
 };
 
 }  // namespace fwl

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <map>
 #include <mutex>
 #include <numeric>
 #include <utility>
@@ -58,6 +59,9 @@ std::recursive_mutex& library_mutex() {
 // by rename and never written while they are read.
 void prepare_library() {
   static const bool done = [] {
+    // At exit the library would close what a full disk kept from being closed, and crash on it. Files of ours
+    // are flushed, synced and closed by their owners.
+    H5dont_atexit();
     setenv("HDF5_USE_FILE_LOCKING", "FALSE", 0);
     H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
     return true;
@@ -75,6 +79,7 @@ std::string library_text() {
         return 0;
       },
       &text);
+  std::replace(text.begin(), text.end(), '\n', ' ');
   return text;
 }
 
@@ -113,6 +118,9 @@ hid_t native_type<double>() {
   return H5T_NATIVE_DOUBLE;
 }
 
+constexpr H5Z_filter_t kZstdFilter = 32015;
+constexpr size_t kChunkCacheBytes = size_t{1} << 20;
+
 // No sane dataset of this project has more elements; a damaged header may claim so.
 constexpr int64_t kMostElements = int64_t{1} << 40;
 
@@ -125,6 +133,7 @@ int64_t product(const std::vector<int64_t>& shape) {
 struct Hdf5File::Handles {
   std::string path;
   FileHandle file;
+  mutable std::map<std::string, DatasetHandle> open;  // declared after `file`: closed before it
 
   template <typename... Parts>
   void require_data(bool condition, const std::string& dataset, const Parts&... parts) const {
@@ -133,10 +142,52 @@ struct Hdf5File::Handles {
                           " (HDF5: ", library_text(), "). Make the file again, or use another."));
   }
 
-  DatasetHandle open_dataset(const std::string& name) const {
-    DatasetHandle dataset(H5Dopen2(file.get(), name.c_str(), H5P_DEFAULT));
+  void require_written(bool condition, const std::string& dataset) const {
+    require<DataError>(condition, path, dataset.empty() ? "" : ": dataset '" + dataset + "'",
+                       ": cannot be written (HDF5: ", condition ? "" : library_text(),
+                       "). Free space on the disk, or choose another folder.");
+  }
+
+  // Every part of the name must be a hard link: others lead to places that may change, or out of the file.
+  void require_hard_links(const std::string& name) const {
+    for (size_t slash = name.find('/', 1);; slash = name.find('/', slash + 1)) {
+      H5L_info_t info;
+      const std::string part = name.substr(0, slash);
+      require_data(H5Lget_info(file.get(), part.c_str(), &info, H5P_DEFAULT) >= 0, name, "cannot be opened");
+      require_data(info.type == H5L_TYPE_HARD, name, "is a link to elsewhere, which is not followed");
+      if (slash == std::string::npos) return;
+    }
+  }
+
+  void require_own_storage(const DatasetHandle& dataset, const std::string& name) const {
+    const PropertyHandle properties(H5Dget_create_plist(dataset.get()));
+    const H5D_layout_t layout = H5Pget_layout(properties.get());
+    require_data(layout == H5D_COMPACT || layout == H5D_CONTIGUOUS || layout == H5D_CHUNKED, name,
+                 "is no dataset with own storage");
+    require_data(H5Pget_external_count(properties.get()) == 0, name,
+                 "keeps its data in another file, which is not read");
+  }
+
+  // Chunks hold few elements and windows are read at random: a cache that holds some chunks is enough.
+  const DatasetHandle& open_dataset(const std::string& name) const {
+    const auto found = open.find(name);
+    if (found != open.end()) return found->second;
+    require_hard_links(name);
+    const PropertyHandle access(H5Pcreate(H5P_DATASET_ACCESS));
+    H5Pset_chunk_cache(access.get(), 521, kChunkCacheBytes, 1.0);
+    DatasetHandle dataset(H5Dopen2(file.get(), name.c_str(), access.get()));
     require_data(static_cast<bool>(dataset), name, "cannot be opened");
-    return dataset;
+    require_own_storage(dataset, name);
+    return open.emplace(name, std::move(dataset)).first->second;
+  }
+
+  // 0: not chunked.
+  int64_t chunk_rows_of(const DatasetHandle& dataset) const {
+    const PropertyHandle properties(H5Dget_create_plist(dataset.get()));
+    hsize_t dims[8] = {};
+    if (H5Pget_layout(properties.get()) != H5D_CHUNKED || H5Pget_chunk(properties.get(), 8, dims) < 1)
+      return 0;
+    return static_cast<int64_t>(dims[0]);
   }
 
   std::vector<int64_t> shape_of(const DatasetHandle& dataset, const std::string& name) const {
@@ -170,14 +221,21 @@ struct Hdf5File::Handles {
     if (layout.chunk_elements <= 0 || shape.empty() || product(shape) == 0) return properties;
     std::vector<hsize_t> chunk(shape.begin(), shape.end());
     chunk[0] = static_cast<hsize_t>(std::min(layout.chunk_elements, shape[0]));
+    set_chunks(properties, chunk, layout);
+    return properties;
+  }
+
+  void set_chunks(const PropertyHandle& properties, const std::vector<hsize_t>& chunk,
+                  const Hdf5Layout& layout) const {
     bool ok = H5Pset_chunk(properties.get(), static_cast<int>(chunk.size()), chunk.data()) >= 0;
-    if (layout.deflate_level > 0) {
-      ok = ok && H5Pset_shuffle(properties.get()) >= 0 &&
-           H5Pset_deflate(properties.get(), static_cast<unsigned>(layout.deflate_level)) >= 0;
+    if (layout.deflate_level > 0 || layout.zstd) ok = ok && H5Pset_shuffle(properties.get()) >= 0;
+    if (layout.zstd) {
+      ok = ok && H5Pset_filter(properties.get(), kZstdFilter, H5Z_FLAG_MANDATORY, 0, nullptr) >= 0;
+    } else if (layout.deflate_level > 0) {
+      ok = ok && H5Pset_deflate(properties.get(), static_cast<unsigned>(layout.deflate_level)) >= 0;
     }
     if (layout.fletcher32) ok = ok && H5Pset_fletcher32(properties.get()) >= 0;
     require_data(ok, "", "cannot set the chunk layout");
-    return properties;
   }
 
   // The groups above `name` that are not there yet.
@@ -310,6 +368,38 @@ std::vector<std::string> Hdf5File::datasets() const {
   return names;
 }
 
+bool hdf5_has_zstd() {
+  const std::lock_guard lock(library_mutex());
+  prepare_library();
+  return H5Zfilter_avail(kZstdFilter) > 0;
+}
+
+int64_t Hdf5File::chunk_rows(const std::string& dataset) const {
+  const std::lock_guard lock(library_mutex());
+  return handles_->chunk_rows_of(handles_->open_dataset(dataset));
+}
+
+std::vector<Hdf5Chunk> Hdf5File::chunks(const std::string& dataset) const {
+  const std::lock_guard lock(library_mutex());
+  const DatasetHandle& handle = handles_->open_dataset(dataset);
+  std::vector<Hdf5Chunk> found;
+  if (handles_->chunk_rows_of(handle) == 0 || handles_->shape_of(handle, dataset).size() != 1) return found;
+  const SpaceHandle space(H5Dget_space(handle.get()));
+  hsize_t count = 0;
+  handles_->require_data(H5Dget_num_chunks(handle.get(), space.get(), &count) >= 0, dataset,
+                         "its chunk index is damaged");
+  for (hsize_t i = 0; i < count; ++i) {
+    hsize_t row = 0, bytes = 0;
+    unsigned mask = 0;
+    haddr_t address = 0;
+    handles_->require_data(
+        H5Dget_chunk_info(handle.get(), space.get(), i, &row, &mask, &address, &bytes) >= 0, dataset,
+        "its chunk index is damaged");
+    found.push_back({static_cast<int64_t>(row), static_cast<int64_t>(address), static_cast<int64_t>(bytes)});
+  }
+  return found;
+}
+
 std::vector<int64_t> Hdf5File::shape(const std::string& dataset) const {
   const std::lock_guard lock(library_mutex());
   return handles_->shape_of(handles_->open_dataset(dataset), dataset);
@@ -317,7 +407,7 @@ std::vector<int64_t> Hdf5File::shape(const std::string& dataset) const {
 
 std::string Hdf5File::element_type(const std::string& dataset) const {
   const std::lock_guard lock(library_mutex());
-  const DatasetHandle handle = handles_->open_dataset(dataset);
+  const DatasetHandle& handle = handles_->open_dataset(dataset);
   const TypeHandle type(H5Dget_type(handle.get()));
   const H5T_class_t kind = H5Tget_class(type.get());
   const size_t bits = 8 * H5Tget_size(type.get());
@@ -329,7 +419,7 @@ std::string Hdf5File::element_type(const std::string& dataset) const {
 template <typename T>
 std::vector<T> Hdf5File::read(const std::string& dataset) const {
   const std::lock_guard lock(library_mutex());
-  const DatasetHandle handle = handles_->open_dataset(dataset);
+  const DatasetHandle& handle = handles_->open_dataset(dataset);
   handles_->require_numeric(handle, dataset);
   const int64_t elements = product(handles_->shape_of(handle, dataset));
   // A chunked dataset may claim far more than the file holds: do not allocate it before asking.
@@ -348,7 +438,7 @@ std::vector<T> Hdf5File::read(const std::string& dataset) const {
 template <typename T>
 void Hdf5File::read_rows(const std::string& dataset, int64_t first, int64_t count, T* out) const {
   const std::lock_guard lock(library_mutex());
-  const DatasetHandle handle = handles_->open_dataset(dataset);
+  const DatasetHandle& handle = handles_->open_dataset(dataset);
   handles_->require_numeric(handle, dataset);
   const std::vector<int64_t> shape = handles_->shape_of(handle, dataset);
   require<DataError>(!shape.empty() && first >= 0 && count >= 0 && first + count <= shape[0], handles_->path,
@@ -375,8 +465,38 @@ void Hdf5File::write(const std::string& dataset, const std::vector<int64_t>& sha
   const std::lock_guard lock(library_mutex());
   const DatasetHandle handle = handles_->create_dataset(dataset, native_type<T>(), shape, layout);
   if (product(shape) == 0) return;
-  handles_->require_data(H5Dwrite(handle.get(), native_type<T>(), H5S_ALL, H5S_ALL, H5P_DEFAULT, data) >= 0,
-                         dataset, "cannot be written (disk full?)");
+  handles_->require_written(
+      H5Dwrite(handle.get(), native_type<T>(), H5S_ALL, H5S_ALL, H5P_DEFAULT, data) >= 0, dataset);
+}
+
+template <typename T>
+void Hdf5File::create_growing(const std::string& dataset, Hdf5Layout layout) {
+  const std::lock_guard lock(library_mutex());
+  const hsize_t none = 0, unlimited = H5S_UNLIMITED;
+  const SpaceHandle space(H5Screate_simple(1, &none, &unlimited));
+  handles_->create_parents(dataset);
+  const PropertyHandle properties(H5Pcreate(H5P_DATASET_CREATE));
+  H5Pset_obj_track_times(properties.get(), 0);
+  handles_->set_chunks(properties, {static_cast<hsize_t>(layout.chunk_elements)}, layout);
+  const DatasetHandle made(H5Dcreate2(handles_->file.get(), dataset.c_str(), native_type<T>(), space.get(),
+                                      H5P_DEFAULT, properties.get(), H5P_DEFAULT));
+  handles_->require_data(static_cast<bool>(made), dataset, "cannot be created");
+}
+
+template <typename T>
+void Hdf5File::append(const std::string& dataset, const T* data, int64_t count) {
+  const std::lock_guard lock(library_mutex());
+  const DatasetHandle& handle = handles_->open_dataset(dataset);
+  const auto before = static_cast<hsize_t>(handles_->shape_of(handle, dataset).at(0));
+  const auto extent = static_cast<hsize_t>(count);
+  const hsize_t after = before + extent;
+  if (count == 0) return;
+  bool ok = H5Dset_extent(handle.get(), &after) >= 0;
+  const SpaceHandle file_space(H5Dget_space(handle.get()));
+  const SpaceHandle memory_space(H5Screate_simple(1, &extent, nullptr));
+  ok = ok && H5Sselect_hyperslab(file_space.get(), H5S_SELECT_SET, &before, nullptr, &extent, nullptr) >= 0 &&
+       H5Dwrite(handle.get(), native_type<T>(), memory_space.get(), file_space.get(), H5P_DEFAULT, data) >= 0;
+  handles_->require_written(ok, dataset);
 }
 
 std::vector<std::string> Hdf5File::read_strings(const std::string& dataset) const {
@@ -462,8 +582,8 @@ void Hdf5File::set_attribute(const std::string& name, double value) {
 void Hdf5File::close() {
   {
     const std::lock_guard lock(library_mutex());
-    handles_->require_data(H5Fflush(handles_->file.get(), H5F_SCOPE_GLOBAL) >= 0, "",
-                           "cannot be flushed (disk full?)");
+    handles_->require_written(H5Fflush(handles_->file.get(), H5F_SCOPE_GLOBAL) >= 0, "");
+    handles_->open.clear();
     handles_->file.reset();
   }
   sync_path(handles_->path);  // seconds for a large file: other threads' reads do not wait for it
@@ -478,6 +598,8 @@ std::string hdf5_library_version() {
 #define FWL_HDF5_INSTANTIATE(T)                                                         \
   template std::vector<T> Hdf5File::read<T>(const std::string&) const;                  \
   template void Hdf5File::read_rows<T>(const std::string&, int64_t, int64_t, T*) const; \
+  template void Hdf5File::create_growing<T>(const std::string&, Hdf5Layout);            \
+  template void Hdf5File::append<T>(const std::string&, const T*, int64_t);             \
   template void Hdf5File::write<T>(const std::string&, const std::vector<int64_t>&, const T*, Hdf5Layout);
 FWL_HDF5_INSTANTIATE(uint8_t)
 FWL_HDF5_INSTANTIATE(uint16_t)

@@ -1,10 +1,11 @@
 // HDF5 files: typed reads and writes of whole datasets and of slices, attributes, and listings.
 // core/base/hdf5.cpp is the only file that includes <hdf5.h>.
 //
-// Handles are move-only and close themselves. Files are opened with file locking handled for network file
-// systems. HDF5's own error printing is off; its text goes into the DataError, which always names path and
-// dataset. Calls of several threads wait for each other: the library has global state and is not built for
-// threads.
+// Handles are move-only and close themselves; datasets stay open for as long as their file. A name must lead
+// to a dataset inside the file: links to elsewhere, external storage and virtual datasets are refused. Files
+// are opened with file locking handled for network file systems. HDF5's own error printing is off; its text
+// goes into the DataError, which always names path and dataset. Calls of several threads wait for each other:
+// the library has global state and is not built for threads.
 #pragma once
 
 #include <cstdint>
@@ -19,6 +20,16 @@ struct Hdf5Layout {
   int64_t chunk_elements = 0;  // rows of the first dim per chunk
   int deflate_level = 0;       // 0: none
   bool fletcher32 = false;     // checksum per chunk, verified at every read
+  bool zstd = false;           // instead of deflate; needs the filter (hdf5_has_zstd)
+};
+
+// Whether HDF5's zstd filter (number 32015) is installed as a plugin.
+bool hdf5_has_zstd();
+
+// Where a chunk of a dataset lies in the file.
+struct Hdf5Chunk {
+  int64_t first_row = 0;
+  int64_t file_offset = 0, bytes = 0;
 };
 
 // T below is one of: uint8_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t, float, double.
@@ -49,6 +60,16 @@ class Hdf5File {
   template <typename T>
   void write(const std::string& dataset, const std::vector<int64_t>& shape, const T* data,
              Hdf5Layout layout = {});
+  // Creates an empty dataset of one dim that append() extends. `layout.chunk_elements` must be positive.
+  template <typename T>
+  void create_growing(const std::string& dataset, Hdf5Layout layout);
+  template <typename T>
+  void append(const std::string& dataset, const T* data, int64_t count);
+  // The stored chunks of a chunked dataset of one dim, in the order of their rows; empty for other layouts.
+  // Throws DataError when the index is damaged.
+  std::vector<Hdf5Chunk> chunks(const std::string& dataset) const;
+  // Rows per chunk; 0 when the dataset is not chunked.
+  int64_t chunk_rows(const std::string& dataset) const;
   // A list of strings is stored as uint8, a zero after each: HDF5's own strings of variable length are
   // neither compressed nor checked, and the library crashes when they are damaged. No string may hold a zero.
   std::vector<std::string> read_strings(const std::string& dataset) const;

@@ -87,6 +87,12 @@ add_library(fwl_sentencepiece INTERFACE)
 target_include_directories(fwl_sentencepiece SYSTEM INTERFACE ${fwl_sentencepiece_include})
 target_link_libraries(fwl_sentencepiece INTERFACE ${fwl_sentencepiece_train_library} ${fwl_sentencepiece_library})
 
+find_path(fwl_zstd_include zstd.h REQUIRED)
+find_library(fwl_zstd_library zstd REQUIRED)
+add_library(fwl_compression INTERFACE)
+target_include_directories(fwl_compression SYSTEM INTERFACE ${fwl_zstd_include})
+target_link_libraries(fwl_compression INTERFACE ${fwl_zstd_library} ZLIB::ZLIB)
+
 # CUDA: nvcc compiles the kernels, the CUDA runtime and NCCL are those that LibTorch itself loads.
 # libtorch_cuda is not linked but loaded when a GPU is there (core/base/device.h), so one binary runs on both.
 set(FWL_HAVE_CUDA OFF)

@@ -23,14 +23,14 @@ struct ImportArguments {
 // The tokenizer whose ids the model reads: the data set's that training will use, or the one named.
 std::unique_ptr<Tokenizer> tokenizer_for(const ImportArguments& a, const RunConfig& config) {
   std::unique_ptr<Tokenizer> tokenizer;
-  if (!a.tokenizer.empty() || config.data_path.empty()) {
+  if (!a.tokenizer.empty() || config.data.path.empty()) {
     tokenizer = open_tokenizer(a.tokenizer.empty() ? "byte" : a.tokenizer);
   } else {
-    const Split split(config.data_path);
+    const Split split(config.data.path);
     const Tokenizer& own = split.tokenizer();
     tokenizer = own.kind() == std::string("byte")
                     ? make_byte_tokenizer()
-                    : make_tokenizer(own.kind(), own.serialized(), config.data_path);
+                    : make_tokenizer(own.kind(), own.serialized(), config.data.path);
   }
   require<ConfigError>(tokenizer->vocab_size() <= config.model.vocab_size, "the tokenizer has ",
                        tokenizer->vocab_size(), " tokens, the model ", config.model.vocab_size,

@@ -1,115 +1,86 @@
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <cstdio>
-#include <exception>
-#include <map>
 #include <memory>
-#include <mutex>
 #include <nlohmann/json.hpp>
 #include <thread>
 
 #include "core/base/error.h"
-#include "core/base/file.h"
 #include "core/base/log.h"
-#include "data/dataset_folder.h"
+#include "data/dataset_builder.h"
 #include "data/document_source.h"
-#include "data/shard_writer.h"
-#include "data/splitting.h"
-#include "data/tokenizer.h"
 #include "launch/command.h"
+#include "parallel/communicator.h"
+#include "parallel/session.h"
 
 namespace fwl {
 namespace {
 
-// Source text that is read and tokenized before it is written: bounds the memory.
-constexpr int64_t kBytesAtOnce = 64'000'000;
+// Ranks may finish hours apart.
+constexpr double kBarrierTimeoutS = 30.0 * 24 * 3600;
 
 struct TokenizeArguments {
   std::vector<std::string> paths, include, exclude;
-  std::string tokenizer, out, split, json_path;
-  int64_t shard_tokens = 100'000'000;
-  int threads = 0;
-  bool overwrite = false;
+  std::string tokenizer, out, split, json_path, stdin_name = "stdin", compression = "deflate";
+  BuildOptions build;
+  bool overwrite = false, mpi = false;
 };
 
-TokenizedDocument tokenize(const DocumentFile& file, const Tokenizer& tokenizer) {
-  const std::string text = read_file(file.path, "document");
-  TokenizedDocument document{file.name, static_cast<int64_t>(text.size()), {tokenizer.document_start()}};
-  const std::vector<int32_t> ids = tokenizer.encode(text);
-  document.tokens.insert(document.tokens.end(), ids.begin(), ids.end());
-  return document;
+double now_s() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-// Tokenizes documents [begin, begin + count) on all threads; results are in the documents' order.
-std::vector<TokenizedDocument> tokenize_some(const std::vector<DocumentFile>& files, size_t begin,
-                                             size_t count, const Tokenizer& tokenizer, int threads) {
-  std::vector<TokenizedDocument> results(count);
-  std::atomic<size_t> next{0};
-  std::exception_ptr failure;
-  std::mutex failure_mutex;
-  const auto work = [&] {
-    for (size_t i = next++; i < count; i = next++) {
-      try {
-        results[i] = tokenize(files[begin + i], tokenizer);
-      } catch (...) {
-        const std::lock_guard lock(failure_mutex);
-        if (!failure) failure = std::current_exception();
-        return;
-      }
-    }
-  };
-  std::vector<std::thread> pool;
-  for (int t = 0; t < std::min(threads, static_cast<int>(count)); ++t) pool.emplace_back(work);
-  for (std::thread& thread : pool) thread.join();
-  if (failure) std::rethrow_exception(failure);
-  return results;
-}
-
-// Number of documents from `begin` that are tokenized together.
-size_t portion_of(const std::vector<DocumentFile>& files, size_t begin) {
-  size_t end = begin;
-  for (int64_t bytes = 0; end < files.size() && bytes < kBytesAtOnce; ++end) bytes += files[end].bytes;
-  return end - begin;
-}
-
-std::vector<std::string> split_names(const std::vector<SplitRange>& ranges) {
-  std::vector<std::string> names = {"train"};
-  for (const SplitRange& range : ranges) {
-    if (range.name != "train") names.push_back(range.name);
+// One line on the terminal, redrawn a few times a second; silent where stderr is none.
+class ProgressLine {
+ public:
+  void operator()(const BuildProgress& p) {
+    if (!terminal_ || now_s() - drawn_ < 0.2) return;
+    drawn_ = now_s();
+    const double elapsed = std::max(drawn_ - start_, 1e-9);
+    std::fprintf(stderr, "\r\033[K%s%.1f MB/s", bar(p, elapsed).c_str(),
+                 static_cast<double>(p.text_bytes) / 1e6 / elapsed);
+    std::fflush(stderr);
   }
-  return names;
-}
-
-Manifest write_dataset(const TokenizeArguments& a, const std::vector<DocumentFile>& files,
-                       const Tokenizer& tokenizer, const std::vector<SplitRange>& ranges) {
-  Manifest manifest{
-      tokenizer.kind(), to_hex(tokenizer.hash()), tokenizer.vocab_size(), tokenizer.document_start(), {}};
-  if (!tokenizer.serialized().empty()) publish_file(a.out + "/" + kTokenizerName, tokenizer.serialized());
-  std::map<std::string, ShardWriter> writers;
-  for (const std::string& name : split_names(ranges))
-    writers.try_emplace(name, a.out, name, manifest, a.shard_tokens);
-  const int threads =
-      a.threads > 0 ? a.threads : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-  for (size_t begin = 0, count = 0; begin < files.size(); begin += count) {
-    count = portion_of(files, begin);
-    for (TokenizedDocument& document : tokenize_some(files, begin, count, tokenizer, threads)) {
-      writers.at(split_of(document.name, ranges)).append(std::move(document));
-    }
+  void clear() const {
+    if (terminal_) std::fputs("\r\033[K", stderr);
   }
-  for (auto& [name, writer] : writers) manifest.splits[name] = writer.finish();
-  write_manifest(a.out, manifest);
-  return manifest;
-}
+
+ private:
+  static std::string bar(const BuildProgress& p, double elapsed) {
+    constexpr int kWidth = 30;
+    char text[160];
+    if (p.source_total <= 0 || p.source_bytes <= 0) {
+      std::snprintf(text, sizeof text, "%.0f MB read  ", static_cast<double>(p.source_bytes) / 1e6);
+      return text;
+    }
+    const double done =
+        std::min(1.0, static_cast<double>(p.source_bytes) / static_cast<double>(p.source_total));
+    const auto left = static_cast<long long>(elapsed / done * (1 - done));
+    const int filled = static_cast<int>(done * kWidth);
+    std::snprintf(text, sizeof text, "[%s%s] %3.0f %%  %lld:%02lld:%02lld left  ",
+                  std::string(static_cast<size_t>(filled), '#').c_str(),
+                  std::string(static_cast<size_t>(kWidth - filled), '.').c_str(), done * 100, left / 3600,
+                  left / 60 % 60, left % 60);
+    return text;
+  }
+  bool terminal_ = isatty(STDERR_FILENO) != 0;
+  double start_ = now_s(), drawn_ = 0;
+};
 
 double ratio(int64_t a, int64_t b) {
   return b == 0 ? 0 : static_cast<double>(a) / static_cast<double>(b);
 }
 
-nlohmann::json report_on(const Manifest& manifest, const std::string& out, double seconds) {
-  nlohmann::json report = {{"out", out}, {"seconds", seconds}, {"vocab_size", manifest.vocab_size}};
-  int64_t documents = 0, tokens = 0, bytes = 0;
+nlohmann::json report_on(const BuildResult& result, const std::string& out, double seconds) {
+  const Manifest& manifest = result.manifest;
+  nlohmann::json report = {{"out", out},
+                           {"seconds", seconds},
+                           {"vocab_size", manifest.vocab_size},
+                           {"shards_kept", result.shards_kept}};
+  int64_t documents = 0, tokens = 0, bytes = 0, invalid = 0;
   for (const auto& [name, split] : manifest.splits) {
     std::printf("%-8s %8lld documents %12lld tokens %13lld bytes  %.2f bytes/token  %zu shard(s)\n",
                 name.c_str(), static_cast<long long>(split.documents()),
@@ -119,64 +90,139 @@ nlohmann::json report_on(const Manifest& manifest, const std::string& out, doubl
       log_warn(cat("no document fell into split '", name,
                    "' (there are too few). Give more files, or a larger part."));
     }
-    report["splits"][name] = {{"documents", split.documents()},
-                              {"tokens", split.tokens()},
-                              {"bytes", split.bytes()},
-                              {"bytes_per_token", ratio(split.bytes(), split.tokens())}};
+    report["splits"][name] = {
+        {"documents", split.documents()}, {"tokens", split.tokens()},
+        {"bytes", split.bytes()},         {"invalid_utf8_bytes", split.invalid_utf8()},
+        {"shards", split.shards.size()},  {"bytes_per_token", ratio(split.bytes(), split.tokens())}};
     documents += split.documents();
     tokens += split.tokens();
     bytes += split.bytes();
+    invalid += split.invalid_utf8();
   }
-  const double speed = static_cast<double>(bytes) / 1e6 / seconds;
+  if (invalid > 0)
+    std::printf("%lld bytes are no valid UTF-8; they are kept as byte tokens\n",
+                static_cast<long long>(invalid));
+  if (result.shards_kept > 0)
+    std::printf("%lld shard(s) of an earlier, killed run were kept\n",
+                static_cast<long long>(result.shards_kept));
+  const double speed = static_cast<double>(result.progress.text_bytes) / 1e6 / seconds;
   std::printf("%s: %lld documents in %.1f s, %.1f MB/s\n", out.c_str(), static_cast<long long>(documents),
               seconds, speed);
-  report.update({{"documents", documents}, {"tokens", tokens}, {"bytes", bytes}, {"mb_per_s", speed}});
+  report.update({{"documents", documents},
+                 {"tokens", tokens},
+                 {"bytes", bytes},
+                 {"invalid_utf8_bytes", invalid},
+                 {"mb_per_s", speed}});
   return report;
 }
 
-void run_tokenize(const TokenizeArguments& a) {
-  const std::vector<SplitRange> ranges = parse_splits(a.split);
+void run_tokenize(TokenizeArguments& a) {
+  BuildOptions& build = a.build;
+  build.out = a.out;
+  build.ranges = parse_splits(a.split);
+  build.compression = parse_compression(a.compression);
+  build.existing = a.overwrite ? ExistingDataset::kReplace : ExistingDataset::kRefuse;
+  if (build.threads == 0) build.threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   const auto tokenizer = open_tokenizer(a.tokenizer);
-  const std::vector<DocumentFile> files = find_documents(a.paths, a.include, a.exclude);
-  prepare_dataset_folder(a.out, split_names(ranges),
-                         a.overwrite ? ExistingDataset::kReplace : ExistingDataset::kRefuse);
-  const auto start = std::chrono::steady_clock::now();
-  const Manifest manifest = write_dataset(a, files, *tokenizer, ranges);
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  write_json(a.json_path, report_on(manifest, a.out, seconds));
+  const std::vector<DocumentFile> files = find_documents(a.paths, a.include, a.exclude, a.stdin_name);
+  std::unique_ptr<Communicator> group;
+  if (a.mpi) {
+    set_log_rank(world().rank, world().size);
+    const bool reads_stdin = std::find(a.paths.begin(), a.paths.end(), kStandardInput) != a.paths.end();
+    require<ConfigError>(!reads_stdin || world().size == 1,
+                         "--mpi cannot read standard input (only one rank has it). Give files.");
+    group = make_world_communicator(kBarrierTimeoutS);
+    build.rank = world().rank;
+    build.ranks = world().size;
+    build.barrier = [&group] { group->barrier(); };
+  }
+  ProgressLine line;
+  if (build.rank == 0) build.on_progress = [&line](const BuildProgress& p) { line(p); };
+  const double start = now_s();
+  BuildResult result = build_dataset(files, *tokenizer, build);
+  const double seconds = now_s() - start;
+  if (group) {
+    const std::vector<double> sums = all_reduce_sum(
+        *group, {static_cast<double>(result.progress.text_bytes), static_cast<double>(result.shards_kept)});
+    result.progress.text_bytes = static_cast<int64_t>(sums[0]);
+    result.shards_kept = static_cast<int64_t>(sums[1]);
+  }
+  if (build.rank != 0) return;
+  line.clear();
+  write_json(a.json_path, report_on(result, a.out, seconds));
+}
+
+void add_source_options(CLI::App& command, TokenizeArguments& a) {
+  command
+      .add_option(
+          "paths", a.paths,
+          "files, folders, patterns; .gz and .zst are decompressed, .jsonl has a document a line; - is "
+          "standard input")
+      ->required()
+      ->type_name("FILES_OR_DIRS");
+  command
+      .add_option("--include", a.include, "read only files that match (name or relative path; repeatable)")
+      ->type_name("GLOB")
+      ->allow_extra_args(false);
+  command
+      .add_option("--exclude", a.exclude,
+                  "leave out files whose name or relative path matches; may be repeated")
+      ->type_name("GLOB")
+      ->allow_extra_args(false);
+  command.add_option("--field", a.build.format.field, "of the objects in .jsonl files: the document's text")
+      ->type_name("NAME")
+      ->capture_default_str();
+  command
+      .add_option("--document-start", a.build.format.document_start,
+                  "a document begins with each line that matches, e.g. '^ = [^=]+ = $' (extended regular "
+                  "expression; default: one document per file)")
+      ->type_name("REGEX");
+  command
+      .add_option("--stdin-name", a.stdin_name,
+                  "name of standard input in the data set; name.jsonl reads it as JSON lines")
+      ->type_name("NAME")
+      ->capture_default_str();
+}
+
+void add_writing_options(CLI::App& command, TokenizeArguments& a) {
+  command.add_option("--out", a.out, "folder of the data set; an unfinished one is gone on with")
+      ->required()
+      ->type_name("DIR");
+  command
+      .add_option("--split", a.split,
+                  "parts by hash of the document's name, e.g. valid=0.02,test=0.02; what is left is train")
+      ->type_name("NAME=PART,...");
+  command.add_option("--shard-tokens", a.build.shard_tokens, "tokens per shard")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command
+      .add_option("--compression", a.compression, "of the shards: deflate, none, or zstd (HDF5 filter 32015)")
+      ->type_name("KIND")
+      ->capture_default_str();
+  command.add_option("--threads", a.build.threads, "0: all cores; the result does not depend on it")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command.add_flag("--mpi", a.mpi,
+                   "ranks of an MPI job write shards in parallel; the result does not depend on them");
+  command
+      .add_option("--group-bytes", a.build.group_bytes,
+                  "source bytes that one rank takes at a time, in whole files; 0: 16 x shard-tokens")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command.add_flag("--overwrite", a.overwrite, "replace a data set that is in --out already");
 }
 
 }  // namespace
 
 void add_tokenize_command(CLI::App& app) {
   auto a = std::make_shared<TokenizeArguments>();
-  CLI::App* command =
-      app.add_subcommand("tokenize", "turn text into a data set of HDF5 shards; one document per file");
-  command->add_option("paths", a->paths, "files and folders of text")->required()->type_name("FILES_OR_DIRS");
+  a->build.threads = 0;
+  CLI::App* command = app.add_subcommand("tokenize", "turn text into a data set of HDF5 shards");
   command->add_option("--tokenizer", a->tokenizer, "a SentencePiece model, or `byte`")
       ->required()
       ->type_name("FILE.model|byte");
-  command->add_option("--out", a->out, "folder of the data set")->required()->type_name("DIR");
-  command
-      ->add_option("--include", a->include, "read only files that match (name or relative path; repeatable)")
-      ->type_name("GLOB")
-      ->allow_extra_args(false);
-  command
-      ->add_option("--exclude", a->exclude,
-                   "leave out files whose name or relative path matches; may be repeated")
-      ->type_name("GLOB")
-      ->allow_extra_args(false);
-  command
-      ->add_option("--split", a->split,
-                   "parts by hash of the relative path, e.g. valid=0.02,test=0.02; what is left is train")
-      ->type_name("NAME=PART,...");
-  command->add_option("--shard-tokens", a->shard_tokens, "tokens per shard")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  command->add_option("--threads", a->threads, "0: all cores; the result does not depend on it")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  command->add_flag("--overwrite", a->overwrite, "replace a data set that is in --out already");
+  add_source_options(*command, *a);
+  add_writing_options(*command, *a);
   add_json_option(*command, a->json_path);
   command->callback([a] { run_tokenize(*a); });
 }

@@ -61,6 +61,10 @@ void add_tokenizer_command(CLI::App& app) {
       ->type_name("GLOB")
       ->allow_extra_args(false);
   train
+      ->add_option("--field", a->training.format.field, "of the objects in .jsonl files: the document's text")
+      ->type_name("NAME")
+      ->capture_default_str();
+  train
       ->add_option("--sample-bytes", a->training.sample_bytes,
                    "train on about this much of the text, chosen by hash")
       ->check(CLI::PositiveNumber)

@@ -141,7 +141,7 @@ TEST_F(DatasetTest, DamagedManifestsAreDataErrors) {
   const std::vector<std::function<void(json&)>> damages = {
       [](json& m) { m = json::array(); },
       [](json& m) { m["format"] = 7; },
-      [](json& m) { m["version"] = 2; },
+      [](json& m) { m["version"] = kDatasetVersion + 1; },
       [](json& m) { m.erase("version"); },
       [](json& m) { m.erase("tokenizer"); },
       [](json& m) { m["tokenizer"]["kind"] = "words"; },
@@ -231,7 +231,7 @@ TEST_F(ShardTest, TheUndamagedPartsAreRead) {
 
 TEST_F(ShardTest, DamagedPartsAreDataErrorsThatNamePathDatasetAndOffset) {
   expect_refused([](Parts& p) { p.format = "golden"; }, "no shard");
-  expect_refused([](Parts& p) { p.version = 2; }, "version 2");
+  expect_refused([](Parts& p) { p.version = 3; }, "version 3");
   expect_refused([](Parts& p) { p.vocab_size = 99; }, "99");
   expect_refused([](Parts& p) { p.hash = "x"; }, "tokenizer x");
   expect_refused([](Parts& p) { p.tokens.pop_back(); }, "dataset 'tokens' has 1 dims and 4 rows");

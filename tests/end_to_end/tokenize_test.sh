@@ -89,5 +89,62 @@ exits 3 inspect bytes
 head -c 1000 a.model >cut.model
 exits 3 inspect cut.model
 
+exits 0 tokenize text --include '*.py' --tokenizer a.model --out back --split valid=0.1
+exits 0 data check back --json check.json
+check "a sound data set is good" grep -q '"ok": true' check.json
+exits 0 data text back --out files
+(cd text && find . -name '*.py' ! -path './__pycache__/*' ! -path './.hidden/*' | sort) >names.txt
+check "as many files come back" test "$(cd files && find . -type f | sort)" = "$(cat names.txt)"
+while read -r name; do cmp "text/$name" "files/$name" || failed=1; done <names.txt
+exits 2 data text back --out files
+exits 3 data check text
+printf '\xff' | dd of=back/train/shard-00000.h5 bs=1 seek=700 conv=notrunc 2>dd.txt
+exits 3 data check back --json check.json
+check "the damaged file is named" grep -q '"file": "train/shard-00000.h5"' check.json
+exits 2 data
+
+# Sources: compressed, JSON lines, a pattern, standard input.
+gzip -c text/pkg/file1.py >file1.py.gz
+exits 0 tokenize file1.py.gz --tokenizer a.model --out gz
+exits 0 data text gz --out gz-files
+check "gzip gives its text" cmp text/pkg/file1.py gz-files/file1.py
+printf '{"body": "one\\ntwo"}\n{"body": "three"}\n' >lines.jsonl
+exits 3 tokenize lines.jsonl --tokenizer byte --out lines
+check "the missing field's place is named" grep -q 'line 1' err.txt
+exits 0 tokenize lines.jsonl --field body --tokenizer byte --out lines --overwrite --json lines.json
+check "a document a line" grep -q '"documents": 2' lines.json
+printf ' = A = \ntext\n = = B = = \n = C = \nmore\n' >wiki.txt
+exits 0 tokenize - --stdin-name wiki --document-start '^ = [^=]+ = $' --tokenizer byte --out wiki --json wiki.json <wiki.txt
+check "a document a title" grep -q '"documents": 2' wiki.json
+exits 2 tokenize wiki.txt --document-start '([' --tokenizer byte --out w2
+exits 0 tokenize 'text/pkg/file*.py' --tokenizer byte --out globbed --json globbed.json
+check "a pattern names files" grep -q '"documents": 60' globbed.json
+exits 0 tokenize text --tokenizer byte --out plain --compression none
+exits 2 tokenize text --tokenizer byte --out plain2 --compression lzma
+
+# Killed at any moment, it goes on and gives the same bytes.
+mkdir big && for i in $(seq 400); do cat text/pkg/file*.py >"big/$i.txt"; done
+slow=(tokenize big --tokenizer a.model --shard-tokens 400000 --group-bytes 20000000 --threads 2)
+exits 0 "${slow[@]}" --out whole
+for delay in 0.3 0.8 1.5; do
+  "$fwl" "${slow[@]}" --out killed >out.txt 2>err.txt & pid=$!
+  sleep "$delay"; kill -9 "$pid" 2>kill.txt; wait "$pid" 2>>kill.txt
+done
+if [[ ! -e killed/manifest.json ]]; then exits 0 "${slow[@]}" --out killed; fi
+check "a killed run goes on to the same data set" diff -r whole killed
+exits 0 data check killed
+
+# Ranks write in parallel, with the same result.
+if command -v mpirun >which.txt; then
+  mpirun --allow-run-as-root --oversubscribe --bind-to none -n 2 "$fwl" "${slow[@]}" --out ranks --mpi >out.txt 2>err.txt
+  check "two ranks succeed" test $? = 0
+  check "ranks do not change the data set" diff -r whole ranks
+fi
+
+# Disk full.
+(trap '' XFSZ; ulimit -f 20; exec "$fwl" tokenize big --tokenizer byte --out full --threads 2) >out.txt 2>err.txt
+check "a full disk is a data error" test $? = 3
+check "nothing is published on a full disk" test ! -e full/manifest.json -a -z "$(ls full/train)"
+
 [[ $failed == 0 ]] && echo "all checks passed"
 exit $failed

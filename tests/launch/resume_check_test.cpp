@@ -40,7 +40,7 @@ TEST(ResumeCheck, TheSameConfigAndAnotherPlaceGoOn) {
   Case c;
   EXPECT_NO_THROW(c.check(ConfigChanges::kRefuse));
   c.now.run_dir = "elsewhere";
-  c.now.data_path = "moved";
+  c.now.data.path = "moved";
   c.now.train.device = "cpu";
   c.now.train.micro_batch = 1;
   c.now.checkpoints.keep = 9;

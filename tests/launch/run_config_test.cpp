@@ -70,13 +70,13 @@ TEST(RunConfig, TheKeysThatOthersUseExist) {
 
 TEST(RunConfig, LayoutsThatDoNotFitAreRefused) {
   RunConfig config;
-  config.data_path = "x";
+  config.data.path = "x";
   config.train.global_batch = 8;
   EXPECT_NO_THROW(validate(config, 4));
   EXPECT_THROW(validate(config, 3), ConfigError);
   config.parallel.data = 2;
   EXPECT_THROW(validate(config, 4), ConfigError);
-  config.data_path.clear();
+  config.data.path.clear();
   EXPECT_THROW(validate(config, 2), ConfigError);
 }
 

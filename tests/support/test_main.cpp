@@ -20,6 +20,11 @@ class QuietPrinter : public testing::EmptyTestEventListener {
 
 }  // namespace
 
+// Asked by LeakSanitizer: HDF5 keeps memory of files that it could not open.
+extern "C" const char* __lsan_default_suppressions() {
+  return "leak:libhdf5";
+}
+
 int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
   const bool parallel = fwl::world().size > 1;

@@ -1,0 +1,97 @@
+#include "launch/batch_feed.h"
+
+#include <algorithm>
+#include <sstream>
+
+#include "core/base/error.h"
+#include "launch/batches.h"
+
+namespace fwl {
+namespace {
+
+constexpr size_t kBatchesAhead = 4;
+
+struct NamedWeight {
+  std::string path;
+  double weight;
+};
+
+// "DIR=0.7,DIR=0.3".
+std::vector<NamedWeight> parse_mixture(const std::string& text) {
+  std::vector<NamedWeight> parts;
+  std::stringstream items(text);
+  for (std::string item; std::getline(items, item, ',');) {
+    const size_t equals = item.rfind('=');
+    double weight = -1;
+    try {
+      size_t used = 0;
+      if (equals != std::string::npos) weight = std::stod(item.substr(equals + 1), &used);
+      if (equals == std::string::npos || used != item.size() - equals - 1) weight = -1;
+    } catch (const std::exception&) {
+      weight = -1;
+    }
+    require<ConfigError>(weight > 0 && equals > 0, "data.mixture: '", item,
+                         "' is no DIR=WEIGHT with a weight above 0. Write DIR=WEIGHT,DIR=WEIGHT.");
+    parts.push_back({item.substr(0, equals), weight});
+  }
+  return parts;
+}
+
+}  // namespace
+
+TrainingData::TrainingData(const RunConfig& config) {
+  // Damage is left out document by document: whole shards are not read into memory then.
+  const int64_t in_memory = config.data.skip_bad ? 0 : int64_t{64} << 20;
+  std::vector<NamedWeight> parts = {{config.data.path, 1.0}};
+  if (!config.data.mixture.empty()) parts = parse_mixture(config.data.mixture);
+  for (const NamedWeight& part : parts) {
+    splits_.push_back(std::make_unique<Split>(part.path, in_memory));
+    weights_.push_back(part.weight);
+    require<ConfigError>(splits_.back()->manifest().tokenizer_hash == split().manifest().tokenizer_hash,
+                         "data.mixture: '", part.path, "' was made with another tokenizer than '",
+                         parts.front().path, "' (their tokens mean different text). Make both with one.");
+  }
+}
+
+Loader TrainingData::make_loader(const RunConfig& config) const {
+  const auto seed = static_cast<uint64_t>(config.train.seed);
+  if (config.train.stream)
+    return Loader(split(), config.model.context, seed, config.train.global_batch,
+                  config.data.skip_bad ? BadData::kLeaveOut : BadData::kStop);
+  std::vector<MixturePart> mixture;
+  for (size_t i = 0; i < splits_.size(); ++i) mixture.push_back({splits_[i].get(), weights_[i]});
+  return Loader(mixture, config.model.context, seed,
+                config.data.skip_bad ? BadData::kLeaveOut : BadData::kStop);
+}
+
+BatchFeed::BatchFeed(const RunConfig& config, const BatchShare& share, int64_t micro_rows,
+                     int64_t first_sample, at::Device device, at::ScalarType accumulation)
+    : share_(share),
+      micro_rows_(micro_rows),
+      micro_batches_((share.rows + micro_rows - 1) / micro_rows),
+      global_batch_(config.train.global_batch),
+      first_sample_(first_sample),
+      device_(device),
+      accumulation_(accumulation),
+      data_(config),
+      loader_(data_.make_loader(config)),
+      prefetcher_(std::make_unique<Prefetcher<Item>>([this](int64_t k) { return make(k); }, kBatchesAhead)) {}
+
+BatchFeed::Item BatchFeed::make(int64_t number) {
+  const int64_t step = number / micro_batches_, done = number % micro_batches_ * micro_rows_;
+  Item item{share_.first_row + done, std::min(micro_rows_, share_.rows - done), {}};
+  const Batch batch = loader_.read(first_sample_ + step * global_batch_ + item.first_row, item.rows,
+                                   share_.first_position, share_.positions);
+  left_out_ = loader_.documents_left_out();
+  item.host = to_host(batch, accumulation_, device_.is_cuda() ? HostMemory::kPinned : HostMemory::kPageable);
+  return item;
+}
+
+TokenBatch BatchFeed::next(int64_t first_row, int64_t rows) {
+  const Item item = prefetcher_->next();
+  require<InternalError>(item.first_row == first_row && item.rows == rows, "rows ", first_row, " + ", rows,
+                         " were asked for, rows ", item.first_row, " + ", item.rows, " come next");
+  return send(item.host, device_);
+}
+
+}  // namespace fwl

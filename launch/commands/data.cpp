@@ -1,0 +1,110 @@
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "core/base/error.h"
+#include "data/dataset_check.h"
+#include "data/dataset_text.h"
+#include "launch/command.h"
+#include "launch/data_inspection.h"
+
+namespace fwl {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+struct DataArguments {
+  std::string dir, out, split, json_path;
+};
+
+json describe(const DataProblem& p) {
+  return {{"file", p.file},
+          {"dataset", p.dataset},
+          {"chunk", p.chunk < 0 ? json() : json(p.chunk)},
+          {"offset", p.offset < 0 ? json() : json(p.offset)},
+          {"problem", p.problem}};
+}
+
+void print(const DataProblem& p) {
+  std::string place = p.file;
+  if (!p.dataset.empty()) place += ", dataset " + p.dataset;
+  if (p.chunk >= 0) place += cat(", chunk ", p.chunk);
+  if (p.offset >= 0) place += cat(", offset ", p.offset);
+  std::printf("BAD %s: %s\n", place.c_str(), p.problem.c_str());
+}
+
+void run_check(const DataArguments& a) {
+  const std::string dir = dataset_folder(a.dir);
+  const DatasetCheck check = check_dataset(dir);
+  json report = {{"path", dir},
+                 {"ok", check.problems.empty()},
+                 {"shards", check.shards},
+                 {"documents", check.documents},
+                 {"tokens", check.tokens},
+                 {"bytes", check.bytes},
+                 {"file_bytes", check.file_bytes},
+                 {"read_mb_per_s", check.read_mb_per_s},
+                 {"locking", check.locking},
+                 {"remarks", check.remarks},
+                 {"problems", json::array()}};
+  for (const DataProblem& problem : check.problems) {
+    print(problem);
+    report["problems"].push_back(describe(problem));
+  }
+  for (const std::string& remark : check.remarks) std::printf("note: %s\n", remark.c_str());
+  std::printf("%s: %lld shard(s), %lld documents, %lld tokens; reading %.0f MB/s, file locking %s: %s\n",
+              dir.c_str(), static_cast<long long>(check.shards), static_cast<long long>(check.documents),
+              static_cast<long long>(check.tokens), check.read_mb_per_s, check.locking.c_str(),
+              check.problems.empty() ? "all good" : "BAD");
+  write_json(a.json_path, report);
+  require<DataError>(
+      check.problems.empty(), dir, ": ", check.problems.size(),
+      " problem(s), listed above (nothing should be trained on it). Make the data set again, or "
+      "put good copies of the files back.");
+}
+
+void run_text(const DataArguments& a) {
+  const std::string dir = dataset_folder(a.dir);
+  require<ConfigError>(!fs::exists(a.out) || (fs::is_directory(a.out) && fs::is_empty(a.out)), "--out '",
+                       a.out, "' is not empty (files would be mixed). Choose a new folder.");
+  const Manifest manifest = read_manifest(dir);
+  require<ConfigError>(a.split.empty() || manifest.splits.count(a.split) > 0, "--split '", a.split,
+                       "' is no split of ", dir, ". `fwl inspect` lists them.");
+  fs::create_directories(a.out);
+  json report = {{"path", dir}, {"out", a.out}};
+  TextReport total;
+  for (const auto& [name, split] : manifest.splits) {
+    if (!a.split.empty() && name != a.split) continue;
+    const TextReport part = write_documents(Split(dir + "/" + name), a.out);
+    total.documents += part.documents;
+    total.bytes += part.bytes;
+  }
+  std::printf("%s: %lld documents, %lld bytes\n", a.out.c_str(), static_cast<long long>(total.documents),
+              static_cast<long long>(total.bytes));
+  report.update({{"documents", total.documents}, {"bytes", total.bytes}});
+  write_json(a.json_path, report);
+}
+
+}  // namespace
+
+void add_data_command(CLI::App& app) {
+  CLI::App* data = app.add_subcommand("data", "check a data set, or write its documents back as files");
+  data->require_subcommand(1);
+  auto a = std::make_shared<DataArguments>();
+  CLI::App* check = data->add_subcommand(
+      "check", "verify every checksum, index, count and the tokenizer; probe locking and reading speed");
+  check->add_option("dir", a->dir, "folder of the data set")->required()->type_name("DIR");
+  add_json_option(*check, a->json_path);
+  check->callback([a] { run_check(*a); });
+  CLI::App* text = data->add_subcommand("text", "write the documents back as files, byte for byte");
+  text->add_option("dir", a->dir, "folder of the data set")->required()->type_name("DIR");
+  text->add_option("--out", a->out, "new folder for the files")->required()->type_name("FOLDER");
+  text->add_option("--split", a->split, "only this split (default: all)")->type_name("NAME");
+  add_json_option(*text, a->json_path);
+  text->callback([a] { run_text(*a); });
+}
+
+}  // namespace fwl

@@ -1,0 +1,208 @@
+#include "data/dataset_builder.h"
+
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/resource.h>
+
+#include <filesystem>
+
+#include "core/base/error.h"
+#include "core/base/file.h"
+#include "core/base/hash.h"
+#include "data/dataset.h"
+#include "data/dataset_check.h"
+#include "data/dataset_text.h"
+#include "data/tokenizer_training.h"
+#include "tests/data/tiny_dataset.h"
+#include "tests/support/temporary_folder.h"
+
+namespace fwl {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Bytes of every kind: words, spaces, newlines, NUL, UTF-8 and what is none.
+std::string any_bytes(uint64_t seed, size_t length) {
+  static const std::vector<std::string> parts = {
+      "word", " ",        "\n",  "    ", "\n\n", "\t", "\xC3\xA9", "\xE2\x96\x81", std::string(1, '\0'),
+      "\xFF", "\xE2\x82", "<s>", "\r\n", "def x"};
+  std::string text;
+  for (uint64_t i = 0; text.size() < length; ++i) {
+    const uint64_t r = mix_bits(seed * 1000003 + i);
+    text += r % 5 == 0 ? std::string(1, static_cast<char>(r >> 8)) : parts[r / 7 % parts.size()];
+  }
+  return text.substr(0, length);
+}
+
+class DatasetBuilderTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    for (uint64_t i = 0; i < 40; ++i)
+      write_text(folder_ / cat("text/d", i % 3, "/f", i, ".txt"), any_bytes(i, mix_bits(i) % 3000));
+    files_ = find_documents({folder_ / "text"}, {});
+    options_.shard_tokens = 4000;
+    options_.ranges = parse_splits("valid=0.3");
+    options_.threads = 2;
+  }
+  BuildResult build(const std::string& out, const Tokenizer& tokenizer = *make_byte_tokenizer()) {
+    options_.out = folder_ / out;
+    return build_dataset(files_, tokenizer, options_);
+  }
+  // File names and contents of everything in the folder.
+  std::map<std::string, std::string> content(const std::string& dir) {
+    std::map<std::string, std::string> found;
+    for (const auto& entry : fs::recursive_directory_iterator(folder_ / dir)) {
+      if (entry.is_regular_file())
+        found[entry.path().lexically_relative(folder_ / dir).string()] =
+            read_file(entry.path().string(), "file");
+    }
+    return found;
+  }
+  TemporaryFolder folder_;
+  std::vector<DocumentFile> files_;
+  BuildOptions options_;
+};
+
+TEST_F(DatasetBuilderTest, TheDocumentsComeBackByteForByte) {
+  TokenizerTraining training;
+  training.vocab_size = 480;
+  write_text(folder_ / "plain/a.txt",
+             std::string(20000, 'a') + " some words to learn from, word def x\n    y");
+  const std::string model =
+      train_sentencepiece(find_documents({folder_ / "text", folder_ / "plain"}, {}), training);
+  for (const auto& tokenizer : {make_tokenizer("sentencepiece", model, "test"), make_byte_tokenizer()}) {
+    const std::string out = cat("ds-", tokenizer->kind());
+    build(out, *tokenizer);
+    const DatasetCheck check = check_dataset(folder_ / out);
+    EXPECT_TRUE(check.problems.empty()) << check.problems[0].dataset << ": " << check.problems[0].problem;
+    for (const char* split : {"train", "valid"})
+      write_documents(Split(folder_ / (out + "/" + split)), folder_ / ("back-" + out));
+    EXPECT_EQ(content("back-" + out), content("text"));
+  }
+}
+
+TEST_F(DatasetBuilderTest, ThreadsAndGroupsAndRanksDoNotChangeTheDataSet) {
+  options_.group_bytes = 10'000;
+  options_.threads = 1;
+  build("one");
+  options_.threads = 4;
+  build("four");
+  EXPECT_EQ(content("one"), content("four"));
+  // Ranks one after the other; the barriers between them are no waiting then, but the order is kept.
+  options_.ranks = 3;
+  options_.out = folder_ / "ranks";
+  struct Stop {};
+  for (const int rank : {0, 1, 2}) {
+    options_.rank = rank;
+    int barriers = 0;
+    options_.barrier = [&] {
+      if (++barriers == 2) throw Stop();
+    };
+    EXPECT_THROW(build_dataset(files_, *make_byte_tokenizer(), options_), Stop);
+  }
+  options_.rank = 0;
+  options_.barrier = [] {};
+  EXPECT_GT(build_dataset(files_, *make_byte_tokenizer(), options_).shards_kept, 0);
+  EXPECT_EQ(content("one"), content("ranks"));
+}
+
+TEST_F(DatasetBuilderTest, AKilledBuildGoesOnAndGivesTheSameBytes) {
+  build("whole");
+  options_.bytes_in_flight = 1;
+  struct Killed {};
+  for (const int64_t stop_at : {int64_t{1}, int64_t{9'000}, int64_t{20'000}, int64_t{40'000}}) {
+    fs::remove_all(folder_ / "killed");
+    options_.on_progress = [&](const BuildProgress& p) {
+      if (p.source_bytes >= stop_at) throw Killed();
+    };
+    EXPECT_THROW(build("killed"), Killed);
+    EXPECT_FALSE(fs::exists(folder_ / "killed/manifest.json"));
+    write_text(folder_ / "killed/train/shard-g00000-open.tmp-1", "left behind by a killed process");
+    options_.on_progress = [](const BuildProgress&) {};
+    const BuildResult result = build("killed");
+    EXPECT_EQ(content("killed"), content("whole")) << "stopped at " << stop_at;
+    if (stop_at == 40'000) {
+      EXPECT_GT(result.shards_kept, 2);
+      EXPECT_LT(result.progress.text_bytes, 45'000);
+    }
+  }
+}
+
+TEST_F(DatasetBuilderTest, OtherOptionsDoNotGoOnWithAnUnfinishedDataSet) {
+  struct Killed {};
+  options_.on_progress = [&](const BuildProgress& p) {
+    if (p.source_bytes >= 30'000) throw Killed();
+  };
+  EXPECT_THROW(build("killed"), Killed);
+  options_.on_progress = [](const BuildProgress&) {};
+  options_.shard_tokens = 5000;
+  EXPECT_THROW(build("killed"), ConfigError);
+  options_.existing = ExistingDataset::kReplace;
+  EXPECT_EQ(build("killed").shards_kept, 0);
+}
+
+TEST_F(DatasetBuilderTest, EveryCompressionHoldsTheSameTokens) {
+  options_.compression = Compression::kNone;
+  const BuildResult none = build("none");
+  options_.compression = Compression::kDeflate;
+  const BuildResult deflate = build("deflate");
+  for (const char* split : {"train", "valid"}) {
+    const auto& a = none.manifest.splits.at(split).shards;
+    const auto& b = deflate.manifest.splits.at(split).shards;
+    ASSERT_EQ(a.size(), b.size());
+    for (size_t i = 0; i < a.size(); ++i) EXPECT_EQ(a[i].checksum, b[i].checksum);
+  }
+  EXPECT_TRUE(check_dataset(folder_ / "none").problems.empty());
+  if (!hdf5_has_zstd()) {
+    EXPECT_THROW(parse_compression("zstd"), ConfigError);
+  } else {
+    options_.compression = parse_compression("zstd");
+    build("zstd");
+    EXPECT_TRUE(check_dataset(folder_ / "zstd").problems.empty());
+  }
+  EXPECT_THROW(parse_compression("lzma"), ConfigError);
+}
+
+TEST_F(DatasetBuilderTest, InvalidUtf8IsCounted) {
+  fs::remove_all(folder_ / "text");
+  write_text(folder_ / "text/a.txt", "good \xC3\xA9");
+  write_text(folder_ / "text/b.txt", "bad \xFF\xFE");
+  files_ = find_documents({folder_ / "text"}, {});
+  options_.ranges = {};
+  EXPECT_EQ(build("ds").manifest.splits.at("train").invalid_utf8(), 2);
+}
+
+// Restores the limit on file sizes when it goes.
+class FileSizeLimit {
+ public:
+  explicit FileSizeLimit(rlim_t bytes) {
+    signal(SIGXFSZ, SIG_IGN);
+    getrlimit(RLIMIT_FSIZE, &before_);
+    rlimit limit = before_;
+    limit.rlim_cur = bytes;
+    setrlimit(RLIMIT_FSIZE, &limit);
+  }
+  ~FileSizeLimit() { setrlimit(RLIMIT_FSIZE, &before_); }
+
+ private:
+  rlimit before_{};
+};
+
+TEST_F(DatasetBuilderTest, AFullDiskIsAClearErrorAndPublishesNothing) {
+  options_.shard_tokens = 1'000'000;
+  options_.ranges = {};
+  for (const rlim_t bytes : {2'000, 6'000, 10'000, 20'000}) {
+    fs::remove_all(folder_ / "full");
+    {
+      const FileSizeLimit limit(bytes);
+      EXPECT_THROW(build("full"), DataError) << bytes;
+    }
+    EXPECT_FALSE(fs::exists(folder_ / "full/manifest.json"));
+    EXPECT_TRUE(fs::is_empty(folder_ / "full/train")) << bytes;
+  }
+  build("full");  // goes on when there is room again
+  EXPECT_TRUE(check_dataset(folder_ / "full").problems.empty());
+}
+
+}  // namespace
+}  // namespace fwl

@@ -1,0 +1,180 @@
+#include "data/document_reader.h"
+
+#include <gtest/gtest.h>
+#include <zlib.h>
+#include <zstd.h>
+
+#include "core/base/error.h"
+#include "core/base/hash.h"
+#include "data/utf8.h"
+#include "tests/data/tiny_dataset.h"
+#include "tests/support/temporary_folder.h"
+
+namespace fwl {
+namespace {
+
+std::string gzipped(const std::string& text) {
+  z_stream stream{};
+  deflateInit2(&stream, 6, Z_DEFLATED, 16 + MAX_WBITS, 8, Z_DEFAULT_STRATEGY);
+  std::string out(deflateBound(&stream, text.size()) + 64, '\0');
+  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));
+  stream.avail_in = static_cast<uInt>(text.size());
+  stream.next_out = reinterpret_cast<Bytef*>(out.data());
+  stream.avail_out = static_cast<uInt>(out.size());
+  deflate(&stream, Z_FINISH);
+  out.resize(stream.total_out);
+  deflateEnd(&stream);
+  return out;
+}
+
+std::string zstd_of(const std::string& text) {
+  std::string out(ZSTD_compressBound(text.size()), '\0');
+  out.resize(ZSTD_compress(out.data(), out.size(), text.data(), text.size(), 3));
+  return out;
+}
+
+class DocumentReaderTest : public testing::Test {
+ protected:
+  struct Document {
+    std::string name, text;
+    int pieces = 0;
+    size_t longest = 0;
+  };
+  std::vector<Document> read(const std::string& name, const std::string& content,
+                             const DocumentFormat& format = {}) {
+    write_text(folder_ / name, content);
+    DocumentReader reader({folder_ / name, name, 0}, format);
+    std::vector<Document> documents;
+    bool open = false;
+    for (Piece piece; reader.next(piece);) {
+      EXPECT_EQ(piece.begins, !open);
+      if (piece.begins) documents.push_back({piece.name, "", 0, 0});
+      documents.back().text += piece.text;
+      documents.back().pieces += 1;
+      documents.back().longest = std::max(documents.back().longest, piece.text.size());
+      open = !piece.ends;
+    }
+    EXPECT_FALSE(open);
+    return documents;
+  }
+  static std::string long_text(size_t bytes) {
+    std::string text;
+    for (uint64_t i = 0; text.size() < bytes; ++i)
+      text += some_text(static_cast<int64_t>(mix_bits(i) % 200), i) + (i % 7 == 0 ? "\n\n" : "\n");
+    return text;
+  }
+  TemporaryFolder folder_;
+};
+
+TEST_F(DocumentReaderTest, AFileIsOneDocument) {
+  const auto documents = read("a.txt", "one\ntwo\n");
+  ASSERT_EQ(documents.size(), 1u);
+  EXPECT_EQ(documents[0].name, "a.txt");
+  EXPECT_EQ(documents[0].text, "one\ntwo\n");
+}
+
+TEST_F(DocumentReaderTest, AnEmptyFileIsAnEmptyDocument) {
+  ASSERT_EQ(read("a.txt", "").size(), 1u);
+  EXPECT_TRUE(read("a.jsonl", "").empty());
+  EXPECT_TRUE(read("a.txt", "", {"text", "^x"}).empty());
+}
+
+TEST_F(DocumentReaderTest, LongTextComesInPiecesThatEndBeforeARunOfNewlines) {
+  const std::string text = long_text(5 * kPieceBytes);
+  const auto documents = read("a.txt", text);
+  ASSERT_EQ(documents.size(), 1u);
+  EXPECT_EQ(documents[0].text, text);
+  EXPECT_GE(documents[0].pieces, 5);
+  EXPECT_LE(documents[0].longest, kPieceBytes);
+  const size_t cut = piece_length(text);
+  EXPECT_EQ(text[cut], '\n');
+  EXPECT_NE(text[cut - 1], '\n');
+}
+
+TEST_F(DocumentReaderTest, OneEndlessLineIsCutBetweenCharacters) {
+  std::string text = "x";
+  while (text.size() < 3 * kPieceBytes) text += "\xE2\x82\xAC";
+  const auto documents = read("a.txt", text);
+  EXPECT_EQ(documents.at(0).text, text);
+  EXPECT_EQ(invalid_utf8_bytes(text.substr(0, piece_length(text))), 0);
+}
+
+TEST_F(DocumentReaderTest, CompressedFilesGiveTheirTextUnderThePlainName) {
+  const std::string text = long_text(3 * kPieceBytes);
+  for (const auto& [name, content] :
+       {std::pair{"a.txt.gz", gzipped(text)}, std::pair{"a.txt.zst", zstd_of(text)},
+        std::pair{"b.txt.gz", gzipped(text.substr(0, 1000)) + gzipped(text.substr(1000))},
+        std::pair{"b.txt.zst", zstd_of(text.substr(0, 1000)) + zstd_of(text.substr(1000))}}) {
+    const auto documents = read(name, content);
+    ASSERT_EQ(documents.size(), 1u) << name;
+    EXPECT_EQ(documents[0].text, text) << name;
+    EXPECT_EQ(documents[0].name, std::string(name).substr(0, 5));
+  }
+}
+
+TEST_F(DocumentReaderTest, DamagedCompressedFilesAreDataErrors) {
+  const std::string text = long_text(100'000);
+  for (const auto& [name, content] : {std::pair{"a.gz", gzipped(text)}, std::pair{"a.zst", zstd_of(text)}}) {
+    EXPECT_THROW(read(name, content.substr(0, content.size() / 2)), DataError) << name;
+    std::string damaged = content;
+    damaged[0] = 'x';
+    EXPECT_THROW(read(name, damaged), DataError) << name;
+  }
+}
+
+TEST_F(DocumentReaderTest, JsonLinesGiveOneDocumentALine) {
+  const std::string text =
+      "{\"text\":\"a\\nb\"}\n\n{\"n\": 1, \"text\":\"\xC3\xA9\\u00e9\"}\n{\"text\":\"\"}";
+  for (const auto& [name, content] : {std::pair{"c.jsonl", text}, std::pair{"c.jsonl.gz", gzipped(text)},
+                                      std::pair{"c.jsonl.zst", zstd_of(text)}}) {
+    const auto documents = read(name, content);
+    ASSERT_EQ(documents.size(), 3u) << name;
+    EXPECT_EQ(documents[0].name, "c.jsonl/1");
+    EXPECT_EQ(documents[0].text, "a\nb");
+    EXPECT_EQ(documents[1].name, "c.jsonl/3");
+    EXPECT_EQ(documents[1].text, "\xC3\xA9\xC3\xA9");
+    EXPECT_EQ(documents[2].text, "");
+  }
+}
+
+TEST_F(DocumentReaderTest, BadJsonLinesNameFileAndLine) {
+  for (const char* line :
+       {"{\"text\": 7}", "{\"other\": \"a\"}", "[1]", "{\"text\": \"a\"", "{\"text\": \"\xFF\"}"}) {
+    const std::string message =
+        message_of<DataError>([&] { read("c.jsonl", cat("{\"text\":\"a\"}\n", line, "\n")); });
+    EXPECT_NE(message.find("c.jsonl, line 2"), std::string::npos) << line << ": " << message;
+  }
+  EXPECT_EQ(read("c.jsonl", "{\"body\": \"a\"}", {"body", ""}).at(0).text, "a");
+}
+
+TEST_F(DocumentReaderTest, APatternCutsTextIntoDocuments) {
+  const std::string text = "before\n = One = \ntext\n = = Part = = \nmore\n = Two = \nend";
+  const auto documents = read("w.txt", text, {"text", "^ = [^=]+ = $"});
+  ASSERT_EQ(documents.size(), 3u);
+  EXPECT_EQ(documents[0].name, "w.txt/0");
+  EXPECT_EQ(documents[0].text, "before\n");
+  EXPECT_EQ(documents[1].name, "w.txt/1");
+  EXPECT_EQ(documents[1].text, " = One = \ntext\n = = Part = = \nmore\n");
+  EXPECT_EQ(documents[2].text, " = Two = \nend");
+  EXPECT_THROW(read("w.txt", text, {"text", "(["}), ConfigError);
+}
+
+TEST_F(DocumentReaderTest, DocumentsOfAPatternAreTheTextAgainWhateverItsLength) {
+  const std::string text = long_text(4 * kPieceBytes);
+  const auto documents = read("w.txt", text, {"text", "^[!-)].*A.*B.*C"});
+  EXPECT_GT(documents.size(), 3u);
+  std::string all;
+  for (const auto& document : documents) all += document.text;
+  EXPECT_EQ(all, text);
+}
+
+TEST(Utf8, CountsTheBytesThatAreNoPartOfACharacter) {
+  EXPECT_EQ(invalid_utf8_bytes("plain text, longer than a word \xC3\xA9"), 0);
+  EXPECT_EQ(invalid_utf8_bytes("\xFF\xFE"), 2);
+  EXPECT_EQ(invalid_utf8_bytes("a\xC3"), 1);
+  EXPECT_EQ(invalid_utf8_bytes("\xED\xA0\x80"), 3);  // a surrogate
+  EXPECT_EQ(invalid_utf8_bytes("\xC0\xAF"), 2);      // not the shortest form
+}
+
+}  // namespace
+}  // namespace fwl
