@@ -66,7 +66,7 @@ namespace {
 class HaloExchange : public torch::CustomClassHolder {
  public:
   HaloExchange(Communicator& group, int64_t length, int64_t reach, StreamMemory stream)
-      : group_(group), first_(group.rank() * length), length_(length) {
+      : group_(group), rows_(std::min(reach, length)), first_((group.rank() + 1) * length - rows_) {
     window_rows_ = halo_rows(group.size(), length, reach);
     if (stream == StreamMemory::kKept) memory_rows_ = memory_rows(group.size(), length, reach);
   }
@@ -120,7 +120,7 @@ class HaloExchange : public torch::CustomClassHolder {
   Tensor finish_backward() {
     transfer_->wait();
     transfer_.reset();
-    Tensor sum = at::zeros({shape_[0], shape_[1], length_, shape_[3]}, options_);
+    Tensor sum = at::zeros({shape_[0], shape_[1], rows_, shape_[3]}, options_);
     size_t next = 0;
     for (const HaloRows& r : window_rows_)
       if (r.from == group_.rank()) sum.narrow(2, r.first - first_, r.count).add_(window_parts_[next++]);
@@ -140,7 +140,7 @@ class HaloExchange : public torch::CustomClassHolder {
   }
 
   Communicator& group_;
-  int64_t first_, length_;
+  int64_t rows_, first_;  // that this rank sends from: positions [first_, first_ + rows_)
   std::vector<HaloRows> window_rows_, memory_rows_;
   std::vector<Tensor> window_parts_, memory_parts_;
   Tensor empty_, next_memory_;
@@ -183,10 +183,9 @@ class ReceivedRows : public torch::autograd::Function<ReceivedRows> {
 
 }  // namespace
 
-Halo::Halo(Communicator& group, const Tensor& x_nhle, int64_t reach, const Tensor& memory_nhle,
-           StreamMemory stream)
-    : exchange_(c10::make_intrusive<HaloExchange>(group, x_nhle.size(2), reach, stream)),
-      memory_nhle_(memory_nhle) {
+Halo::Halo(Communicator& group, const Tensor& x_nhle, int64_t length, int64_t reach,
+           const Tensor& memory_nhle, StreamMemory stream)
+    : exchange_(c10::make_intrusive<HaloExchange>(group, length, reach, stream)), memory_nhle_(memory_nhle) {
   sent_ = SentRows::apply(x_nhle, c10::static_intrusive_pointer_cast<HaloExchange>(exchange_));
 }
 

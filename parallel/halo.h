@@ -17,9 +17,9 @@ namespace fwl {
 
 class Halo {
  public:
-  // Collective over the group. Starts the exchange. x_nhle: this rank's rows; memory_nhle: rows before the
-  // sequence that this rank reaches, or undefined.
-  Halo(Communicator& group, const Tensor& x_nhle, int64_t reach, const Tensor& memory_nhle,
+  // Collective over the group. Starts the exchange. x_nhle: the last min(reach, length) of this rank's
+  // `length` rows; memory_nhle: rows before the sequence that this rank reaches, or undefined.
+  Halo(Communicator& group, const Tensor& x_nhle, int64_t length, int64_t reach, const Tensor& memory_nhle,
        StreamMemory stream);
   // Collective over the group. The rows before this rank's, oldest first; may be empty. Differentiable in x;
   // the memory has no gradient.

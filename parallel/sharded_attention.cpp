@@ -150,25 +150,21 @@ Tensor all_gather_attention(Communicator& group, const Tensor& q_bhle, const Ten
 Tensor halo_attention(Communicator& group, const Tensor& q_bhle, const Tensor& k_bhle, const Tensor& v_bhle,
                       int64_t window, AttentionMemory* memory) {
   const int64_t length = q_bhle.size(2), reach = window - 1;
-  const Tensor kv = at::cat({k_bhle, v_bhle}, 0);
+  // All that ever leaves this rank is in its last rows.
+  const int64_t tail = std::min(reach, length);
+  const auto last = [&](const Tensor& x) { return x.narrow(2, length - tail, tail); };
   Tensor before_kv;
   if (memory != nullptr && memory->key_bhte.defined())
     before_kv = at::cat({memory->key_bhte, memory->value_bhte}, 0);
-  Halo halo(group, kv, reach, before_kv, memory == nullptr ? StreamMemory::kNone : StreamMemory::kKept);
-  // The queries whose window lies within this rank.
-  const int64_t near = std::min(reach, length);
-  Tensor rest;
-  if (near < length) rest = causal_attention(q_bhle.narrow(2, near, length - near), k_bhle, v_bhle, window);
-  const Tensor before = halo.finish();
+  Halo halo(group, at::cat({last(k_bhle), last(v_bhle)}, 0), length, reach, before_kv,
+            memory == nullptr ? StreamMemory::kNone : StreamMemory::kKept);
+  const auto before = halo.finish().chunk(2, 0);
   if (memory != nullptr) {
     const Tensor next = halo.next_memory();
     const auto parts = next.chunk(2, 0);
     *memory = next.size(2) > 0 ? AttentionMemory{parts[0], parts[1]} : AttentionMemory{};
   }
-  if (near == 0) return rest;
-  const auto parts = at::cat({before, kv.narrow(2, 0, near)}, 2).chunk(2, 0);
-  const Tensor first = causal_attention(q_bhle.narrow(2, 0, near), parts[0], parts[1], window);
-  return rest.defined() ? at::cat({first, rest}, 2) : first;
+  return causal_attention(q_bhle, at::cat({before[0], k_bhle}, 2), at::cat({before[1], v_bhle}, 2), window);
 }
 
 int64_t attention_bytes(AttentionAlgorithm algorithm, int rank, int ranks, const AttentionShape& s,

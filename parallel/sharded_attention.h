@@ -4,8 +4,7 @@
 //   all_to_all  heads are scattered, tokens gathered; the unmodified attention; and back (Ulysses, Jacobs et
 //               al. 2023). The heads must divide.
 //   all_gather  keys and values of all ranks; the backward is a reduce-scatter.
-//   halo        with a sliding window: the last W - 1 keys and values from the left neighbours only. The
-//               queries that do not need them are computed while they are on their way.
+//   halo        with a sliding window: the last W - 1 keys and values from the left neighbours only.
 // Shape suffixes: b batch, h head, t global position, l position of this rank, e head dim.
 #pragma once
 
