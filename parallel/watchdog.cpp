@@ -116,6 +116,10 @@ void Watchdog::Impl::look_after_gpus() {
       items = watched;
     }
     for (const Watched& item : items) look_at(item);
+    // The last owner of an operation frees its events, which may hang like a query.
+    in_query_since = Clock::now().time_since_epoch().count();
+    items.clear();
+    in_query_since = 0;
   }
 }
 
