@@ -122,8 +122,10 @@ void Trainer::prepare_run_folder() {
   mesh_->host().barrier();
 }
 
-// What the run has consumed so far must be what this data and config would have given.
+// What the run has consumed so far must be what this data and config would have given, unless they are others
+// by the user's wish (check_resume has seen to that).
 void Trainer::require_same_order(const CheckpointInfo& info) const {
+  if (info.data.sequence_hash != loader_->sequence_hash()) return;
   const uint64_t expected = loader_->rolling_hash(0, 0, info.progress.samples);
   require<DataError>(
       info.data.rolling_hash == expected, info.path, ": the ", info.progress.samples,

@@ -19,6 +19,7 @@ struct Case {
     info.path = "somewhere";
     info.config_yaml = to_yaml(fields_of(stored));
     info.tokenizer_kind = "byte";
+    info.progress.samples = 8;
     info.data.sequence_hash = 11;
     check_resume(info, now, data, allowed);
   }
