@@ -75,7 +75,9 @@ json info_to_json(const CheckpointInfo& info) {
             {"sequence_hash", hash_text(info.data.sequence_hash)},
             {"rolling_hash", hash_text(info.data.rolling_hash)},
             {"streams", info.data.streams},
-            {"stream_position", info.data.stream_position}}},
+            {"stream_position", info.data.stream_position},
+            {"stream_tokens", info.data.stream_tokens},
+            {"stream_documents", info.data.stream_documents}}},
           {"random", {{"sample_order", {{"seed", info.data.seed}, {"position", p.samples}}}}},
           {"learning_rate",
            {{"next", rate.next},
@@ -104,8 +106,13 @@ CheckpointInfo info_from_json(const json& m, const std::string& where) {
   CheckpointInfo info;
   read_progress(m, &info.progress);
   const json& data = m.at("data");
-  info.data = {parse_hash(data.at("sequence_hash"), where), parse_hash(data.at("rolling_hash"), where),
-               m.at("random").at("sample_order").at("seed"), data.at("streams"), data.at("stream_position")};
+  info.data = {parse_hash(data.at("sequence_hash"), where),
+               parse_hash(data.at("rolling_hash"), where),
+               m.at("random").at("sample_order").at("seed"),
+               data.at("streams"),
+               data.at("stream_position"),
+               data.at("stream_tokens"),
+               data.at("stream_documents")};
   const json& rate = m.at("learning_rate");
   const json& schedule = rate.at("schedule");
   info.learning_rate = {rate.at("next"), schedule.at("peak"), schedule.at("warmup_steps"),

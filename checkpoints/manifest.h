@@ -34,6 +34,8 @@ struct DataPosition {
   int64_t seed = 0;            // of the sample order
   int64_t streams = 0;         // of carried state; 0: none is carried
   int64_t stream_position = 0;
+  // Per stream: place in the split of its next token, and the number of the document that holds it.
+  std::vector<int64_t> stream_tokens, stream_documents;
 };
 
 // Of the next step; stored for people and checks, since it follows from config and step.

@@ -287,8 +287,17 @@ CheckpointInfo Trainer::checkpoint_info() {
   const Tokenizer& tokenizer = data_->split().tokenizer();
   CheckpointInfo info;
   info.progress = progress_;
-  info.data = {loader_->sequence_hash(), progress_.order_hash, config_.train.seed,
-               config_.train.stream ? config_.train.global_batch : 0, stream_position()};
+  info.data = {loader_->sequence_hash(),
+               progress_.order_hash,
+               config_.train.seed,
+               config_.train.stream ? config_.train.global_batch : 0,
+               stream_position(),
+               {},
+               {}};
+  for (int64_t stream = 0; stream < info.data.streams; ++stream) {
+    info.data.stream_tokens.push_back(loader_->first_token_of(progress_.samples + stream));
+    info.data.stream_documents.push_back(data_->split().document_of(info.data.stream_tokens.back()));
+  }
   info.learning_rate = {learning_rate_at(config_.train.schedule(), progress_.step),
                         config_.train.learning_rate, config_.train.warmup_steps, config_.train.steps,
                         config_.train.learning_rate_floor};
@@ -332,6 +341,13 @@ void Trainer::restore_carried_streams(CheckpointReader& reader) {
   require<DataError>(data.streams == config_.train.global_batch, reader.path(), " carries ", data.streams,
                      " streams, train.global_batch is ", config_.train.global_batch,
                      " (each stream has its own state). Resume with the batch that it was written with.");
+  for (size_t i = 0; i < data.stream_tokens.size(); ++i) {
+    const int64_t next = loader_->first_token_of(reader.info().progress.samples + static_cast<int64_t>(i));
+    require<DataError>(data.stream_tokens[i] == next, reader.path(), ": stream ", i, " goes on at token ",
+                       data.stream_tokens[i], ", with this data and config it would at ", next,
+                       " (its state would meet another text). Resume with the data, seed and context of the "
+                       "run.");
+  }
   step_->set_stream_state(read_streams(reader, step_->share().first_row, step_->share().rows, device_,
                                        parse_dtype(config_.train.dtype)));
 }
