@@ -18,8 +18,23 @@ std::optional<Tensor> optional_of(const Tensor& t) {
 
 // Calls visit(first, count) over blocks of tokens.
 template <typename Visit>
-void for_each_block(int64_t tokens, int64_t block, Visit visit) {
+void for_each_block(int64_t tokens, int64_t most, Visit visit) {
+  // Blocks of like size, of whole tiles of the matrix products.
+  constexpr int64_t kTile = 128;
+  const int64_t blocks = (tokens + most - 1) / most;
+  const int64_t even = blocks > 0 ? (tokens + blocks - 1) / blocks : most;
+  const int64_t block = std::min(most, (even + kTile - 1) / kTile * kTile);
   for (int64_t first = 0; first < tokens; first += block) visit(first, std::min(block, tokens - first));
+}
+
+// logits_of() into a tensor that is there.
+void logits_out(Tensor& logits_nv, const Tensor& x_nd, const Unembedding& unembedding) {
+  const Tensor weight_dv = unembedding.weight_vd.t();
+  if (unembedding.bias_v.defined()) {
+    at::addmm_out(logits_nv, unembedding.bias_v, x_nd, weight_dv);
+  } else {
+    at::mm_out(logits_nv, x_nd, weight_dv);
+  }
 }
 
 // Accumulators of dL/dE and dL/dbias, in the accumulation type; undefined when not wanted.
@@ -35,6 +50,9 @@ struct UnembeddingGradient {
   // += logits_bar^T x, += sum of logits_bar.
   void add(const Tensor& logits_bar_nv, const Tensor& x_nd) {
     add_product_(weight_vd, logits_bar_nv.t(), x_nd);
+    add_bias(logits_bar_nv);
+  }
+  void add_bias(const Tensor& logits_bar_nv) {
     if (bias_v.defined()) bias_v.add_(at::sum(logits_bar_nv, {0}, false, bias_v.scalar_type()));
   }
 };
@@ -58,7 +76,7 @@ class InnerLossFunction : public torch::autograd::Function<InnerLossFunction> {
                      Tensor out_nd = gradient_nd.narrow(0, first, count);
                      at::mm_out(out_nd, error_nv, weight_vd);
                    });
-    ctx->save_for_backward({x_nd, weight_vd, bias_v, label_n, weight_n});
+    ctx->save_for_backward({x_nd, weight_vd, bias_v, label_n, weight_n, nll_n.detach()});
     return {nll_n, gradient_nd};
   }
 
@@ -67,8 +85,9 @@ class InnerLossFunction : public torch::autograd::Function<InnerLossFunction> {
   //   x_bar = logits_bar E,      E_bar += logits_bar^T x + e^T gradient_bar.
   static variable_list backward(AutogradContext* ctx, variable_list bars) {
     const auto saved = ctx->get_saved_variables();
-    const Tensor &x_nd = saved[0], &label_n = saved[3], &weight_n = saved[4];
-    const Unembedding unembedding{saved[1], saved[2]};
+    const Tensor &x_nd = saved[0], &weight_vd = saved[1], &label_n = saved[3], &weight_n = saved[4],
+                 &nll_n = saved[5];
+    const Unembedding unembedding{weight_vd, saved[2]};
     const Tensor nll_bar_n = bars[0].defined() ? bars[0].contiguous() : at::zeros_like(weight_n);
     const Tensor gradient_bar_nd = bars[1].defined() ? bars[1].contiguous() : at::zeros_like(x_nd);
     UnembeddingGradient unembedding_bar(unembedding, weight_n.scalar_type());
@@ -76,14 +95,19 @@ class InnerLossFunction : public torch::autograd::Function<InnerLossFunction> {
     for_each_block(x_nd.size(0), head_block_tokens(unembedding.weight_vd.size(0), x_nd.device()),
                    [&](int64_t first, int64_t count) {
                      const auto block = [&](const Tensor& t) { return t.narrow(0, first, count); };
-                     Tensor error_nv = logits_of(block(x_nd), unembedding);
-                     Tensor logits_bar_nv = at::mm(block(gradient_bar_nd), unembedding.weight_vd.t());
+                     // One above the other, so that both outer products are one product.
+                     const Tensor both_nv = at::empty({2 * count, weight_vd.size(0)}, x_nd.options());
+                     Tensor error_nv = both_nv.narrow(0, 0, count);
+                     Tensor logits_bar_nv = both_nv.narrow(0, count, count);
+                     logits_out(error_nv, block(x_nd), unembedding);
+                     at::mm_out(logits_bar_nv, block(gradient_bar_nd), weight_vd.t());
                      cross_entropy_gradient_backward_(error_nv, logits_bar_nv, block(label_n),
-                                                      block(weight_n), block(nll_bar_n));
+                                                      block(weight_n), block(nll_n), block(nll_bar_n));
                      Tensor out_nd = block(x_bar_nd);
-                     at::mm_out(out_nd, logits_bar_nv, unembedding.weight_vd);
-                     unembedding_bar.add(logits_bar_nv, block(x_nd));
-                     add_product_(unembedding_bar.weight_vd, error_nv.t(), block(gradient_bar_nd));
+                     at::mm_out(out_nd, logits_bar_nv, weight_vd);
+                     add_product_(unembedding_bar.weight_vd, both_nv.t(),
+                                  at::cat({block(gradient_bar_nd), block(x_nd)}));
+                     unembedding_bar.add_bias(logits_bar_nv);
                    });
     const Tensor weight_bar_vd = unembedding_bar.weight_vd.to(unembedding.weight_vd.scalar_type());
     const Tensor bias_bar_v =

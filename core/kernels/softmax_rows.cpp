@@ -31,9 +31,9 @@ Tensor cross_entropy_gradient_(Tensor& logits_nv, const Tensor& label_n, const T
 }
 
 void cross_entropy_gradient_backward_(Tensor& logits_nv, Tensor& error_bar_nv, const Tensor& label_n,
-                                      const Tensor& weight_n, const Tensor& nll_bar_n) {
+                                      const Tensor& weight_n, const Tensor& nll_n, const Tensor& nll_bar_n) {
   if (logits_nv.is_cuda()) {
-    cuda::cross_entropy_gradient_backward_(logits_nv, error_bar_nv, label_n, weight_n, nll_bar_n);
+    cuda::cross_entropy_gradient_backward_(logits_nv, error_bar_nv, label_n, weight_n, nll_n, nll_bar_n);
     return;
   }
   Tensor p_nv;
