@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/base/error.h"
+#include "core/kernels/decay_mask.h"
 #include "core/kernels/matmul.h"
 
 namespace fwl {
@@ -16,34 +17,36 @@ std::optional<Tensor> optional_of(const Tensor& t) {
   return t.defined() ? std::optional<Tensor>(t) : std::nullopt;
 }
 
-// Decay weights of chunks of C positions with the document mask folded in, in float64. The leading size n is
-// 1 when no document starts inside (the weights are the same for every sequence and chunk), else B*G.
+// How chunks of C positions let states through, with the document mask folded in, in float64. The leading
+// size n is 1 when no document starts inside (the weights are the same for every sequence and chunk), else
+// B*G.
 struct DecayWeights {
-  Tensor gap_ij;        // i - 1 - j below the diagonal, else 0: the exponents of `within`
   Tensor position_c1;   // i as a column
-  Tensor within_nij;    // D_ij = rho^(i-1-j) for j < i in one document
   Tensor inbound_nc1;   // rho^i before the first document start of the chunk
   Tensor outbound_nc1;  // rho^(C-1-j) in the last document of the chunk
   Tensor carry_bg11;    // rho^C, 0 where a document starts in the chunk; b and g may be 1
 };
 
+// The document of each position of each chunk, [n, C], from 0 in every chunk.
+Tensor documents_of(const Tensor& start_bgc) {
+  return start_bgc.defined() ? start_bgc.to(at::kLong).cumsum(2).flatten(0, 1) : Tensor();
+}
+
+DecayMask decay_mask(const Tensor& log_decay, const Tensor& start_bgc) {
+  return {log_decay.detach().to(at::kDouble), documents_of(start_bgc)};
+}
+
 DecayWeights decay_weights(const Tensor& any_log_decay, const Tensor& start_bgc, int64_t chunk) {
   DecayWeights d;
   const Tensor log_decay = any_log_decay.to(at::kDouble);
   const Tensor i_c = at::arange(chunk, log_decay.options());
-  const Tensor gap_ij = i_c.unsqueeze(1) - 1 - i_c.unsqueeze(0);
-  const Tensor causal_ij = gap_ij >= 0;
-  d.gap_ij = gap_ij.clamp_min(0);
   d.position_c1 = i_c.unsqueeze(1);
-  d.within_nij = ((log_decay * d.gap_ij).exp() * causal_ij).unsqueeze(0);
   d.inbound_nc1 = (log_decay * i_c).exp().view({1, chunk, 1});
   d.outbound_nc1 = (log_decay * (chunk - 1 - i_c)).exp().view({1, chunk, 1});
   d.carry_bg11 = (log_decay * chunk).exp().view({1, 1, 1, 1});
   if (!start_bgc.defined()) return d;
-  const Tensor document_bgc = start_bgc.to(at::kLong).cumsum(2);
-  const Tensor document_nc = document_bgc.reshape({-1, chunk});
+  const Tensor document_nc = documents_of(start_bgc);
   const Tensor last_n1 = document_nc.narrow(1, chunk - 1, 1);
-  d.within_nij = d.within_nij * (document_nc.unsqueeze(2) == document_nc.unsqueeze(1));
   d.inbound_nc1 = d.inbound_nc1 * (document_nc == 0).unsqueeze(2);
   d.outbound_nc1 = d.outbound_nc1 * (document_nc == last_n1).unsqueeze(2);
   d.carry_bg11 = d.carry_bg11 * (last_n1 == 0).view({start_bgc.size(0), start_bgc.size(1), 1, 1});
@@ -146,11 +149,15 @@ class LocalAttention : public torch::autograd::Function<LocalAttention> {
     const Tensor start_bt = start.value_or(Tensor()), starts_nvk = starts.value_or(Tensor());
     const Chunking cut(q_btk.size(1), chunk);
     const auto type = v_btv.scalar_type();
-    const DecayWeights d = decay_weights(log_decay, cut.starts_of(start_bt), cut.chunk);
+    const Tensor start_bgc = cut.starts_of(start_bt);
     const Tensor q_nck = cut.chunks_of(q_btk), k_nck = cut.chunks_of(k_btk), v_ncv = cut.chunks_of(v_btv);
-    const Tensor score_nij = at::bmm(q_nck, k_nck.transpose(1, 2)).mul_(d.within_nij.to(type));
+    Tensor score_nij = at::bmm(q_nck, k_nck.transpose(1, 2));
+    apply_decay_mask_(score_nij, decay_mask(log_decay, start_bgc));
     Tensor out_ncv = at::bmm(score_nij, v_ncv);
-    if (starts_nvk.defined()) out_ncv.baddbmm_(q_nck * d.inbound_nc1.to(type), starts_nvk.transpose(1, 2));
+    if (starts_nvk.defined()) {
+      const DecayWeights d = decay_weights(log_decay, start_bgc, cut.chunk);
+      out_ncv.baddbmm_(q_nck * d.inbound_nc1.to(type), starts_nvk.transpose(1, 2));
+    }
     ctx->saved_data["chunk"] = chunk;
     ctx->save_for_backward({q_btk, k_btk, v_btv, log_decay, start_bt, starts_nvk});
     return cut.positions_of(out_ncv, q_btk.size(0));
@@ -162,30 +169,28 @@ class LocalAttention : public torch::autograd::Function<LocalAttention> {
     const int64_t batch = saved[0].size(0), chunk = cut.chunk;
     const auto type = saved[2].scalar_type();
     const Tensor &log_decay = saved[3], &starts_nvk = saved[5];
-    const DecayWeights d = decay_weights(log_decay, cut.starts_of(saved[4]), chunk);
-    const Tensor within_nij = d.within_nij.to(type), inbound_nc1 = d.inbound_nc1.to(type),
-                 outbound_nc1 = d.outbound_nc1.to(type);
+    const Tensor start_bgc = cut.starts_of(saved[4]);
     const Tensor q_nck = cut.chunks_of(saved[0]), k_nck = cut.chunks_of(saved[1]),
                  v_ncv = cut.chunks_of(saved[2]), out_bar_ncv = cut.chunks_of(bars[0]);
 
     // Within chunks: queries, then keys and values.
-    const Tensor out_v_nij = at::bmm(out_bar_ncv, v_ncv.transpose(1, 2)).mul_(within_nij);
-    const Tensor raw_score_nij = at::bmm(q_nck, k_nck.transpose(1, 2));
+    Tensor out_v_nij = at::bmm(out_bar_ncv, v_ncv.transpose(1, 2));
+    Tensor score_nij = at::bmm(q_nck, k_nck.transpose(1, 2));
+    Tensor log_decay_bar = apply_decay_mask_to_both_(score_nij, out_v_nij, decay_mask(log_decay, start_bgc),
+                                                     ctx->needs_input_grad(3));
     Tensor q_bar_nck = at::bmm(out_v_nij, k_nck), k_bar_nck = at::bmm(out_v_nij.transpose(1, 2), q_nck),
            v_bar_ncv;
-    if (ctx->needs_input_grad(2))
-      v_bar_ncv = at::bmm((raw_score_nij * within_nij).transpose(1, 2), out_bar_ncv);
+    if (ctx->needs_input_grad(2)) v_bar_ncv = at::bmm(score_nij.transpose(1, 2), out_bar_ncv);
     // Rows are summed in the accumulation type and added up in float64: large terms cancel.
     const auto row_sums = [&](const Tensor& x) {
       return at::sum(x, at::IntArrayRef{-1}, false, accumulate_type(type)).to(at::kDouble);
     };
-    Tensor log_decay_bar;
-    if (ctx->needs_input_grad(3))
-      log_decay_bar = row_sums(raw_score_nij.mul(out_v_nij).mul_(d.gap_ij.to(type))).sum();
 
     // Between chunks: queries from the forward states, keys and values from the cotangents of the states, in
     // reverse.
     if (starts_nvk.defined()) {
+      const DecayWeights d = decay_weights(log_decay, start_bgc, chunk);
+      const Tensor inbound_nc1 = d.inbound_nc1.to(type), outbound_nc1 = d.outbound_nc1.to(type);
       const Tensor from_state_nck = at::bmm(out_bar_ncv, starts_nvk);
       q_bar_nck.add_(from_state_nck * inbound_nc1);
       const Tensor carry_bg11 = d.carry_bg11.to(accumulate_type(type));

@@ -1,6 +1,7 @@
 // Stands in for the *_cuda.cpp files in a build without CUDA.
 #include "core/base/error.h"
 #include "core/kernels/activation_cuda.h"
+#include "core/kernels/decay_mask_cuda.h"
 #include "core/kernels/norm_cuda.h"
 #include "core/kernels/rotary_cuda.h"
 #include "core/kernels/softmax_rows_cuda.h"
@@ -22,10 +23,16 @@ void cross_entropy_gradient_backward_(Tensor&, Tensor&, const Tensor&, const Ten
   refuse();
 }
 
+void cross_entropy_residual_backward_(const Tensor&, Tensor&, const Tensor&, const Tensor&, const Tensor&) {
+  refuse();
+}
 Tensor activate(Activation, const Tensor&) {
   refuse();
 }
 ActivationBackward activate_backward(Activation, const Tensor&, const Tensor&, bool) {
+  refuse();
+}
+Tensor apply_decay_mask_(Tensor&, Tensor, const DecayMask&, bool) {
   refuse();
 }
 bool norm_width_fits(const Tensor&) {

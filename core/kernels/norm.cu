@@ -31,14 +31,23 @@ struct Row {
     return (i * 32 + static_cast<int>(threadIdx.x % 32)) * kCount;
   }
 
-  __device__ void load(const Scalar* row, int width) {
+  // The row as it is in memory.
+  struct Raw {
+    Vector<Scalar, kCount> at[kVectors];
+    __device__ void load(const Scalar* row, int width) {
 #pragma unroll
-    for (int i = 0; i < kVectors; ++i) {
-      if (column(i) >= width) continue;
-      const auto v = load_vector<kCount>(row + column(i));
-#pragma unroll
-      for (int e = 0; e < kCount; ++e) at[i][e] = widen(v.at[e]);
+      for (int i = 0; i < kVectors; ++i) {
+        if (column(i) < width) at[i] = load_vector<kCount>(row + column(i));
+      }
     }
+  };
+  __device__ void take(const Raw& raw, int width) {
+    for_each(width, [&](int i, int e) { at[i][e] = widen(raw.at[i].at[e]); });
+  }
+  __device__ void load(const Scalar* row, int width) {
+    Raw raw;
+    raw.load(row, width);
+    take(raw, width);
   }
   __device__ void store(Scalar* row, int width) const {
 #pragma unroll
@@ -150,9 +159,14 @@ __global__ void __launch_bounds__(kWarps * 32)
   bias_bar.clear();
   for (int64_t row = warp_of_grid(); row < rows; row += static_cast<int64_t>(gridDim.x) * kWarps) {
     const A m = center ? mean[row] : A(0), inverse = inverse_sigma[row];
+    // All loads first: a warp has few rows under way, and memory is far.
+    typename R::Raw raw_sum, raw_norm_bar, raw_sum_bar;
+    raw_sum.load(sum + row * width, width);
+    raw_norm_bar.load(norm_bar + row * width, width);
+    if (sum_bar != nullptr) raw_sum_bar.load(sum_bar + row * width, width);
     R xhat, g;
-    xhat.load(sum + row * width, width);
-    g.load(norm_bar + row * width, width);
+    xhat.take(raw_sum, width);
+    g.take(raw_norm_bar, width);
     R::for_each(width, [&](int i, int e) {
       xhat.at[i][e] = (xhat.at[i][e] - m) * inverse;
       scale_bar.at[i][e] += g.at[i][e] * xhat.at[i][e];
@@ -168,7 +182,7 @@ __global__ void __launch_bounds__(kWarps * 32)
     R::for_each(width,
                 [&](int i, int e) { g.at[i][e] = (g.at[i][e] - average - xhat.at[i][e] * along) * inverse; });
     if (sum_bar != nullptr) {
-      xhat.load(sum_bar + row * width, width);
+      xhat.take(raw_sum_bar, width);
       R::for_each(width, [&](int i, int e) { g.at[i][e] += xhat.at[i][e]; });
     }
     g.store(x_bar + row * width, width);

@@ -29,13 +29,13 @@ Tensor row_statistics(const Tensor& x) {
   return at::empty({rows_of_last(x)}, x.options().dtype(accumulate_type(x.scalar_type())));
 }
 
-// [partials, width]: one row per thread block.
-Tensor partial_sums(const Tensor& x) {
+// [count, partials, width]: `count` sums over rows, one part per thread block.
+Tensor partial_sums(const Tensor& x, int64_t count) {
   const int64_t partials = std::clamp<int64_t>((rows_of_last(x) + 7) / 8, 1, kNormPartials);
-  return at::empty({partials, width_of(x)}, x.options().dtype(accumulate_type(x.scalar_type())));
+  return at::empty({count, partials, width_of(x)}, x.options().dtype(accumulate_type(x.scalar_type())));
 }
-Tensor total(const Tensor& partial_nd, const Tensor& like_d) {
-  return partial_nd.defined() ? partial_nd.sum(0).to(like_d.scalar_type()) : partial_nd;
+Tensor totals(const Tensor& partial_spd, const Tensor& like_d) {
+  return partial_spd.sum(1).to(like_d.scalar_type());
 }
 
 }  // namespace
@@ -61,17 +61,17 @@ AddNormBackward add_norm_backward(const Tensor& sum, const Tensor& scale_d, cons
                                   const Tensor& inverse_sigma_n, const Tensor& norm_bar,
                                   const Tensor& sum_bar) {
   check_rows({&sum, &norm_bar, &sum_bar}, scale_d);
-  const Tensor scale_partial = partial_sums(sum);
-  const Tensor bias_partial = mean_n.defined() ? at::empty_like(scale_partial) : Tensor();
+  const Tensor partial = partial_sums(sum, mean_n.defined() ? 2 : 1);
   Tensor x_bar = at::empty_like(sum);
-  check_launch(
-      launch_add_norm_backward(scalar_type_of(sum), sum.const_data_ptr(), scale_d.const_data_ptr(),
-                               pointer_or_null(mean_n), inverse_sigma_n.const_data_ptr(),
-                               norm_bar.const_data_ptr(), pointer_or_null(sum_bar), x_bar.data_ptr(),
-                               scale_partial.data_ptr(), pointer_or_null(bias_partial), scale_partial.size(0),
-                               rows_of_last(sum), width_of(sum), c10::cuda::getCurrentCUDAStream()),
-      "add_norm_backward");
-  return {x_bar, total(scale_partial, scale_d), total(bias_partial, scale_d)};
+  check_launch(launch_add_norm_backward(scalar_type_of(sum), sum.const_data_ptr(), scale_d.const_data_ptr(),
+                                        pointer_or_null(mean_n), inverse_sigma_n.const_data_ptr(),
+                                        norm_bar.const_data_ptr(), pointer_or_null(sum_bar), x_bar.data_ptr(),
+                                        partial[0].data_ptr(),
+                                        mean_n.defined() ? partial[1].data_ptr() : nullptr, partial.size(1),
+                                        rows_of_last(sum), width_of(sum), c10::cuda::getCurrentCUDAStream()),
+               "add_norm_backward");
+  const Tensor sums = totals(partial, scale_d);
+  return {x_bar, sums[0], mean_n.defined() ? sums[1] : Tensor()};
 }
 
 NormGradientForward norm_gradient(const Tensor& o_nd, const Tensor& scale_d, const Tensor& q_nd,
@@ -89,7 +89,7 @@ NormGradientForward norm_gradient(const Tensor& o_nd, const Tensor& scale_d, con
 NormGradientBackward norm_gradient_backward(const Tensor& o_nd, const Tensor& scale_d, const Tensor& q_nd,
                                             const NormGradientForward& forward, const Tensor& g_bar_nd) {
   check_rows({&o_nd, &q_nd, &g_bar_nd}, scale_d);
-  const Tensor scale_partial = partial_sums(o_nd);
+  const Tensor partial = partial_sums(o_nd, 1);
   Tensor o_bar_nd = at::empty_like(o_nd), q_bar_nd = at::empty_like(q_nd);
   check_launch(
       launch_norm_gradient_backward(
@@ -98,7 +98,7 @@ NormGradientBackward norm_gradient_backward(const Tensor& o_nd, const Tensor& sc
           g_bar_nd.const_data_ptr(), o_bar_nd.data_ptr(), q_bar_nd.data_ptr(), scale_partial.data_ptr(),
           scale_partial.size(0), rows_of_last(o_nd), width_of(o_nd), c10::cuda::getCurrentCUDAStream()),
       "norm_gradient_backward");
-  return {o_bar_nd, total(scale_partial, scale_d), q_bar_nd};
+  return {o_bar_nd, totals(partial, scale_d)[0], q_bar_nd};
 }
 
 }  // namespace fwl::cuda

@@ -76,6 +76,24 @@ __device__ void add_to(MaxSum<A>& mine, const Vector<Scalar, kCount>& x) {
   mine.maximum = top;
 }
 
+// Elements by a run-time index, without moving the vector to local memory.
+template <typename Scalar, int kCount>
+__device__ void set_element(Vector<Scalar, kCount>& x, int index, Scalar value) {
+#pragma unroll
+  for (int e = 0; e < kCount; ++e) {
+    if (e == index) x.at[e] = value;
+  }
+}
+template <typename Scalar, int kCount>
+__device__ AccumulateOf<Scalar> pick_element(const Vector<Scalar, kCount>& x, int index) {
+  AccumulateOf<Scalar> value = 0;
+#pragma unroll
+  for (int e = 0; e < kCount; ++e) {
+    if (e == index) value = widen(x.at[e]);
+  }
+  return value;
+}
+
 template <typename Scalar, int kCount, bool kStaged>
 __global__ void __launch_bounds__(kThreads)
     cross_entropy_gradient_kernel(Scalar* logits, const int64_t* label, const AccumulateOf<Scalar>* weight,
@@ -100,9 +118,10 @@ __global__ void __launch_bounds__(kThreads)
   for_each_vector<kCount>(kStaged ? stage : row, vectors, [&](int64_t v, const Vector<Scalar, kCount>& x) {
     Vector<Scalar, kCount> out;
 #pragma unroll
-    for (int e = 0; e < kCount; ++e) {
-      const A p = exponential(widen(x.at[e]) - log_sum);
-      out.at[e] = narrow<Scalar>(w * (p - (v * kCount + e == y ? A(1) : A(0))));
+    for (int e = 0; e < kCount; ++e) out.at[e] = narrow<Scalar>(w * exponential(widen(x.at[e]) - log_sum));
+    if (v == y / kCount) {
+      const int e = static_cast<int>(y % kCount);
+      set_element(out, e, narrow<Scalar>(w * (exponential(pick_element(x, e) - log_sum) - A(1))));
     }
     store_vector(row + v * kCount, out);
   });
@@ -143,6 +162,43 @@ __global__ void __launch_bounds__(kThreads)
     }
     store_vector(bar + v * kCount, bar_out);
     store_vector(row + v * kCount, error_out);
+  });
+}
+
+// With p = residual, but 1 more at the label: what that adds is put right by one thread.
+template <typename Scalar, int kCount, bool kStaged>
+__global__ void __launch_bounds__(kThreads)
+    cross_entropy_residual_backward_kernel(const Scalar* residual, Scalar* error_bar, const int64_t* label,
+                                           const AccumulateOf<Scalar>* weight,
+                                           const AccumulateOf<Scalar>* nll_bar, int64_t vocabulary) {
+  using A = AccumulateOf<Scalar>;
+  extern __shared__ __align__(16) unsigned char stage_bytes[];
+  Scalar* const stage = reinterpret_cast<Scalar*>(stage_bytes);
+  const int64_t t = blockIdx.x, vectors = vocabulary / kCount, y = label[t];
+  const Scalar* const row = residual + t * vocabulary;
+  Scalar* const bar = error_bar + t * vocabulary;
+  A dot = 0;
+  for_each_vector<kCount>(bar, vectors, [&](int64_t v, const Vector<Scalar, kCount>& b) {
+    const Vector<Scalar, kCount> r = load_vector<kCount>(row + v * kCount);
+#pragma unroll
+    for (int e = 0; e < kCount; ++e) dot += widen(r.at[e]) * widen(b.at[e]);
+    if (kStaged) store_vector(stage + v * kCount, b);
+  });
+  dot = block_reduce(dot, [](A a, A b) { return a + b; }) + widen(bar[y]);
+  const A w = weight[t], l = nll_bar[t];
+  __syncthreads();  // the label's cotangent is read before it is overwritten
+  for_each_vector<kCount>(row, vectors, [&](int64_t v, const Vector<Scalar, kCount>& r) {
+    const Vector<Scalar, kCount> b = load_vector<kCount>((kStaged ? stage : bar) + v * kCount);
+    Vector<Scalar, kCount> out;
+#pragma unroll
+    for (int e = 0; e < kCount; ++e)
+      out.at[e] = narrow<Scalar>(widen(r.at[e]) * (l + w * (widen(b.at[e]) - dot)));
+    if (v == y / kCount) {
+      const int e = static_cast<int>(y % kCount);
+      const A residual_y = pick_element(r, e), weighted = w * (pick_element(b, e) - dot);
+      set_element(out, e, narrow<Scalar>(residual_y * (l + weighted) + weighted));
+    }
+    store_vector(bar + v * kCount, out);
   });
 }
 
@@ -204,6 +260,25 @@ cudaError_t launch_cross_entropy_gradient_backward(ScalarType type, void* logits
           static_cast<Scalar*>(logits_nv), static_cast<Scalar*>(error_bar_nv), label_n,
           static_cast<const A*>(weight_n), static_cast<const A*>(nll_n), static_cast<const A*>(nll_bar_n),
           vocabulary);
+    });
+  });
+}
+
+cudaError_t launch_cross_entropy_residual_backward(ScalarType type, const void* residual_nv,
+                                                   void* error_bar_nv, const int64_t* label_n,
+                                                   const void* weight_n, const void* nll_bar_n, int64_t rows,
+                                                   int64_t vocabulary, cudaStream_t stream) {
+  if (rows == 0) return cudaSuccess;
+  return dispatch(type, [&](auto* tag) {
+    using Scalar = std::remove_pointer_t<decltype(tag)>;
+    using A = AccumulateOf<Scalar>;
+    choose_form<Scalar>(vocabulary, [&](auto count, auto staged, size_t bytes) {
+      const auto kernel =
+          cross_entropy_residual_backward_kernel<Scalar, decltype(count)::value, decltype(staged)::value>;
+      allow_stage(kernel, bytes);
+      kernel<<<static_cast<unsigned>(rows), kThreads, bytes, stream>>>(
+          static_cast<const Scalar*>(residual_nv), static_cast<Scalar*>(error_bar_nv), label_n,
+          static_cast<const A*>(weight_n), static_cast<const A*>(nll_bar_n), vocabulary);
     });
   });
 }

@@ -18,4 +18,9 @@ cudaError_t launch_cross_entropy_gradient_backward(ScalarType type, void* logits
                                                    const void* nll_n, const void* nll_bar_n, int64_t rows,
                                                    int64_t vocabulary, cudaStream_t stream);
 
+cudaError_t launch_cross_entropy_residual_backward(ScalarType type, const void* residual_nv,
+                                                   void* error_bar_nv, const int64_t* label_n,
+                                                   const void* weight_n, const void* nll_bar_n, int64_t rows,
+                                                   int64_t vocabulary, cudaStream_t stream);
+
 }  // namespace fwl::cuda

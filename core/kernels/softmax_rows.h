@@ -20,4 +20,10 @@ Tensor cross_entropy_gradient_(Tensor& logits_nv, const Tensor& label_n, const T
 void cross_entropy_gradient_backward_(Tensor& logits_nv, Tensor& error_bar_nv, const Tensor& label_n,
                                       const Tensor& weight_n, const Tensor& nll_n, const Tensor& nll_bar_n);
 
+// The same cotangent of the logits from the residual r = p - y that cross_entropy_gradient_() leaves for
+// weights of 1, where it was kept: no logits, no exponentials. In place:
+//   error_bar_nv <- nll_bar r + weight (r + y) (error_bar - <r + y, error_bar>)
+void cross_entropy_residual_backward_(const Tensor& residual_nv, Tensor& error_bar_nv, const Tensor& label_n,
+                                      const Tensor& weight_n, const Tensor& nll_bar_n);
+
 }  // namespace fwl

@@ -43,4 +43,15 @@ void cross_entropy_gradient_backward_(Tensor& logits_nv, Tensor& error_bar_nv, c
                "cross_entropy_gradient_backward");
 }
 
+void cross_entropy_residual_backward_(const Tensor& residual_nv, Tensor& error_bar_nv, const Tensor& label_n,
+                                      const Tensor& weight_n, const Tensor& nll_bar_n) {
+  check_rows(residual_nv, label_n, weight_n);
+  check_rows(error_bar_nv, label_n, nll_bar_n);
+  check_launch(launch_cross_entropy_residual_backward(
+                   scalar_type_of(residual_nv), residual_nv.const_data_ptr(), error_bar_nv.data_ptr(),
+                   label_n.const_data_ptr<int64_t>(), weight_n.const_data_ptr(), nll_bar_n.const_data_ptr(),
+                   residual_nv.size(0), residual_nv.size(1), c10::cuda::getCurrentCUDAStream()),
+               "cross_entropy_residual_backward");
+}
+
 }  // namespace fwl::cuda

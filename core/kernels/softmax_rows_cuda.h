@@ -9,4 +9,7 @@ Tensor cross_entropy_gradient_(Tensor& logits_nv, const Tensor& label_n, const T
 void cross_entropy_gradient_backward_(Tensor& logits_nv, Tensor& error_bar_nv, const Tensor& label_n,
                                       const Tensor& weight_n, const Tensor& nll_n, const Tensor& nll_bar_n);
 
+void cross_entropy_residual_backward_(const Tensor& residual_nv, Tensor& error_bar_nv, const Tensor& label_n,
+                                      const Tensor& weight_n, const Tensor& nll_bar_n);
+
 }  // namespace fwl::cuda

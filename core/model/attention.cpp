@@ -88,7 +88,11 @@ Tensor causal_attention(const Tensor& q_bhte, const Tensor& k_bhte, const Tensor
                          ", keys ", k_bhte.sizes(), ", values ", v_bhte.sizes());
   if (window <= 0 || window >= keys) window = 0;
   const int64_t reach = window > 0 ? std::min(keys, queries + window - 1) : keys;
-  const Tensor k = k_bhte.narrow(2, keys - reach, reach), v = v_bhte.narrow(2, keys - reach, reach);
+  // A slice of everything would still cost its gradient a copy.
+  const auto within_reach = [&](const Tensor& x) {
+    return reach == keys ? x : x.narrow(2, keys - reach, reach);
+  };
+  const Tensor k = within_reach(k_bhte), v = within_reach(v_bhte);
   if (window == 0 && queries == keys) return square_attention(q_bhte, k, v);
   if (q_bhte.is_cuda() && q_bhte.scalar_type() == at::kBFloat16) return flash_attention(q_bhte, k, v, window);
   if (window == 0 || queries <= window) return masked_attention(q_bhte, k, v, window);

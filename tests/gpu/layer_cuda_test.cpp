@@ -51,6 +51,16 @@ TEST_F(OnGpu, SoftmaxKernelsEqualTheCpuInEveryType) {
                                        nll.to(accumulate).cuda(), nll_bar.to(accumulate).cuda());
       EXPECT_LT(relative(gpu_bar, cpu_bar), tolerance) << type;
       EXPECT_LT(relative(gpu_logits, cpu_logits), tolerance) << type;
+      Tensor cpu_kept = bar.to(type).to(at::kDouble), gpu_kept = bar.to(type).cuda();
+      const Tensor ones = at::ones_like(weight);
+      Tensor residual = logits.to(type).to(at::kDouble);
+      cross_entropy_gradient_(residual, label, ones);
+      residual = residual.to(type).to(at::kDouble);
+      cross_entropy_residual_backward_(residual, cpu_kept, label, weight, nll_bar);
+      cross_entropy_residual_backward_(residual.to(type).cuda(), gpu_kept, label.cuda(),
+                                       weight.to(accumulate).cuda(), nll_bar.to(accumulate).cuda());
+      EXPECT_LT(relative(gpu_kept, cpu_kept), tolerance) << type;
+      EXPECT_LT(relative(gpu_kept, gpu_bar), type == at::kBFloat16 ? 5e-2 : tolerance) << type;
       Tensor cpu_again = logits.to(type).to(at::kDouble), gpu_again = logits.to(type).cuda();
       const Tensor cpu_nll = cross_entropy_gradient_(cpu_again, label, weight);
       const Tensor gpu_nll = cross_entropy_gradient_(gpu_again, label.cuda(), weight.to(accumulate).cuda());
