@@ -65,7 +65,7 @@ void add_data_changes(const CheckpointInfo& info, const RunConfig& stored, const
     add("tokenizer: the data set's is another one than the checkpoint's", ChangeKind::kFunction);
   // The hash covers seed, context and streams too; a change of those is listed by its key.
   const bool explained = stored.train.seed != now.train.seed || stored.model.context != now.model.context ||
-                         stored.train.stream != now.train.stream ||
+                         stored.train.stream != now.train.stream || stored.data.order != now.data.order ||
                          (now.train.stream && stored.train.global_batch != now.train.global_batch);
   const bool has_read = info.progress.samples > 0;  // an imported model has not
   if (has_read && info.data.sequence_hash != data.sequence_hash && !explained)

@@ -69,6 +69,10 @@ void DataConfig::visit_fields(FieldList& list) {
   list.add("mixture", mixture,
            "DIR=WEIGHT,DIR=WEIGHT: several data sets, by share of the samples; instead of path");
   list.add("skip_bad", skip_bad, "leave damaged documents out and go on, instead of stopping");
+  list.add_choice(
+      "order", order, {"packed", "documents"},
+      "what a stream (train.stream) reads: the data set's text as it lies there, or whole documents "
+      "in an order that the seed picks, none sharing a sequence with another");
 }
 
 namespace {
@@ -135,6 +139,11 @@ MeshShape validate(const RunConfig& c, int ranks) {
       c.data.mixture.empty() || !c.train.stream,
       "train.stream with data.mixture is not possible (a stream reads one data set in order). "
       "Set data.path.");
+  require<ConfigError>(
+      c.data.order == "packed" || (c.train.stream && c.model.fast_weight.document_reset),
+      "data.order=documents needs ", c.train.stream ? "model.fast_weight.document_reset" : "train.stream",
+      "=true (a document's state goes on in its next sequence, and ends with it). Set it, or "
+      "data.order=packed.");
   return layout_of(c, ranks);
 }
 

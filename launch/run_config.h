@@ -68,6 +68,7 @@ struct DataConfig {
   std::string path;
   std::string mixture;
   bool skip_bad = false;
+  std::string order = "packed";
 
   void visit_fields(FieldList& list);
 };

@@ -170,8 +170,9 @@ void Trainer::run() {
   double interval_start = started_at_s_;
   int64_t interval_tokens = 0;
   while (progress_.step < config_.train.steps) {
+    const int64_t tokens_before = progress_.tokens;
     const StepResult result = train_step();
-    interval_tokens += config_.train.global_batch * config_.model.context;
+    interval_tokens += progress_.tokens - tokens_before;
     if (progress_.step % config_.train.log_every == 0 || progress_.step == config_.train.steps) {
       log_interval(result, now_s() - interval_start, interval_tokens);
       interval_start = now_s();
@@ -215,9 +216,10 @@ LossSums Trainer::sum_over_ranks(const LossSums& own) {
 Trainer::StepResult Trainer::train_step() {
   StepResult result;
   model_->parameters().zero_gradients();
-  // Every position of a training window is scored, so the global count is known without asking the other
+  // The order says how many labels the windows have, so the global count is known without asking the other
   // ranks.
-  const auto tokens = static_cast<double>(config_.train.global_batch * config_.model.context);
+  const int64_t labels = loader_->labels_in(progress_.samples, config_.train.global_batch);
+  const auto tokens = static_cast<double>(labels);
   const LossSums own = step_->accumulate(
       [&](int64_t first_row, int64_t rows) { return feed_->next(first_row, rows); }, tokens);
   const LossSums sums = sum_over_ranks(own);
@@ -229,7 +231,7 @@ Trainer::StepResult Trainer::train_step() {
   progress_.order_hash =
       loader_->rolling_hash(progress_.order_hash, progress_.samples, config_.train.global_batch);
   progress_.samples += config_.train.global_batch;
-  progress_.tokens += config_.train.global_batch * config_.model.context;
+  progress_.tokens += labels;
   count_skip(result, sums.main / tokens);
   if (result.skipped) return result;
   const double clip = config_.train.clip_norm;

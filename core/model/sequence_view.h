@@ -60,12 +60,19 @@ enum class FullAttention {
   kForgets     // nothing: each forward attends within itself, only the fast weights' state goes on
 };
 
+// What attention keeps with a sliding window.
+enum class WindowMemory {
+  kKept,      // keys and values within the window's reach
+  kForgotten  // nothing: for sequences that may begin another text than the one before ended
+};
+
 // Each forward goes on where the one before ended: keys and values within reach of the window and the fast
 // weights' state are kept, without gradient. A stream of any length in bounded memory, unless full attention
 // remembers.
 class ContinuedSequence final : public SequenceView {
  public:
-  explicit ContinuedSequence(FullAttention full_attention = FullAttention::kRemembers);
+  explicit ContinuedSequence(FullAttention full_attention = FullAttention::kRemembers,
+                             WindowMemory window_memory = WindowMemory::kKept);
   int64_t first_position() const override { return state_.position; }
   Tensor attend(int64_t layer, const Tensor& q_bhte, const Tensor& k_bhte, const Tensor& v_bhte,
                 int64_t window) override;
@@ -78,6 +85,7 @@ class ContinuedSequence final : public SequenceView {
 
  private:
   FullAttention full_attention_;
+  WindowMemory window_memory_;
   StreamState state_;
 };
 
