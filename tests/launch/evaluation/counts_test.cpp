@@ -15,7 +15,7 @@ TEST(CountWords, CountsRunsWithoutAsciiWhitespace) {
   EXPECT_EQ(count_words(" \t\r\n\v\f"), 0);
   EXPECT_EQ(count_words("one"), 1);
   EXPECT_EQ(count_words("  one\ttwo\n\nthree,  four\v5\f"), 5);
-  EXPECT_EQ(count_words("Gr\xC3\xBC\xC3\x9F Gott\x00! \xFF"), 3);
+  EXPECT_EQ(count_words("Gr\xC3\xBC\xC3\x9F Gott\x01! \xFF"), 3);
 }
 
 TEST(WordsOf, AreThoseOfTheDocumentsOriginalText) {
