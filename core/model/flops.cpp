@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <vector>
+
+#include "core/fast_weight/linear_attention.h"
 
 namespace fwl {
 namespace {
@@ -39,16 +42,29 @@ double per_pair(const ModelConfig& c) {
 
 // One fast tensor: its keys of width k and values of width v, per token.
 struct FastTensorFlops {
-  double write, read, within, inbound;
-  FastTensorFlops(double k, double v, double chunk, bool has_inbound)
-      : write(2 * k * v), read(2 * k * v), within(2 * chunk * (k + v)), inbound(has_inbound ? 2 * k * v : 0) {
-    within_values = 2 * chunk * v;
-  }
-  double within_values;
-  double forward() const { return write + read + within + inbound; }
-  // First order: values are constants. What is left: queries and keys.
-  double first_order_backward() const { return 2 * forward() - write - within_values; }
+  double forward = 0, backward = 0;
 };
+
+double labelled_of(const SequenceRead& read) {
+  return static_cast<double>(read.labelled < 0 ? read.positions : read.labelled);
+}
+
+FastTensorFlops fast_tensor(const FastWeightConfig& f, int64_t k, int64_t v, const SequenceRead& read) {
+  const auto length = static_cast<int64_t>(labelled_of(read));
+  const int64_t chunk = f.chunk > 0 ? std::min(f.chunk, length) : fastest_chunk(length, k, v, read.device);
+  const bool between_chunks = chunk < length;
+  const double state = 2.0 * static_cast<double>(k * v), inbound = read.has_inbound ? state : 0;
+  const double within_keys = 2.0 * static_cast<double>(chunk * k),
+               within_values = 2.0 * static_cast<double>(chunk * v);
+  // What the gradient goes through: a state that is left behind has none.
+  const double written = between_chunks ? state : 0, read_back = written;
+  const double through = written + read_back + inbound + within_keys + within_values;
+  FastTensorFlops flops;
+  flops.forward = through + (read.carries_state && !between_chunks ? state : 0);
+  // First order: values are constants. What is left: queries and keys.
+  flops.backward = f.second_order ? 2 * through : 2 * through - written - within_values;
+  return flops;
+}
 
 struct LayerFlops {
   double forward = 0, backward = 0;
@@ -60,11 +76,11 @@ LayerFlops layer_per_token(const ModelConfig& c, Pass pass, const SequenceRead& 
   if (pass == Pass::kSlow) return {2 * dense, 4 * dense};
   const FastWeightConfig& f = c.fast_weight;
   const bool both = f.fast_layers == "both";
-  const auto chunk = static_cast<double>(std::min(f.chunk, read.positions));
-  const double bias = f.fast_biases ? 1 : 0;
-  std::vector<FastTensorFlops> tensors = {{w.f + bias, w.d, chunk, read.has_inbound}};
-  if (both) tensors.emplace_back(w.d + bias, w.f, chunk, read.has_inbound);
-  if (f.fast_norm) tensors.emplace_back(1.0, 2 * w.d, chunk, read.has_inbound);
+  const auto d = static_cast<int64_t>(w.d), hidden = static_cast<int64_t>(w.f);
+  const int64_t bias = f.fast_biases ? 1 : 0;
+  std::vector<FastTensorFlops> tensors = {fast_tensor(f, hidden + bias, d, read)};
+  if (both) tensors.push_back(fast_tensor(f, d + bias, hidden, read));
+  if (f.fast_norm) tensors.push_back(fast_tensor(f, 1, 2 * d, read));
   LayerFlops sum;
   sum.forward = (both ? 4 : 2) * dense;
   // First order: the first dense and the one that the result came through; with a loss of its own the slow
@@ -72,8 +88,8 @@ LayerFlops layer_per_token(const ModelConfig& c, Pass pass, const SequenceRead& 
   const double slow_loss = both && f.slow_loss_weight > 0 ? 2 * dense : 0;
   sum.backward = f.second_order ? 2 * sum.forward : 4 * dense + slow_loss;
   for (const FastTensorFlops& t : tensors) {
-    sum.forward += t.forward();
-    sum.backward += f.second_order ? 2 * t.forward() : t.first_order_backward();
+    sum.forward += t.forward;
+    sum.backward += t.backward;
   }
   return sum;
 }
@@ -85,10 +101,6 @@ LayerFlops head_per_token(const ModelConfig& c, Pass pass) {
   const FastWeightConfig& f = c.fast_weight;
   const double inner_backward = f.second_order ? 4 : f.slow_loss_weight > 0 ? 2 : 0;
   return {3 * product, (2 + inner_backward) * product};
-}
-
-double labelled_of(const SequenceRead& read) {
-  return static_cast<double>(read.labelled < 0 ? read.positions : read.labelled);
 }
 
 }  // namespace
@@ -125,10 +137,11 @@ Flops backward_flops(const ModelConfig& config, Pass pass, const SequenceRead& r
           labelled * head_per_token(config, pass).backward};
 }
 
-Flops training_flops(const ModelConfig& config, int64_t length) {
+Flops training_flops(const ModelConfig& config, int64_t length, at::Device device) {
   const Pass pass = config.fast_weight.update == "none" ? Pass::kSlow : Pass::kFast;
   SequenceRead read;
   read.positions = length;
+  read.device = device;
   Flops flops = forward_flops(config, pass, read);
   flops += backward_flops(config, pass, read);
   return flops;

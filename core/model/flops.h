@@ -1,7 +1,8 @@
 // Floating-point operations of the model, counted by hand: 2 per multiply-add of every matrix product that
 // the mathematics asks for. Not counted: elementwise work (norms, softmax, decay, optimizer), what an
-// implementation computes twice to save memory, padding, and masked-out parts of attention. The products
-// within a chunk of the linear attention are counted whole: the chunk size decides them.
+// implementation computes twice to save memory, padding, and masked-out parts of attention. The linear
+// attention is counted in its chunks, with the products within a chunk whole; in a sequence of one chunk no
+// state is written or read.
 //
 // d model width, h feed-forward width, f hidden width of the layer, V vocabulary, C chunk, W window. Per
 // token, forward (fwl.md section 4 has the layer's and the heads'):
@@ -35,7 +36,9 @@ struct SequenceRead {
   int64_t positions = 0;
   int64_t remembered = 0;  // earlier positions whose keys and values attention still has (before the window)
   int64_t labelled = -1;   // last positions that the layer and the head compute; -1: all
-  bool has_inbound = false;  // the fast weights start from a state
+  bool has_inbound = false;      // the fast weights start from a state
+  bool carries_state = false;    // and leave one for what follows
+  at::Device device = at::kCPU;  // chooses the chunk where the config leaves it open
 };
 
 Flops forward_flops(const ModelConfig& config, Pass pass, const SequenceRead& read);
@@ -43,6 +46,6 @@ Flops forward_flops(const ModelConfig& config, Pass pass, const SequenceRead& re
 Flops backward_flops(const ModelConfig& config, Pass pass, const SequenceRead& read);
 // Forward and backward of a training sequence of `length` tokens (not per token), in the pass that the config
 // trains. Divided by `length`: what a token of a step costs.
-Flops training_flops(const ModelConfig& config, int64_t length);
+Flops training_flops(const ModelConfig& config, int64_t length, at::Device device = at::kCPU);
 
 }  // namespace fwl

@@ -158,7 +158,8 @@ FastWeightResult LanguageModel::fast_forward(const WeightView& weights, const To
   FastWeightResult result =
       fast_weight_layer(layer_weights(weights), options_,
                         labelled(body_forward(config_, weights, batch.input_bt, view), batch.label_bt),
-                        {batch.label_bt, batch.weight_bt, starts_bt}, view.inbound_state(), view.exchange());
+                        {batch.label_bt, batch.weight_bt, starts_bt}, view.inbound_state(), view.exchange(),
+                        view.carries_state());
   for (Tensor* t : {&result.state.dense1_bfd, &result.state.dense2_bdf, &result.state.norm_bd})
     if (t->defined()) *t = t->detach();
   view.advance(batch.input_bt.size(1), result.state);

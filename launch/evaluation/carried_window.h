@@ -14,6 +14,7 @@ class CarriedWindow final : public SequenceView {
     return causal_attention(q_bhte, k_bhte, v_bhte, window);
   }
   FastWeightState inbound_state() const override { return fast_; }
+  bool carries_state() const override { return true; }
   void advance(int64_t, const FastWeightState& outbound) override { fast_ = outbound; }
   StreamState stream_state() const override { return {0, {}, fast_}; }
   void set_stream_state(const StreamState& state) override { fast_ = state.fast; }

@@ -8,6 +8,7 @@
 #include "core/base/device.h"
 #include "core/base/error.h"
 #include "core/base/log.h"
+#include "launch/evaluation/breakdown.h"
 #include "launch/evaluation/counts.h"
 #include "launch/evaluation/tuning.h"
 #include "launch/evaluation/untrained.h"
@@ -27,6 +28,10 @@ double default_rate(const std::string& rule) {
 // The split `name` beside the one that is evaluated.
 std::string beside(const std::string& data, const char* name) {
   return (std::filesystem::path(data).lexically_normal() / ".." / name).lexically_normal().string();
+}
+
+std::string training_split(const ComparisonOptions& options) {
+  return options.train_data.empty() ? beside(options.data, "train") : options.train_data;
 }
 
 bool is_split(const std::string& path) {
@@ -76,10 +81,8 @@ class ModelComparison {
     if (rule != "rms") return {};
     Tensor& known = mean_square_[pass == Pass::kFast ? 1 : 0];
     if (!known.defined()) {
-      const std::string train =
-          options_.train_data.empty() ? beside(options_.data, "train") : options_.train_data;
-      known = gradient_mean_square(*loaded_.model, Split(train), options_.dynamic.statistics_batches,
-                                   loaded_.config.train.global_batch,
+      known = gradient_mean_square(*loaded_.model, Split(training_split(options_)),
+                                   options_.dynamic.statistics_batches, loaded_.config.train.global_batch,
                                    static_cast<uint64_t>(loaded_.config.train.seed), pass);
     }
     return known;
@@ -234,6 +237,35 @@ EvalResult static_result(const ComparisonOptions& options, const EvalOptions& ev
   return result;
 }
 
+// What is the same for all modes: words of the documents, and the training split's tokens by id.
+struct Surroundings {
+  std::vector<double> words;
+  std::vector<int64_t> train_counts;  // empty: not counted
+
+  Surroundings(const ComparisonOptions& options, const Split& split, const ReadingPlan& plan, int rank) {
+    if (options.words) words = words_of(split, plan.documents());
+    if (options.count_tokens == 0 || rank != 0) return;
+    if (!is_split(training_split(options))) {
+      log_info(cat("losses by frequency in training are left out: '", training_split(options),
+                   "' is no split. Give --train-data DIR/SPLIT to have them."));
+      return;
+    }
+    train_counts = token_counts(Split(training_split(options)), options.count_tokens);
+    train_counts.resize(static_cast<size_t>(
+        std::max<int64_t>(split.vocab_size(), static_cast<int64_t>(train_counts.size()))));
+  }
+  void add_to(EvalResult& result) const {
+    result.words = words;
+    if (result.scored.nats.empty()) return;
+    const bool counted = !train_counts.empty();
+    const int32_t largest = *std::max_element(result.scored.token.begin(), result.scored.token.end());
+    const std::vector<int64_t> none(counted ? 0 : static_cast<size_t>(largest) + 1, 0);
+    result.breakdowns = breakdowns(result.scored, counted ? train_counts : none);
+    if (!counted) result.breakdowns.erase("train_frequency");
+    result.scored = {};
+  }
+};
+
 std::string notice_of(EvalMode mode, const EvalOptions& eval, int ranks) {
   if (eval.streams == 1)
     return cat(name_of(mode), ": one stream is read from begin to end, so one of ", ranks,
@@ -251,6 +283,7 @@ Comparison compare(const ComparisonOptions& options, Communicator& group) {
   LoadedModel loaded = load_model(options.model, world().local_rank);
   const Split split(options.data);
   EvalOptions eval = options.eval;
+  eval.keep_tokens = true;
   if (eval.reading.context == 0) eval.reading.context = loaded.config.model.context;
   Evaluator evaluator(*loaded.model, split, eval, group);  // bad data is refused before anything is tuned
   const std::vector<EvalMode> modes = options.modes.empty() ? default_modes(*loaded.model) : options.modes;
@@ -260,10 +293,9 @@ Comparison compare(const ComparisonOptions& options, Communicator& group) {
   ComparisonOptions resolved = options;
   resolved.eval = eval;
   ModelComparison shared(resolved, loaded, group);
-  std::vector<double> words;
-  if (options.words) words = words_of(split, evaluator.plan().documents());
+  const Surroundings surroundings(options, split, evaluator.plan(), group.rank());
   const auto add = [&](EvalResult result) {
-    result.words = words;
+    surroundings.add_to(result);
     comparison.results.push_back(std::move(result));
   };
   if (!options.static_checkpoint.empty()) {

@@ -19,6 +19,7 @@ struct ComparisonOptions {
   std::vector<EvalMode> modes;    // empty: slow, fast (with fast weights), dynamic
   EvalOptions eval;
   bool words = false;
+  int64_t count_tokens = 100'000'000;  // of the training split, for losses by frequency; 0: none
 
   DynamicEvaluationConfig dynamic;
   // What --tune searches unless it is given.
@@ -38,7 +39,7 @@ struct Comparison {
   const EvalResult* static_result() const { return reference ? &results[*reference] : nullptr; }
 };
 
-// Collective over the group of all ranks. Throws ConfigError, DataError. EvalResult::scored is on rank 0.
+// Collective over the group of all ranks. Throws ConfigError, DataError. Breakdowns are on rank 0.
 Comparison compare(const ComparisonOptions& options, Communicator& group);
 nlohmann::json to_json(const Comparison& comparison);
 

@@ -244,9 +244,9 @@ EvalResult Evaluator::run(EvalMode mode, const DynamicSetup& dynamic) {
   result.seconds = *std::max_element(seconds.begin(), seconds.end());
   for (const double s : seconds) result.rank_seconds += s;
   result.peak_memory_bytes = static_cast<int64_t>(*std::max_element(peaks.begin(), peaks.end()));
-  result.flops =
-      reading_flops(model_.config(), units, traits,
-                    options_.carry == "stream" ? Carry::kStream : Carry::kDocument, dynamic.config.segment);
+  result.flops = reading_flops(model_.config(), units, traits,
+                               options_.carry == "stream" ? Carry::kStream : Carry::kDocument,
+                               dynamic.config.segment, model_.device());
   const std::vector<double> nats = gather();
   scores_.clear();
   fill_documents(result, nats);

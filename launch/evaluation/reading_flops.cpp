@@ -5,40 +5,54 @@
 namespace fwl {
 namespace {
 
-// `position`: inputs that the mode has read of the sequence before this window.
-Flops static_window(const ModelConfig& config, const Window& window, const ModeTraits& mode,
-                    int64_t position) {
-  SequenceRead read;
-  read.positions = window.inputs();
-  read.remembered = config.window > 0 ? position : 0;
-  read.labelled = learns_from_overlap(mode) ? window.inputs() : window.count;
-  read.has_inbound = position > 0;
-  return forward_flops(config, mode.pass, read);
-}
+struct Reader {
+  const ModelConfig& config;
+  const ModeTraits& mode;
+  int64_t segment;
+  at::Device device;
 
-Flops adapting_window(const ModelConfig& config, const Window& window, const ModeTraits& mode,
-                      int64_t position, int64_t segment) {
-  const int64_t remembered = config.window > 0 ? position : 0;
-  Flops sum;
-  if (window.overlap > 0) {
-    const bool learns = learns_from_overlap(mode);
-    SequenceRead overlap{window.overlap, remembered, learns ? window.overlap : 1, position > 0};
-    sum += forward_flops(config, learns ? Pass::kFast : Pass::kSlow, overlap);
+  // `position`: inputs that the mode has read of the sequence before.
+  SequenceRead read_at(int64_t position, int64_t remembered, int64_t positions, int64_t labelled) const {
+    SequenceRead read;
+    read.positions = positions;
+    read.remembered = remembered;
+    read.labelled = labelled;
+    read.has_inbound = position > 0;
+    read.carries_state = mode.carries || mode.adapts;
+    read.device = device;
+    return read;
   }
-  for (int64_t done = 0; done < window.count; done += segment) {
-    const int64_t before = window.overlap + done;
-    const SequenceRead read{std::min(segment, window.count - done), remembered + before, -1,
-                            position + before > 0};
-    sum += forward_flops(config, mode.pass, read);
-    sum += backward_flops(config, mode.pass, read);
+
+  Flops static_window(const Window& window, int64_t position) const {
+    const int64_t remembered = config.window > 0 ? position : 0;
+    const int64_t labelled = learns_from_overlap(mode) ? window.inputs() : window.count;
+    return forward_flops(config, mode.pass, read_at(position, remembered, window.inputs(), labelled));
   }
-  return sum;
-}
+
+  Flops adapting_window(const Window& window, int64_t position) const {
+    const int64_t remembered = config.window > 0 ? position : 0;
+    Flops sum;
+    if (window.overlap > 0) {
+      const bool learns = learns_from_overlap(mode);
+      sum += forward_flops(config, learns ? Pass::kFast : Pass::kSlow,
+                           read_at(position, remembered, window.overlap, learns ? window.overlap : 1));
+    }
+    for (int64_t done = 0; done < window.count; done += segment) {
+      const int64_t before = window.overlap + done;
+      const SequenceRead read =
+          read_at(position + before, remembered + before, std::min(segment, window.count - done), -1);
+      sum += forward_flops(config, mode.pass, read);
+      sum += backward_flops(config, mode.pass, read);
+    }
+    return sum;
+  }
+};
 
 }  // namespace
 
 double reading_flops(const ModelConfig& config, const std::vector<ReadingUnit>& units, const ModeTraits& mode,
-                     Carry carry, int64_t segment) {
+                     Carry carry, int64_t segment, at::Device device) {
+  const Reader reader{config, mode, segment, device};
   Flops sum;
   for (const ReadingUnit& unit : units) {
     for (const auto& row : unit) {
@@ -47,8 +61,8 @@ double reading_flops(const ModelConfig& config, const std::vector<ReadingUnit>& 
         const bool goes_on = mode.carries && (window.document == document || carry == Carry::kStream);
         document = window.document;
         if (!goes_on) position = 0;
-        sum += mode.adapts ? adapting_window(config, window, mode, position, segment)
-                           : static_window(config, window, mode, position);
+        sum +=
+            mode.adapts ? reader.adapting_window(window, position) : reader.static_window(window, position);
         position += window.inputs();
       }
     }

@@ -12,6 +12,6 @@ enum class Carry { kDocument, kStream };  // how far the state of carried modes 
 
 // `segment`: tokens between the updates of dynamic evaluation, which are a backward each.
 double reading_flops(const ModelConfig& config, const std::vector<ReadingUnit>& units, const ModeTraits& mode,
-                     Carry carry, int64_t segment);
+                     Carry carry, int64_t segment, at::Device device);
 
 }  // namespace fwl

@@ -47,7 +47,7 @@ python3 - <<'P' || fail "figures"
 import json, math
 load = lambda name: json.load(open(name + ".json"))
 exact = ["nats_per_token", "nats_per_token_interval", "perplexity", "perplexity_interval", "bits_per_byte", "bits_per_byte_interval",
-         "tokens", "documents", "bytes", "words", "word_perplexity", "flops", "relative_flops", "difference_to_static", "settings"]
+         "tokens", "documents", "bytes", "words", "word_perplexity", "flops", "relative_flops", "difference_to_static", "settings", "breakdowns"]
 for name in ("fwl", "stream"):
     one = load(name + "1")
     for ranks in (2, 3):
@@ -72,6 +72,9 @@ for name, m in modes.items():
     d = m["difference_to_static"]
     assert abs(d["nats_per_token"] - (m["nats_per_token"] - slow["nats_per_token"])) < 1e-9
     assert d["nats_per_token_interval"][0] <= d["nats_per_token"] + 1e-12 and d["nats_per_token"] <= d["nats_per_token_interval"][1] + 1e-12
+    for name in ("position", "train_frequency", "occurrence", "document_length"):
+        bins = m["breakdowns"][name]
+        assert sum(b["tokens"] for b in bins) == m["tokens"] and abs(sum(b["nats"] for b in bins) / m["tokens"] - m["nats_per_token"]) < 1e-6
     assert m["relative_time"] > 0 and m["tokens_per_s"] > 0 and m["peak_memory_bytes"] > 0
 assert slow["relative_flops"] == 1 and slow["difference_to_static"]["nats_per_token"] == 0
 assert 1 < modes["fast"]["relative_flops"] < 4 and 2.5 < modes["dynamic"]["relative_flops"] < 3.2

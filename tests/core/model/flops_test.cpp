@@ -42,12 +42,22 @@ TEST(Flops, OfAFastForwardAreThoseOfTheAlgebra) {
   EXPECT_EQ(forward_flops(tiny(), Pass::kFast, positions(3)).head, 3 * 3 * 2 * 40);
   EXPECT_EQ(forward_flops(tiny(), Pass::kFast, positions(3)).body,
             forward_flops(tiny(), Pass::kSlow, positions(3)).body);
-  EXPECT_EQ(forward_flops(tiny(), Pass::kFast, positions(1)).layer, 16 * 64 + 2 * 2 * 1 * 20)
-      << "a sequence shorter than the chunk";
+  EXPECT_EQ(forward_flops(tiny(), Pass::kFast, positions(1)).layer, 8 * 64 + 2 * 2 * 1 * 20)
+      << "one chunk: no state between chunks";
   SequenceRead carried = positions(3);
   carried.has_inbound = true;
   EXPECT_EQ(forward_flops(tiny(), Pass::kFast, carried).layer, 3 * (20 * 64 + 2 * 2 * 2 * 20))
       << "the state from before is read once more by each layer";
+  SequenceRead last = positions(2);
+  last.carries_state = true;
+  EXPECT_EQ(forward_flops(tiny(), Pass::kFast, last).layer, 2 * (12 * 64 + 2 * 2 * 2 * 20))
+      << "one chunk that leaves its state: written, not read";
+  EXPECT_EQ(backward_flops(tiny(), Pass::kFast, last).layer, 2 * 2 * (8 * 64 + 2 * 2 * 2 * 20))
+      << "no gradient flows into a state that is left";
+  ModelConfig open = tiny();
+  open.fast_weight.chunk = 0;
+  EXPECT_EQ(forward_flops(open, Pass::kFast, positions(3)).layer, 3 * (8 * 64 + 2 * 2 * 3 * 20))
+      << "the CPU's chunk of 64 holds all 3";
   ModelConfig second = tiny();
   second.fast_weight.fast_layers = "second";
   EXPECT_EQ(forward_flops(second, Pass::kFast, positions(3)).layer, 3 * (8 * 64 + 2 * 2 * 20));
