@@ -15,8 +15,6 @@
 namespace fwl {
 namespace {
 
-constexpr int64_t kDefaultVocabulary = 50304;
-
 double now_s() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
@@ -106,7 +104,7 @@ BenchResult bench_training(RunConfig config, const BenchOptions& options) {
   set_log_rank(place.rank, place.size);
   if (config.train.deterministic) make_deterministic();
   set_thread_count(place.local_size);
-  if (config.model.vocab_size == 0) config.model.vocab_size = kDefaultVocabulary;
+  if (config.model.vocab_size == 0) config.model.vocab_size = kBenchVocabulary;
   const MeshShape shape = layout_of(config, place.size);
   const at::Device device = choose_device(config.train.device, place.local_rank);
   Mesh mesh(shape, device, config.parallel.timeout_s);

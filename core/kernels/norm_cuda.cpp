@@ -95,8 +95,8 @@ NormGradientBackward norm_gradient_backward(const Tensor& o_nd, const Tensor& sc
       launch_norm_gradient_backward(
           scalar_type_of(o_nd), o_nd.const_data_ptr(), scale_d.const_data_ptr(), q_nd.const_data_ptr(),
           forward.mean_n.const_data_ptr(), forward.inverse_sigma_n.const_data_ptr(),
-          g_bar_nd.const_data_ptr(), o_bar_nd.data_ptr(), q_bar_nd.data_ptr(), scale_partial.data_ptr(),
-          scale_partial.size(0), rows_of_last(o_nd), width_of(o_nd), c10::cuda::getCurrentCUDAStream()),
+          g_bar_nd.const_data_ptr(), o_bar_nd.data_ptr(), q_bar_nd.data_ptr(), partial.data_ptr(),
+          partial.size(1), rows_of_last(o_nd), width_of(o_nd), c10::cuda::getCurrentCUDAStream()),
       "norm_gradient_backward");
   return {o_bar_nd, totals(partial, scale_d)[0], q_bar_nd};
 }

@@ -13,6 +13,27 @@ constexpr int kThreads = 512;
 constexpr int kUnroll = 4;  // vectors that a thread has under way
 constexpr size_t kLargestStage = 200 << 10;
 
+// exp(x - shift), in base 2 for float so that shift and scale are one multiply-add.
+template <typename A>
+struct ShiftedExponential;
+template <>
+struct ShiftedExponential<float> {
+  static constexpr float kLog2E = 1.4426950408889634f;
+  float scaled_shift;
+  __device__ explicit ShiftedExponential(float shift) : scaled_shift(shift * kLog2E) {}
+  __device__ float operator()(float x) const {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(fmaf(x, kLog2E, -scaled_shift)));
+    return y;
+  }
+};
+template <>
+struct ShiftedExponential<double> {
+  double shift;
+  __device__ explicit ShiftedExponential(double s) : shift(s) {}
+  __device__ double operator()(double x) const { return exp(x - shift); }
+};
+
 template <typename A>
 struct MaxSum {
   A maximum;
@@ -70,28 +91,11 @@ __device__ void add_to(MaxSum<A>& mine, const Vector<Scalar, kCount>& x) {
   A top = mine.maximum;
 #pragma unroll
   for (int e = 0; e < kCount; ++e) top = max(top, widen(x.at[e]));
-  mine.sum *= exponential(mine.maximum - top);
+  const ShiftedExponential<A> power(top);
+  mine.sum *= power(mine.maximum);
 #pragma unroll
-  for (int e = 0; e < kCount; ++e) mine.sum += exponential(widen(x.at[e]) - top);
+  for (int e = 0; e < kCount; ++e) mine.sum += power(widen(x.at[e]));
   mine.maximum = top;
-}
-
-// Elements by a run-time index, without moving the vector to local memory.
-template <typename Scalar, int kCount>
-__device__ void set_element(Vector<Scalar, kCount>& x, int index, Scalar value) {
-#pragma unroll
-  for (int e = 0; e < kCount; ++e) {
-    if (e == index) x.at[e] = value;
-  }
-}
-template <typename Scalar, int kCount>
-__device__ AccumulateOf<Scalar> pick_element(const Vector<Scalar, kCount>& x, int index) {
-  AccumulateOf<Scalar> value = 0;
-#pragma unroll
-  for (int e = 0; e < kCount; ++e) {
-    if (e == index) value = widen(x.at[e]);
-  }
-  return value;
 }
 
 template <typename Scalar, int kCount, bool kStaged>
@@ -113,16 +117,15 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t y = label[t];
   const A w = weight[t];
   const A log_sum = logarithm(s.sum) + s.maximum;
+  const ShiftedExponential<A> power(log_sum);
   if (threadIdx.x == 0) nll[t] = log_sum - widen(row[y]);
   __syncthreads();  // the label's logit is read before it is overwritten
   for_each_vector<kCount>(kStaged ? stage : row, vectors, [&](int64_t v, const Vector<Scalar, kCount>& x) {
     Vector<Scalar, kCount> out;
+    const int label_at = static_cast<int>(y - v * kCount);
 #pragma unroll
-    for (int e = 0; e < kCount; ++e) out.at[e] = narrow<Scalar>(w * exponential(widen(x.at[e]) - log_sum));
-    if (v == y / kCount) {
-      const int e = static_cast<int>(y % kCount);
-      set_element(out, e, narrow<Scalar>(w * (exponential(pick_element(x, e) - log_sum) - A(1))));
-    }
+    for (int e = 0; e < kCount; ++e)
+      out.at[e] = narrow<Scalar>(w * (power(widen(x.at[e])) - (e == label_at ? A(1) : A(0))));
     store_vector(row + v * kCount, out);
   });
 }
@@ -140,12 +143,12 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t t = blockIdx.x, vectors = vocabulary / kCount, y = label[t];
   Scalar* const row = logits + t * vocabulary;
   Scalar* const bar = error_bar + t * vocabulary;
-  const A log_sum = nll[t] + widen(row[y]);
+  const ShiftedExponential<A> power(nll[t] + widen(row[y]));
   A dot = 0;
   for_each_vector<kCount>(row, vectors, [&](int64_t v, const Vector<Scalar, kCount>& x) {
     const Vector<Scalar, kCount> b = load_vector<kCount>(bar + v * kCount);
 #pragma unroll
-    for (int e = 0; e < kCount; ++e) dot += exponential(widen(x.at[e]) - log_sum) * widen(b.at[e]);
+    for (int e = 0; e < kCount; ++e) dot += power(widen(x.at[e])) * widen(b.at[e]);
     if (kStaged) store_vector(stage + v * kCount, x);
   });
   dot = block_reduce(dot, [](A a, A b) { return a + b; });
@@ -155,7 +158,7 @@ __global__ void __launch_bounds__(kThreads)
     Vector<Scalar, kCount> bar_out, error_out;
 #pragma unroll
     for (int e = 0; e < kCount; ++e) {
-      const A p = exponential(widen(x.at[e]) - log_sum);
+      const A p = power(widen(x.at[e]));
       const A residual = p - (v * kCount + e == y ? A(1) : A(0));
       bar_out.at[e] = narrow<Scalar>(l * residual + w * p * (widen(b.at[e]) - dot));
       error_out.at[e] = narrow<Scalar>(w * residual);
@@ -165,7 +168,7 @@ __global__ void __launch_bounds__(kThreads)
   });
 }
 
-// With p = residual, but 1 more at the label: what that adds is put right by one thread.
+// p is the residual, and 1 more at the label.
 template <typename Scalar, int kCount, bool kStaged>
 __global__ void __launch_bounds__(kThreads)
     cross_entropy_residual_backward_kernel(const Scalar* residual, Scalar* error_bar, const int64_t* label,
@@ -190,13 +193,11 @@ __global__ void __launch_bounds__(kThreads)
   for_each_vector<kCount>(row, vectors, [&](int64_t v, const Vector<Scalar, kCount>& r) {
     const Vector<Scalar, kCount> b = load_vector<kCount>((kStaged ? stage : bar) + v * kCount);
     Vector<Scalar, kCount> out;
+    const int label_at = static_cast<int>(y - v * kCount);
 #pragma unroll
-    for (int e = 0; e < kCount; ++e)
-      out.at[e] = narrow<Scalar>(widen(r.at[e]) * (l + w * (widen(b.at[e]) - dot)));
-    if (v == y / kCount) {
-      const int e = static_cast<int>(y % kCount);
-      const A residual_y = pick_element(r, e), weighted = w * (pick_element(b, e) - dot);
-      set_element(out, e, narrow<Scalar>(residual_y * (l + weighted) + weighted));
+    for (int e = 0; e < kCount; ++e) {
+      const A weighted = w * (widen(b.at[e]) - dot);
+      out.at[e] = narrow<Scalar>(widen(r.at[e]) * (l + weighted) + (e == label_at ? weighted : A(0)));
     }
     store_vector(bar + v * kCount, out);
   });

@@ -42,7 +42,8 @@ TEST_F(OnGpu, SoftmaxKernelsEqualTheCpuInEveryType) {
              {at::kDouble, 1e-12}, {at::kFloat, 1e-5}, {at::kBFloat16, 2e-2}}) {
       const auto accumulate = accumulate_type(type);
       // Both sides start from values rounded to the type.
-      Tensor cpu_logits = logits.to(type).to(at::kDouble), cpu_bar = bar.to(type).to(at::kDouble);
+      Tensor cpu_logits = logits.to(type).to(at::kDouble).clone(),
+             cpu_bar = bar.to(type).to(at::kDouble).clone();
       Tensor gpu_logits = logits.to(type).cuda(), gpu_bar = bar.to(type).cuda();
       Tensor scratch = cpu_logits.clone();
       const Tensor nll = cross_entropy_gradient_(scratch, label, weight);
@@ -51,9 +52,9 @@ TEST_F(OnGpu, SoftmaxKernelsEqualTheCpuInEveryType) {
                                        nll.to(accumulate).cuda(), nll_bar.to(accumulate).cuda());
       EXPECT_LT(relative(gpu_bar, cpu_bar), tolerance) << type;
       EXPECT_LT(relative(gpu_logits, cpu_logits), tolerance) << type;
-      Tensor cpu_kept = bar.to(type).to(at::kDouble), gpu_kept = bar.to(type).cuda();
+      Tensor cpu_kept = bar.to(type).to(at::kDouble).clone(), gpu_kept = bar.to(type).cuda();
       const Tensor ones = at::ones_like(weight);
-      Tensor residual = logits.to(type).to(at::kDouble);
+      Tensor residual = logits.to(type).to(at::kDouble).clone();
       cross_entropy_gradient_(residual, label, ones);
       residual = residual.to(type).to(at::kDouble);
       cross_entropy_residual_backward_(residual, cpu_kept, label, weight, nll_bar);
@@ -61,7 +62,7 @@ TEST_F(OnGpu, SoftmaxKernelsEqualTheCpuInEveryType) {
                                        weight.to(accumulate).cuda(), nll_bar.to(accumulate).cuda());
       EXPECT_LT(relative(gpu_kept, cpu_kept), tolerance) << type;
       EXPECT_LT(relative(gpu_kept, gpu_bar), type == at::kBFloat16 ? 5e-2 : tolerance) << type;
-      Tensor cpu_again = logits.to(type).to(at::kDouble), gpu_again = logits.to(type).cuda();
+      Tensor cpu_again = logits.to(type).to(at::kDouble).clone(), gpu_again = logits.to(type).cuda();
       const Tensor cpu_nll = cross_entropy_gradient_(cpu_again, label, weight);
       const Tensor gpu_nll = cross_entropy_gradient_(gpu_again, label.cuda(), weight.to(accumulate).cuda());
       EXPECT_LT(relative(gpu_nll, cpu_nll), type == at::kDouble ? 1e-12 : 1e-5) << type;
