@@ -78,6 +78,11 @@ void add_reading_options(CLI::App& command, ComparisonOptions& o) {
   command.add_flag(
       "--words", o.words,
       "also perplexity per word: per run of bytes without ASCII whitespace of the original text");
+  command
+      .add_option("--count-tokens", o.count_tokens,
+                  "training tokens that are counted, for losses by frequency in the JSON; 0: none")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
 }
 
 void add_tuning_options(CLI::App& command, ComparisonOptions& o) {

@@ -127,7 +127,7 @@ std::string table_of(const std::vector<EvalResult>& results, const EvalResult* r
     text += column(format("%.4f", r.nats_per_token()), 12);
     text += column(reference && reference->mode != r.mode ? change_text(r, *reference) : "-", 28);
     text += column(format("%.3f", r.perplexity()), 13) + column(format("%.4f", r.bits_per_byte()), 11);
-    if (words) text += column(format("%.2f", r.word_perplexity()), 11);
+    if (words) text += column(format(r.word_perplexity() < 1e6 ? "%.2f" : "%.3g", r.word_perplexity()), 11);
     text += column(format("%.0f", r.tokens_per_s()), 11);
     text += column(reference ? format("%.2fx", r.rank_seconds / reference->rank_seconds) : "-", 8);
     text += column(reference ? format("%.2fx", r.flops / reference->flops) : "-", 8);

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <limits>
+#include <map>
 
 namespace fwl {
 namespace {
@@ -15,21 +16,20 @@ double finite_or_worst(double value) {
 }  // namespace
 
 Minimum search_scale(double start, const std::function<double(double)>& value_at) {
-  Minimum best{start, finite_or_worst(value_at(start))};
-  while (std::isinf(best.value) && best.at > kSmallest) {
-    best.at /= 3;
-    best.value = finite_or_worst(value_at(best.at));
+  // Places by their number of factors of sqrt 3 from the start: the fine search comes back to coarse ones.
+  std::map<int, double> known;
+  const auto place = [&](int steps) { return start * std::pow(3.0, 0.5 * steps); };
+  const auto value = [&](int steps) {
+    const auto found = known.find(steps);
+    if (found != known.end()) return found->second;
+    return known[steps] = finite_or_worst(value_at(place(steps)));
+  };
+  int best = 0;
+  while (std::isinf(value(best)) && place(best) > kSmallest) best -= 2;
+  for (const int step : {2, -2, 1, -1}) {
+    while (place(best + step) > kSmallest && value(best + step) < value(best)) best += step;
   }
-  for (const double factor : {3.0, std::sqrt(3.0)}) {
-    for (const double step : {factor, 1 / factor}) {
-      for (double at = best.at * step; at > kSmallest; at *= step) {
-        const double value = finite_or_worst(value_at(at));
-        if (!(value < best.value)) break;
-        best = {at, value};
-      }
-    }
-  }
-  return best;
+  return {place(best), value(best)};
 }
 
 }  // namespace fwl

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <limits>
+#include <set>
 
 namespace fwl {
 namespace {
@@ -17,6 +18,15 @@ TEST(SearchScale, FindsTheMinimumWithinAFactorOfTheSquareRootOfThree) {
       EXPECT_EQ(found.value, value_at(found.at));
     }
   }
+}
+
+TEST(SearchScale, AsksForEveryPlaceOnce) {
+  std::multiset<double> asked;
+  search_scale(1, [&](double x) {
+    asked.insert(x);
+    return std::pow(std::log(x / 7), 2);
+  });
+  for (const double x : asked) EXPECT_EQ(asked.count(x), 1u) << x;
 }
 
 TEST(SearchScale, ComesDownFromWhereItDiverges) {
