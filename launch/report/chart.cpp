@@ -21,12 +21,12 @@ constexpr double kStripHeight = 34;
 struct Canvas {
   const char* name;  // the class that the page's style shows or hides
   double width, height;
-  double character;  // mean width of a digit or letter
+  double character;  // width of a digit; letters of a bold label are as wide on average
   bool direct_labels;
 };
-constexpr Canvas kFullCanvas{"wide", 960, 400, 7.0, true};
-constexpr Canvas kHalfCanvas{"wide", 470, 310, 7.0, false};
-constexpr Canvas kNarrowCanvas{"narrow", 350, 280, 6.6, false};
+constexpr Canvas kFullCanvas{"wide", 960, 400, 7.6, true};
+constexpr Canvas kHalfCanvas{"wide", 470, 310, 7.6, false};
+constexpr Canvas kNarrowCanvas{"narrow", 350, 280, 7.6, false};
 
 struct Extent {
   double low = std::numeric_limits<double>::infinity();
@@ -48,7 +48,8 @@ struct Frame {
 bool is_drawn(const Chart& chart, const Series& s, size_t i) {
   return std::isfinite(s.x[i]) && std::isfinite(s.y[i]) &&
          (chart.x.kind == ScaleKind::kLinear || s.x[i] > 0) &&
-         (chart.y.kind == ScaleKind::kLinear || s.y[i] > 0);
+         (chart.y.kind == ScaleKind::kLinear || s.y[i] > 0) && !(s.y[i] > chart.y.high) &&
+         !(s.y[i] < chart.y.low);
 }
 
 int64_t length_of(const std::string& text) {
@@ -105,7 +106,7 @@ std::string title_of(const Series& s, size_t i) {
   return cat(s.label, ": ", compact_number(s.y[i]), " at ", compact_number(s.x[i]));
 }
 
-// A point beyond the axis (axis.low or high was given) lies on the picture's edge.
+// The end of an error bar beyond the axis lies on the picture's edge.
 double clamped_y(const Frame& frame, double value) {
   return frame.y.at(std::clamp(value, frame.y.low, frame.y.high));
 }
@@ -125,7 +126,7 @@ std::string draw_series(const Chart& chart, const Series& s, size_t index, const
   const size_t shift = mark_every * (index % 4) / 4;  // markers of different series do not lie on each other
   for (size_t i = 0; i < s.x.size(); ++i) {
     if (!is_drawn(chart, s, i)) continue;
-    const double x = frame.x.at(s.x[i]), y = clamped_y(frame, s.y[i]);
+    const double x = frame.x.at(s.x[i]), y = frame.y.at(s.y[i]);
     path += (path.empty() ? "M" : "L") + place(x, y);
     if (i % mark_every == shift) marks += draw_error_bar(s, i, frame) + mark(s.look, x, y);
     if (i % hit_every == 0) hits += hit(x, y, title_of(s, i));
@@ -158,7 +159,7 @@ std::vector<Label> end_labels(const Chart& chart, const Frame& frame) {
   for (const Series& s : chart.series) {
     for (size_t i = s.x.size(); i-- > 0;) {
       if (!is_drawn(chart, s, i)) continue;
-      labels.push_back({shortened(s.label, 26), frame.right + 10, clamped_y(frame, s.y[i]), s.look.colour});
+      labels.push_back({shortened(s.label, 26), frame.right + 10, frame.y.at(s.y[i]), s.look.colour});
       break;
     }
   }

@@ -32,8 +32,9 @@ struct Series {
 struct Axis {
   std::string label;  // with its unit
   ScaleKind kind = ScaleKind::kLinear;
-  std::vector<Tick> ticks = {};                           // empty: round values
-  double low = std::numeric_limits<double>::quiet_NaN();  // NaN: from the points
+  std::vector<Tick> ticks = {};  // empty: round values
+  // Points beyond the ends are left out; NaN: the ends are those of the points.
+  double low = std::numeric_limits<double>::quiet_NaN();
   double high = std::numeric_limits<double>::quiet_NaN();
 };
 

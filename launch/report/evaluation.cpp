@@ -87,10 +87,9 @@ std::string with_unit(const std::string& text, double value, const std::string& 
   return std::isfinite(value) ? text + unit : text;
 }
 
-std::string change_text(const EvalRow& row) {
-  if (!std::isfinite(row.change_low)) return signed_percent(row.change_percent);
-  return cat(signed_percent(row.change_percent), " (", fixed(row.change_low, 2), " to ",
-             fixed(row.change_high, 2), ")");
+std::string interval_text(const EvalRow& row) {
+  if (!std::isfinite(row.change_low)) return "\u2013";
+  return cat(signed_percent(row.change_low), " to ", signed_percent(row.change_high));
 }
 
 bool any(const std::vector<EvalRow>& rows, double EvalRow::*member) {
@@ -141,16 +140,21 @@ void compare_with_baseline(std::vector<EvalRow>& rows) {
 
 TextTable evaluation_table(const std::vector<EvalRow>& rows) {
   const bool words = any(rows, &EvalRow::word_perplexity), flops = any(rows, &EvalRow::relative_flops);
-  TextTable table{{"model and mode", "nats/token", "change", "perplexity", "bits/byte"}, {}};
+  const bool intervals = any(rows, &EvalRow::change_low);
+  TextTable table{{"model and mode", "nats/token", "change"}, {}};
+  if (intervals) table.header.push_back("95 % interval");
+  table.header.insert(table.header.end(), {"perplexity", "bits/byte"});
   if (words) table.header.push_back("per word");
   table.header.insert(table.header.end(), {"tokens/s", "time"});
-  if (flops) table.header.push_back("FLOPs, to own static");
+  if (flops) table.header.push_back("FLOPs");
   table.header.push_back("peak memory");
   for (const EvalRow& row : rows) {
     const bool baseline = &row == &rows.front();
     std::vector<std::string> cells = {row.label, fixed(row.nats_per_token, 4),
-                                      baseline ? "baseline" : change_text(row), fixed(row.perplexity, 2),
-                                      fixed(row.bits_per_byte, 4)};
+                                      baseline ? "baseline" : signed_percent(row.change_percent)};
+    if (intervals) cells.push_back(interval_text(row));
+    cells.push_back(fixed(row.perplexity, 2));
+    cells.push_back(fixed(row.bits_per_byte, 4));
     if (words) cells.push_back(fixed(row.word_perplexity, 2));
     cells.push_back(short_number(row.tokens_per_s));
     cells.push_back(with_unit(fixed(row.time_to_baseline, 2), row.time_to_baseline, "x"));

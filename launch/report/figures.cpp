@@ -202,7 +202,7 @@ Chart loss_chart(const std::vector<LoggedRun>& runs) {
   chart.caption = smoothing_note(most_points);
   if (most_points >= 50) {
     chart.y.high = 1.03 * height_after_start(chart.series);
-    chart.caption += " The first 4 % may lie above the picture.";
+    chart.caption += " Where the first 4 % lie higher, they are left out.";
   }
   return chart;
 }

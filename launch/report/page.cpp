@@ -23,7 +23,7 @@ constexpr const char* kStyle = R"css(
     --weight: #404851; --s0: #62b5f0; --s1: #f39a5b; --s2: #4ccb9f; --s3: #ea93c5; --s4: #e3bd3f; --s5: #b6c0cb; }
 }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 2rem 1.25rem 4rem; max-width: 63rem; background: var(--page); color: var(--text);
+body { margin: 0 auto; padding: 2rem 1.25rem 4rem; max-width: 66rem; background: var(--page); color: var(--text);
   font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; overflow-wrap: break-word; }
 h1 { font-size: 1.75rem; line-height: 1.2; margin: 0 0 .5rem; letter-spacing: -.01em; }
 h2 { font-size: 1.25rem; line-height: 1.3; margin: 3rem 0 .75rem; padding-top: 1rem; border-top: 1px solid var(--line); }
@@ -40,7 +40,7 @@ nav a, .files a { display: inline-block; padding: .2rem 0; }
 figcaption, .note { color: var(--muted); font-size: .88rem; max-width: 46rem; }
 .scroll { overflow-x: auto; margin: .75rem 0 .5rem; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .9rem; }
-th, td { padding: .42rem .65rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
+th, td { padding: .42rem .5rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child { text-align: left; padding-left: 0; white-space: normal; min-width: 9rem; font-weight: 400; }
 td:last-child, th:last-child { padding-right: 0; }
 thead th { color: var(--muted); font-weight: 600; vertical-align: bottom; white-space: normal; border-bottom: 2px solid var(--line); }

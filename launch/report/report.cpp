@@ -124,7 +124,9 @@ std::string evaluation_note(const std::vector<EvalRow>& rows) {
                          " Change: nats per token against the first row; less is better. Time per token "
                          "relative to the first row.");
   if (std::any_of(rows.begin(), rows.end(), [](const EvalRow& row) { return std::isfinite(row.change_low); }))
-    note += " In brackets: 95 % interval over documents.";
+    note += " Intervals: of the paired difference, over documents.";
+  if (std::any_of(rows.begin(), rows.end(), [](const EvalRow& r) { return std::isfinite(r.relative_flops); }))
+    note += " FLOPs relative to the same model's static pass.";
   if (!same_tokens(rows))
     note += " Caution: the rows were measured on different numbers of tokens and do not compare.";
   return note;
@@ -183,7 +185,7 @@ std::string navigation(const std::vector<Section>& sections) {
 
 std::string links(const std::vector<std::string>& files) {
   if (files.empty()) return "";
-  std::string html = "<h2 id=\"files\">Numbers</h2>\n<p class=\"files\">Beside this page: ";
+  std::string html = "<h2 id=\"files\">Data files</h2>\n<p class=\"files\">Beside this page: ";
   for (size_t i = 0; i < files.size(); ++i)
     html +=
         cat(i == 0 ? "" : ", ", "<a href=\"", escape_html(files[i]), "\">", escape_html(files[i]), "</a>");

@@ -15,6 +15,8 @@ namespace {
 
 using nlohmann::json;
 
+constexpr const char* kPredicted = ", predicted";
+
 struct Kind {
   const char* name;
   const char* title;
@@ -59,7 +61,7 @@ std::string line_of(const ScalingRow& row, const std::string& axis) {
   if (std::isfinite(row.context) && row.kind != "sequence")
     name += cat(", ", static_cast<int64_t>(row.context), " tokens");
   if (!axis.empty() && row.kind != "sequence") name += ", " + axis;
-  return name + (row.predicted ? ", predicted" : "");
+  return name + (row.predicted ? kPredicted : "");
 }
 
 struct Line {
@@ -161,9 +163,16 @@ void add_charts(const std::vector<Line>& lines, const Kind& kind, std::vector<Ch
                    gpu_axis(lines),
                    {"efficiency, %"}};
   efficiency.y.low = 0;
-  for (size_t i = 0; i < lines.size(); ++i) {
-    speed.series.push_back(series_of(lines[i], i, true));
-    efficiency.series.push_back(series_of(lines[i], i, false));
+  std::vector<std::string> colours;  // what is predicted has the colour of what is measured
+  for (const Line& line : lines) {
+    const ScalingRow& last = *line.rows.back();
+    std::string name = line.name;
+    if (last.predicted) name.resize(name.size() - std::string(kPredicted).size());
+    const auto found = std::find(colours.begin(), colours.end(), name);
+    const auto look = static_cast<size_t>(found - colours.begin());
+    if (found == colours.end()) colours.push_back(name);
+    speed.series.push_back(series_of(line, look, true));
+    efficiency.series.push_back(series_of(line, look, false));
   }
   if (lines.size() == 1 && lines.front().rows.size() > 1) speed.series.push_back(ideal(lines.front(), 5));
   speed.caption = kind.meaning;

@@ -40,8 +40,9 @@ std::string new_path(const std::string& run_dir) {
 EventFile::EventFile(const std::string& run_dir, int64_t resumed_step) : path_(new_path(run_dir)) {
   const double now = wall_time_s();
   pending_ = tfrecord(version_event(now)) + tfrecord(start_event(now, resumed_step + 1));
-  require<DataError>(flush(), "cannot write '", path_,
-                     "' (TensorBoard's events). Check the folder's permissions, or set train.tensorboard=false.");
+  require<DataError>(
+      flush(), "cannot write '", path_,
+      "' (TensorBoard's events). Check the folder's permissions, or set train.tensorboard=false.");
 }
 
 bool EventFile::write(int64_t step, const Scalars& scalars, const Histograms& histograms) {

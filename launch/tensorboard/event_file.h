@@ -14,8 +14,8 @@ class EventFile {
   // written.
   EventFile(const std::string& run_dir, int64_t resumed_step);
 
-  // Values that are not finite are left out. What cannot be written (disk full) is kept and tried again with the
-  // next; the file then ends at the last whole record. Returns whether all is written.
+  // Values that are not finite are left out. What cannot be written (disk full) is kept and tried again with
+  // the next; the file then ends at the last whole record. Returns whether all is written.
   bool write(int64_t step, const Scalars& scalars, const Histograms& histograms);
   const std::string& path() const { return path_; }
 

@@ -80,8 +80,8 @@ std::string event(double wall_time_s, int64_t step, const std::string& what) {
 // message HistogramProto { double min = 1, max = 2, num = 3, sum = 4, sum_squares = 5;
 //                          repeated double bucket_limit = 6, bucket = 7; }
 std::string message(const Histogram& h) {
-  return field(1, h.low) + field(2, h.high) + field(3, h.count) + field(4, h.sum) + field(5, h.sum_of_squares) +
-         field(6, h.limits) + field(7, h.counts);
+  return field(1, h.low) + field(2, h.high) + field(3, h.count) + field(4, h.sum) +
+         field(5, h.sum_of_squares) + field(6, h.limits) + field(7, h.counts);
 }
 
 }  // namespace
@@ -110,7 +110,8 @@ Histogram histogram_of(const std::vector<float>& values, int bins) {
   // A single value gets bins of some width, all of which but one stay empty.
   const double width = (h.high > h.low ? h.high - h.low : std::max(1e-12, std::abs(h.high) * 0.01)) / bins;
   h.counts.assign(static_cast<size_t>(bins), 0);
-  for (int i = 1; i <= bins; ++i) h.limits.push_back(i < bins ? h.low + i * width : std::max(h.high, h.low + i * width));
+  for (int i = 1; i <= bins; ++i)
+    h.limits.push_back(i < bins ? h.low + i * width : std::max(h.high, h.low + i * width));
   for (const double value : finite) {
     const auto bin = std::lower_bound(h.limits.begin(), h.limits.end(), value) - h.limits.begin();
     h.counts[static_cast<size_t>(std::min<int64_t>(bin, bins - 1))] += 1;
@@ -133,10 +134,13 @@ std::string start_event(double wall_time_s, int64_t step) {
 
 // message Summary { message Value { string tag = 1; float simple_value = 2; HistogramProto histo = 5; }
 //                   repeated Value value = 1; }
-std::string summary_event(double wall_time_s, int64_t step, const Scalars& scalars, const Histograms& histograms) {
+std::string summary_event(double wall_time_s, int64_t step, const Scalars& scalars,
+                          const Histograms& histograms) {
   std::string summary;
-  for (const auto& [tag, value] : scalars) summary += field(1, field(1, tag) + field(2, static_cast<float>(value)));
-  for (const auto& [tag, histogram] : histograms) summary += field(1, field(1, tag) + field(5, message(histogram)));
+  for (const auto& [tag, value] : scalars)
+    summary += field(1, field(1, tag) + field(2, static_cast<float>(value)));
+  for (const auto& [tag, histogram] : histograms)
+    summary += field(1, field(1, tag) + field(5, message(histogram)));
   return event(wall_time_s, step, field(5, summary));
 }
 

@@ -1,6 +1,7 @@
-// TensorBoard's event files, written without TensorFlow: records (TFRecord framing with masked CRC-32C) that hold
-// protocol buffer messages. Only what a training log needs: scalars, histograms, and the mark of a restart.
-// Formats: tensorflow/core/lib/io/record_writer.h, tensorboard/compat/proto/{event,summary,histogram}.proto.
+// TensorBoard's event files, written without TensorFlow: records (TFRecord framing with masked CRC-32C) that
+// hold protocol buffer messages. Only what a training log needs: scalars, histograms, and the mark of a
+// restart. Formats: tensorflow/core/lib/io/record_writer.h,
+// tensorboard/compat/proto/{event,summary,histogram}.proto.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +14,8 @@ namespace fwl {
 // CRC-32C (Castagnoli) of RFC 3720; 0xe3069283 for "123456789".
 uint32_t crc32c(const std::string& bytes);
 
-// One record: length (8 bytes, little endian), masked CRC of the length, `content`, masked CRC of the content.
+// One record: length (8 bytes, little endian), masked CRC of the length, `content`, masked CRC of the
+// content.
 std::string tfrecord(const std::string& content);
 
 // Counts of values in TensorBoard's form: counts[i] values lie in (limits[i - 1], limits[i]].
@@ -31,6 +33,7 @@ std::string start_event(double wall_time_s, int64_t step);
 
 using Scalars = std::vector<std::pair<std::string, double>>;  // tag, value
 using Histograms = std::vector<std::pair<std::string, Histogram>>;
-std::string summary_event(double wall_time_s, int64_t step, const Scalars& scalars, const Histograms& histograms);
+std::string summary_event(double wall_time_s, int64_t step, const Scalars& scalars,
+                          const Histograms& histograms);
 
 }  // namespace fwl
