@@ -14,6 +14,10 @@ void TrainConfig::visit_fields(FieldList& list) {
   list.add_choice("device", device, {"auto", "cpu", "cuda"}, "auto: a GPU where there is one");
   list.add_choice("dtype", dtype, {"fp64", "fp32", "bf16"},
                   "type of the matrix products; weights and optimizer are fp32 under bf16");
+  list.add(
+      "deterministic", deterministic,
+      "the same bits from the same run on the same device and layout, where a faster algorithm would sum "
+      "in another order each time");
   list.add("learning_rate", learning_rate, "peak learning rate", at_least(0));
   list.add("warmup_steps", warmup_steps, "steps of linear warm-up", at_least(0));
   list.add("learning_rate_floor", learning_rate_floor, "end of the cosine, as a fraction of the peak",

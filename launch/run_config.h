@@ -22,6 +22,7 @@ struct TrainConfig {
   int64_t seed = 1;
   std::string device = "auto";
   std::string dtype = "fp32";
+  bool deterministic = false;
   double learning_rate = 1e-3;
   int64_t warmup_steps = 100;
   double learning_rate_floor = 0.1;

@@ -69,6 +69,7 @@ Trainer::Trainer(RunConfig config, ConfigChanges changes)
     : config_(std::move(config)), device_(at::kCPU), constructed_at_s_(now_s()) {
   const Placement& place = world();
   set_log_rank(place.rank, place.size);
+  if (config_.train.deterministic) make_deterministic();
   set_thread_count(place.local_size);
   const MeshShape shape = validate(config_, place.size);
   device_ = choose_device(config_.train.device, place.local_rank);

@@ -82,30 +82,17 @@ Tensor flash_attention(const Tensor& q_bhte, const Tensor& k_bhte, const Tensor&
 
 }  // namespace
 
-RotaryTable rotary_table(int64_t first_position, int64_t length, int64_t head_dim, double base,
-                         at::TensorOptions options) {
-  // float64 angles: float32 ones lose a thousandth of a turn at position 65,536.
-  const auto wide = options.dtype(at::kDouble);
-  const Tensor exponent_e = at::arange(head_dim / 2, wide) * (-2.0 / static_cast<double>(head_dim));
-  const Tensor frequency_e = at::pow(at::scalar_tensor(base, wide), exponent_e);
-  const Tensor angle_te = at::outer(at::arange(first_position, first_position + length, wide), frequency_e);
-  return {angle_te.cos().to(options.dtype()), angle_te.sin().to(options.dtype())};
-}
-
-Tensor rotate(const Tensor& x_bhte, const RotaryTable& table) {
-  const auto halves = x_bhte.chunk(2, -1);
-  return at::cat({halves[0] * table.cosine_te - halves[1] * table.sine_te,
-                  halves[0] * table.sine_te + halves[1] * table.cosine_te},
-                 -1);
-}
-
 Tensor causal_attention(const Tensor& q_bhte, const Tensor& k_bhte, const Tensor& v_bhte, int64_t window) {
   const int64_t queries = q_bhte.size(2), keys = k_bhte.size(2);
   require<InternalError>(keys >= queries && v_bhte.size(2) == keys, "attention got queries ", q_bhte.sizes(),
                          ", keys ", k_bhte.sizes(), ", values ", v_bhte.sizes());
   if (window <= 0 || window >= keys) window = 0;
   const int64_t reach = window > 0 ? std::min(keys, queries + window - 1) : keys;
-  const Tensor k = k_bhte.narrow(2, keys - reach, reach), v = v_bhte.narrow(2, keys - reach, reach);
+  // A slice of everything would still cost its gradient a copy.
+  const auto within_reach = [&](const Tensor& x) {
+    return reach == keys ? x : x.narrow(2, keys - reach, reach);
+  };
+  const Tensor k = within_reach(k_bhte), v = within_reach(v_bhte);
   if (window == 0 && queries == keys) return square_attention(q_bhte, k, v);
   if (q_bhte.is_cuda() && q_bhte.scalar_type() == at::kBFloat16) return flash_attention(q_bhte, k, v, window);
   if (window == 0 || queries <= window) return masked_attention(q_bhte, k, v, window);

@@ -2,18 +2,9 @@
 // Shape suffixes: b batch, h head, t position, e head dim, d width.
 #pragma once
 
-#include "core/base/torch.h"
+#include "core/kernels/rotary.h"
 
 namespace fwl {
-
-// Rotates pairs (x[e], x[e + E/2]) of every head by position * base^(-2e/E) (Su et al. 2021, in the
-// half-split layout). Tables for positions [first, first + length).
-struct RotaryTable {
-  Tensor cosine_te, sine_te;  // [T, E/2]
-};
-RotaryTable rotary_table(int64_t first_position, int64_t length, int64_t head_dim, double base,
-                         at::TensorOptions options);
-Tensor rotate(const Tensor& x_bhte, const RotaryTable& table);
 
 // Keys and values of earlier positions of one attention layer (rotated keys). Without gradient.
 struct AttentionMemory {

@@ -9,7 +9,9 @@ void FastWeightConfig::visit_fields(FieldList& list) {
                   "none: step size zero, the parameter-matched static control");
   list.add("width", width, "hidden width of the layer; 0: 4 x model.width", at_least(0));
   list.add("chunk", chunk,
-           "tokens per chunk of the linear attention; changes speed and memory, not the result", at_least(1));
+           "tokens per chunk of the linear attention; changes speed and memory, not the result; 0: by the length, "
+           "the width and the device",
+           at_least(0));
   list.add("residual", residual, "residual connection around the block (published form: false)");
   list.add("input_norm", input_norm, "layer norm before the block (published form: false)");
   list.add("fast_biases", fast_biases, "biases of the dense layers are fast weights too");

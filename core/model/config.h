@@ -11,7 +11,7 @@ namespace fwl {
 struct FastWeightConfig {
   std::string update = "slow_gradient";
   int64_t width = 0;
-  int64_t chunk = 64;
+  int64_t chunk = 0;
   bool residual = true;
   bool input_norm = true;
   bool fast_biases = false;

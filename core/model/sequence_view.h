@@ -34,6 +34,8 @@ class SequenceView {
   virtual StateExchange* exchange() { return nullptr; }
   // The state before the sequence; undefined tensors: zero.
   virtual FastWeightState inbound_state() const { return {}; }
+  // Whether advance() reads the outbound state.
+  virtual bool carries_state() const { return false; }
   // Ends a forward over `length` positions of this rank. `outbound` is the state after them (detached).
   virtual void advance(int64_t length, const FastWeightState& outbound) = 0;
   // What goes on to the next forward; nothing for sequences that are whole.
@@ -68,6 +70,7 @@ class ContinuedSequence final : public SequenceView {
   Tensor attend(int64_t layer, const Tensor& q_bhte, const Tensor& k_bhte, const Tensor& v_bhte,
                 int64_t window) override;
   FastWeightState inbound_state() const override { return state_.fast; }
+  bool carries_state() const override { return true; }
   void advance(int64_t length, const FastWeightState& outbound) override;
 
   StreamState stream_state() const override { return state_; }

@@ -99,10 +99,10 @@ std::vector<double> smooth(const std::vector<double>& values, int half_width) {
   const auto count = static_cast<int64_t>(values.size());
   std::vector<double> means(values.size());
   for (int64_t i = 0; i < count; ++i) {
-    const int64_t reach = std::min<int64_t>({half_width, i, count - 1 - i});
+    const int64_t first = std::max<int64_t>(0, i - half_width), last = std::min(count - 1, i + half_width);
     double sum = 0;
-    for (int64_t j = i - reach; j <= i + reach; ++j) sum += values[static_cast<size_t>(j)];
-    means[static_cast<size_t>(i)] = sum / static_cast<double>(2 * reach + 1);
+    for (int64_t j = first; j <= last; ++j) sum += values[static_cast<size_t>(j)];
+    means[static_cast<size_t>(i)] = sum / static_cast<double>(last - first + 1);
   }
   return means;
 }
