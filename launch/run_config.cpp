@@ -35,6 +35,7 @@ void TrainConfig::visit_fields(FieldList& list) {
   list.add("stream", stream,
            "each row of the batch reads the data in order, and carries fast weights and the attention window "
            "from one sequence to the next");
+  list.add("tensorboard", tensorboard, "also write TensorBoard event files into the run's folder");
 }
 
 ScheduleConfig TrainConfig::schedule() const {
@@ -62,6 +63,9 @@ void ParallelConfig::visit_fields(FieldList& list) {
                   "how fast-weight states reach later ranks; auto: by size and ranks");
   list.add_choice("state_wire", state_wire, {"fp32", "bf16"},
                   "type of fast-weight states on their way between ranks (fp64 runs: always fp64)");
+  list.add(
+      "timing", timing,
+      "time transfers: communication share, memory and late ranks in the log (with train.log_every <= 100)");
 }
 
 void DataConfig::visit_fields(FieldList& list) {
