@@ -125,6 +125,11 @@ MeshShape layout_of(const RunConfig& c, int ranks) {
                        "what a token costs and what a stream carries). Use ",
                        context >= mesh.sequence ? cat(context / mesh.sequence * mesh.sequence, " or ") : "",
                        next_multiple(context, mesh.sequence), ".");
+  require<ConfigError>(!c.model.document_mask || (mesh.sequence == 1 && !c.train.stream),
+                       "model.document_mask with parallel.sequence = ", mesh.sequence,
+                       c.train.stream ? " and train.stream" : "",
+                       " is not built (the mask covers one whole window). Set model.document_mask=false, or "
+                       "parallel.sequence=1 and train.stream=false.");
   if (mesh.sequence > 1)
     choose_attention_algorithm(c.parallel.attention, mesh.sequence, c.model.heads, c.model.window);
   return mesh;

@@ -155,11 +155,11 @@ FastWeightResult LanguageModel::fast_forward(const WeightView& weights, const To
       "this model has no fast weights (model.fast_weight.update is none: it is a static control). "
       "Ask for the slow pass, or give a model trained with update slow_gradient.");
   const Tensor starts_bt = config_.fast_weight.document_reset ? batch.document_start_bt : Tensor();
-  FastWeightResult result =
-      fast_weight_layer(layer_weights(weights), options_,
-                        labelled(body_forward(config_, weights, batch.input_bt, view), batch.label_bt),
-                        {batch.label_bt, batch.weight_bt, starts_bt}, view.inbound_state(), view.exchange(),
-                        view.carries_state());
+  FastWeightResult result = fast_weight_layer(
+      layer_weights(weights), options_,
+      labelled(body_forward(config_, weights, batch.input_bt, batch.document_start_bt, view), batch.label_bt),
+      {batch.label_bt, batch.weight_bt, starts_bt}, view.inbound_state(), view.exchange(),
+      view.carries_state());
   for (Tensor* t : {&result.state.dense1_bfd, &result.state.dense2_bdf, &result.state.norm_bd})
     if (t->defined()) *t = t->detach();
   view.advance(batch.input_bt.size(1), result.state);
@@ -170,7 +170,8 @@ Tensor LanguageModel::slow_forward(const WeightView& weights, const TokenBatch& 
                                    SequenceView& view) const {
   const Tensor normed_btd =
       slow_pass(layer_weights(weights), options_,
-                labelled(body_forward(config_, weights, batch.input_bt, view), batch.label_bt));
+                labelled(body_forward(config_, weights, batch.input_bt, batch.document_start_bt, view),
+                         batch.label_bt));
   view.advance(batch.input_bt.size(1), {});
   return normed_btd;
 }
