@@ -120,13 +120,15 @@ int64_t Decoder::add_sequence(const StreamState& state) {
     take(s.fast.norm_bd, state.fast.norm_bd);
   }
   s.position = state.position;
-  require<ConfigError>(state.layers.size() == s.rings.size() || (state.layers.empty() && state.position == 0),
+  const int64_t needed = remembered(s.position);
+  require<ConfigError>(state.layers.size() == s.rings.size() || (state.layers.empty() && needed == 0),
                        "the state has ", state.layers.size(), " layers of attention, the model ",
                        s.rings.size(), " (it was made with another model). Use the model that made it.");
   for (size_t layer = 0; layer < state.layers.size(); ++layer) {
     const AttentionMemory& memory = state.layers[layer];
-    if (!memory.key_bhte.defined()) continue;
-    const int64_t count = memory.key_bhte.size(2), first = s.position - count;
+    const int64_t count = memory.key_bhte.defined() ? memory.key_bhte.size(2) : 0, first = s.position - count;
+    require<ConfigError>(count == needed, "the state remembers ", count, " positions, the model needs ",
+                         needed, " (it was made with another model). Use the model that made it.");
     AttentionRing& ring = s.rings[layer];
     for (int64_t i = 0; i < count; ++i) {
       make_room(ring, first + i);
@@ -136,6 +138,12 @@ int64_t Decoder::add_sequence(const StreamState& state) {
     }
   }
   return number;
+}
+
+// How many earlier positions attention needs at `position`.
+int64_t Decoder::remembered(int64_t position) const {
+  const int64_t window = model_.config().window;
+  return window > 0 ? std::min(position, window - 1) : position;
 }
 
 void Decoder::drop_sequence(int64_t sequence) {
@@ -149,11 +157,10 @@ StreamState Decoder::state(int64_t sequence) const {
   StreamState state;
   state.position = s.position;
   state.fast = {row(s.fast.dense1_bfd), row(s.fast.dense2_bdf), row(s.fast.norm_bd)};
-  const int64_t window = model_.config().window;
-  const int64_t kept = window > 0 ? std::min(s.position, window - 1) : s.position;
   for (const AttentionRing& ring : s.rings) {
     std::vector<int64_t> slots;
-    for (int64_t p = s.position - kept; p < s.position; ++p) slots.push_back(p % ring.key_hce.size(1));
+    for (int64_t p = s.position - remembered(s.position); p < s.position; ++p)
+      slots.push_back(p % ring.key_hce.size(1));
     const Tensor index = index_tensor(slots, model_.device());
     state.layers.push_back(
         {row(ring.key_hce.index_select(1, index)), row(ring.value_hce.index_select(1, index))});

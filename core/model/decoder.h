@@ -70,6 +70,7 @@ class Decoder {
                 const std::vector<int64_t>& positions);
   Tensor fast_pass(const DecoderInput* inputs, int64_t count, const SlowRows& slow);
   Tensor slow_predictions(const DecoderInput* inputs, int64_t count, const SlowRows& slow) const;
+  int64_t remembered(int64_t position) const;
   void make_room(AttentionRing& ring, int64_t position) const;
 
   const LanguageModel& model_;
