@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <limits>
 
+#include "core/base/error.h"
+
 namespace fwl {
 
 namespace {
@@ -18,6 +20,10 @@ Tensor nucleus(const Tensor& probability_v, double mass) {
 
 int64_t sample_token(const Tensor& logits_v, const SamplingOptions& options, at::Generator& generator) {
   Tensor scores_v = logits_v.to(at::kCPU, at::kDouble);
+  require<CheckFailed>(
+      scores_v.isfinite().all().item<bool>(),
+      "the logits of the next token are not finite (the model or its fast weights diverged). "
+      "Try --adapt off, or another checkpoint.");
   if (options.temperature <= 0) return scores_v.argmax().item<int64_t>();
   scores_v = scores_v / options.temperature;
   if (options.top_k > 0 && options.top_k < scores_v.numel()) {

@@ -12,7 +12,7 @@ struct SamplingOptions {
 };
 
 // logits_v: [v] on any device. Draws on the CPU in float64, so that a seed gives the same text on every
-// device up to the rounding of the logits.
+// device up to the rounding of the logits. Throws CheckFailed for logits that are not finite.
 int64_t sample_token(const Tensor& logits_v, const SamplingOptions& options, at::Generator& generator);
 
 }  // namespace fwl
