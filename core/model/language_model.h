@@ -52,6 +52,12 @@ class LanguageModel {
   // control.
   Tensor token_losses(const TokenBatch& batch, Pass pass, SequenceView& view) const;
   Tensor token_losses(const TokenBatch& batch, Pass pass) const;
+  // Negative log-likelihoods of both passes from one forward, [B, T] each; without gradient. A control has no
+  // fast ones (undefined).
+  struct PassLosses {
+    Tensor slow_bt, fast_bt;
+  };
+  PassLosses pass_losses(const TokenBatch& batch, SequenceView& view) const;
   // Loss of the slow pass for a segment: sum of weight * nll (differentiable) and the tokens' nll. For
   // dynamic evaluation.
   OuterLoss segment_loss(const TokenBatch& batch, SequenceView& view) const;
