@@ -10,7 +10,7 @@
 
 // Compiled for wider vectors too where the compiler can choose at load time.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
-#define FWL_WIDE __attribute__((target_clones("arch=skylake-avx512", "arch=haswell", "default")))
+#define FWL_WIDE __attribute__((target_clones("avx512f", "fma", "default")))
 #else
 #define FWL_WIDE
 #endif
@@ -45,23 +45,35 @@ FWL_INLINE Vector<T>& vector_at(T* p) {
   return *reinterpret_cast<Vector<T>*>(p);
 }
 
-// out[r] = <w, x_r> for R rows x, `stride` apart: two vectors of partial sums per row, then lane by lane,
-// then the rest. The same operations for every R.
+// By halves.
+template <typename T>
+FWL_INLINE T lane_sum(const Vector<T>& vector) {
+  alignas(kVectorBytes) T lanes[kLanes<T>];
+  vector_at(lanes) = vector;
+#pragma GCC unroll 8
+  for (int64_t half = kLanes<T> / 2; half > 0; half /= 2)
+#pragma GCC unroll 8
+    for (int64_t i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+  return lanes[0];
+}
+
+// out[r] = <w, x_r> for R rows x, `stride` apart: two vectors of partial sums per row, then their lanes, then
+// the rest. The same operations for every R.
 template <int R, typename T>
 FWL_INLINE void dot_rows(const T* w, const T* x, int64_t stride, int64_t k, T* out, int64_t out_stride) {
   constexpr int64_t L = kLanes<T>;
   Vector<T> even[R] = {}, odd[R] = {};
   int64_t i = 0;
   for (; i + 2 * L <= k; i += 2 * L) {
+#pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
       even[r] += vector_at(w + i) * vector_at(x + r * stride + i);
       odd[r] += vector_at(w + i + L) * vector_at(x + r * stride + i + L);
     }
   }
+#pragma GCC unroll 4
   for (int r = 0; r < R; ++r) {
-    const Vector<T> both = even[r] + odd[r];
-    T sum = 0;
-    for (int64_t lane = 0; lane < L; ++lane) sum += both[lane];
+    T sum = lane_sum<T>(even[r] + odd[r]);
     for (int64_t j = i; j < k; ++j) sum += w[j] * x[r * stride + j];
     out[r * out_stride] = sum;
   }
@@ -93,41 +105,49 @@ FWL_WIDE void product_range_double(const double* x, int64_t n, int64_t k, const 
   product_range(x, n, k, w, bias, m, m0, m1, out);
 }
 
-// Two vectors of columns from `column` on, of R rows, summed over the weight rows in order.
+// Weight rows [m0, m1), in order, onto two vectors of columns from `column` on, of R rows.
 template <int R, typename T>
-FWL_INLINE void column_sums(const T* x, int64_t m, const T* w, int64_t k, int64_t column, T* out) {
+FWL_INLINE void add_column_sums(const T* x, int64_t m, const T* w, int64_t k, int64_t column, int64_t m0,
+                                int64_t m1, T* out) {
   constexpr int64_t L = kLanes<T>;
-  Vector<T> left[R] = {}, right[R] = {};
-  for (int64_t j = 0; j < m; ++j) {
+  Vector<T> left[R], right[R];
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r) {
+    left[r] = vector_at(out + r * k + column);
+    right[r] = vector_at(out + r * k + column + L);
+  }
+  for (int64_t j = m0; j < m1; ++j) {
     const T* row = w + j * k + column;
+#pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
       left[r] += x[r * m + j] * vector_at(row);
       right[r] += x[r * m + j] * vector_at(row + L);
     }
   }
+#pragma GCC unroll 4
   for (int r = 0; r < R; ++r) {
     vector_at(out + r * k + column) = left[r];
     vector_at(out + r * k + column + L) = right[r];
   }
 }
 
-// Columns [k0, k1) of the result; k0 is a multiple of two vectors.
+// Columns [k0, k1) of the result, which is zero before; weight rows in tiles that stay in cache.
 template <typename T>
 FWL_INLINE void transposed_range(const T* x, int64_t n, int64_t m, const T* w, int64_t k, int64_t k0,
                                  int64_t k1, T* out) {
-  constexpr int64_t kStep = 2 * kLanes<T>;
-  int64_t column = k0;
-  for (; column + kStep <= k1; column += kStep) {
-    int64_t r = 0;
-    for (; r + 4 <= n; r += 4) column_sums<4>(x + r * m, m, w, k, column, out + r * k);
-    for (; r < n; ++r) column_sums<1>(x + r * m, m, w, k, column, out + r * k);
-  }
-  for (; column < k1; ++column) {
-    for (int64_t r = 0; r < n; ++r) {
-      T sum = 0;
-      for (int64_t j = 0; j < m; ++j) sum += x[r * m + j] * w[j * k + column];
-      out[r * k + column] = sum;
+  constexpr int64_t kStep = 2 * kLanes<T>, kTileBytes = 1 << 17;
+  const int64_t tile = std::max<int64_t>(8, kTileBytes / (k * static_cast<int64_t>(sizeof(T))));
+  for (int64_t m0 = 0; m0 < m; m0 += tile) {
+    const int64_t m1 = std::min(m, m0 + tile);
+    int64_t column = k0;
+    for (; column + kStep <= k1; column += kStep) {
+      int64_t r = 0;
+      for (; r + 4 <= n; r += 4) add_column_sums<4>(x + r * m, m, w, k, column, m0, m1, out + r * k);
+      for (; r < n; ++r) add_column_sums<1>(x + r * m, m, w, k, column, m0, m1, out + r * k);
     }
+    for (; column < k1; ++column)
+      for (int64_t r = 0; r < n; ++r)
+        for (int64_t j = m0; j < m1; ++j) out[r * k + column] += x[r * m + j] * w[j * k + column];
   }
 }
 FWL_WIDE void transposed_range_float(const float* x, int64_t n, int64_t m, const float* w, int64_t k,
@@ -253,7 +273,7 @@ Tensor row_product_transposed(const Tensor& any_x_nm, const Tensor& any_w_mk) {
   const int64_t n = x_nm.size(0), m = x_nm.size(1), k = w_mk.size(1);
   require<InternalError>(w_mk.size(0) == m && x_nm.scalar_type() == w_mk.scalar_type(),
                          "row_product_transposed got ", x_nm.sizes(), " and ", w_mk.sizes());
-  Tensor out_nk = at::empty({n, k}, x_nm.options());
+  Tensor out_nk = at::zeros({n, k}, x_nm.options());
   with_type(x_nm, [&](auto zero) {
     using T = decltype(zero);
     constexpr int64_t kStep = 2 * kLanes<T>;
