@@ -20,6 +20,7 @@ void add_verify_command(CLI::App& app);
 void add_bench_command(CLI::App& app);
 void add_inspect_command(CLI::App& app);
 void add_generate_command(CLI::App& app);
+void add_score_command(CLI::App& app);
 void add_report_command(CLI::App& app);
 void add_watch_command(CLI::App& app);
 void add_doctor_command(CLI::App& app);

@@ -25,6 +25,7 @@ void declare_commands(CLI::App& app) {
   fwl::add_train_command(app);
   fwl::add_eval_command(app);
   fwl::add_generate_command(app);
+  fwl::add_score_command(app);
   fwl::add_verify_command(app);
   fwl::add_bench_command(app);
   fwl::add_inspect_command(app);

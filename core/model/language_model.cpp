@@ -222,6 +222,16 @@ Tensor LanguageModel::token_losses(const TokenBatch& batch, Pass pass) const {
   return token_losses(batch, pass, whole);
 }
 
+LanguageModel::PassLosses LanguageModel::pass_losses(const TokenBatch& batch, SequenceView& view) const {
+  if (!has_fast_weights()) return {token_losses(batch, Pass::kSlow, view), {}};
+  const at::NoGradGuard no_grad;
+  const WeightView weights(parameters_, compute_);
+  const FastWeightResult layer = fast_forward(weights, batch, view);
+  const OuterLoss fast = outer_loss(layer.fast_normed_btd.flatten(0, 1), layer_weights(weights).unembedding,
+                                    batch.label_bt.flatten(), batch.weight_bt.flatten());
+  return {layer.slow_nll_bt, fast.nll_n.view(batch.label_bt.sizes())};
+}
+
 OuterLoss LanguageModel::segment_loss(const TokenBatch& batch, SequenceView& view, Pass pass) const {
   const WeightView weights(parameters_, compute_);
   return outer_loss(normed_of(weights, batch, pass, view).flatten(0, 1), layer_weights(weights).unembedding,

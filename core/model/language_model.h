@@ -37,8 +37,10 @@ class LanguageModel {
 
   const ModelConfig& config() const { return config_; }
   Parameters& parameters() { return parameters_; }
+  const Parameters& parameters() const { return parameters_; }
   at::Device device() const { return device_; }
   at::ScalarType accumulation_type() const;
+  at::ScalarType compute_type() const { return compute_; }
   bool has_fast_weights() const { return config_.fast_weight.update != "none"; }
 
   // Every forward goes over a SequenceView: what this rank computes of the sequences, and what came before
@@ -51,6 +53,12 @@ class LanguageModel {
   // control.
   Tensor token_losses(const TokenBatch& batch, Pass pass, SequenceView& view) const;
   Tensor token_losses(const TokenBatch& batch, Pass pass) const;
+  // Negative log-likelihoods of both passes from one forward, [B, T] each; without gradient. A control has no
+  // fast ones (undefined).
+  struct PassLosses {
+    Tensor slow_bt, fast_bt;
+  };
+  PassLosses pass_losses(const TokenBatch& batch, SequenceView& view) const;
   // Loss of a segment: sum of weight * nll (differentiable) and the labels' nll. For dynamic evaluation.
   OuterLoss segment_loss(const TokenBatch& batch, SequenceView& view, Pass pass = Pass::kSlow) const;
   // Logits of the slow pass for the tokens that follow those of the view, [B, T, v]. For generation.
@@ -64,8 +72,11 @@ class LanguageModel {
   std::vector<std::pair<std::string, double>> mean_step_sizes() const;
   std::vector<std::pair<std::string, double>> decays() const;
 
- private:
+  // The layer's weights as its functions take them, for those who run it themselves (core/model/decoder.h).
   FastWeightWeights layer_weights(const WeightView& view) const;
+  const FastWeightOptions& layer_options() const { return options_; }
+
+ private:
   Tensor step_size(const std::string& layer) const;
   Tensor log_decay(const std::string& layer) const;
   Tensor slow_forward(const WeightView& weights, const TokenBatch& batch, SequenceView& view) const;
