@@ -14,6 +14,10 @@ void TrainConfig::visit_fields(FieldList& list) {
   list.add_choice("device", device, {"auto", "cpu", "cuda"}, "auto: a GPU where there is one");
   list.add_choice("dtype", dtype, {"fp64", "fp32", "bf16"},
                   "type of the matrix products; weights and optimizer are fp32 under bf16");
+  list.add(
+      "deterministic", deterministic,
+      "the same bits from the same run on the same device and layout, where a faster algorithm would sum "
+      "in another order each time");
   list.add("learning_rate", learning_rate, "peak learning rate", at_least(0));
   list.add("warmup_steps", warmup_steps, "steps of linear warm-up", at_least(0));
   list.add("learning_rate_floor", learning_rate_floor, "end of the cosine, as a fraction of the peak",
@@ -31,6 +35,7 @@ void TrainConfig::visit_fields(FieldList& list) {
   list.add("stream", stream,
            "each row of the batch reads the data in order, and carries fast weights and the attention window "
            "from one sequence to the next");
+  list.add("tensorboard", tensorboard, "also write TensorBoard event files into the run's folder");
 }
 
 ScheduleConfig TrainConfig::schedule() const {
@@ -58,6 +63,9 @@ void ParallelConfig::visit_fields(FieldList& list) {
                   "how fast-weight states reach later ranks; auto: by size and ranks");
   list.add_choice("state_wire", state_wire, {"fp32", "bf16"},
                   "type of fast-weight states on their way between ranks (fp64 runs: always fp64)");
+  list.add(
+      "timing", timing,
+      "time transfers: communication share, memory and late ranks in the log (with train.log_every <= 100)");
 }
 
 void DataConfig::visit_fields(FieldList& list) {
@@ -117,6 +125,11 @@ MeshShape layout_of(const RunConfig& c, int ranks) {
                        "what a token costs and what a stream carries). Use ",
                        context >= mesh.sequence ? cat(context / mesh.sequence * mesh.sequence, " or ") : "",
                        next_multiple(context, mesh.sequence), ".");
+  require<ConfigError>(!c.model.document_mask || (mesh.sequence == 1 && !c.train.stream),
+                       "model.document_mask with parallel.sequence = ", mesh.sequence,
+                       c.train.stream ? " and train.stream" : "",
+                       " is not built (the mask covers one whole window). Set model.document_mask=false, or "
+                       "parallel.sequence=1 and train.stream=false.");
   if (mesh.sequence > 1)
     choose_attention_algorithm(c.parallel.attention, mesh.sequence, c.model.heads, c.model.window);
   return mesh;

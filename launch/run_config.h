@@ -22,6 +22,7 @@ struct TrainConfig {
   int64_t seed = 1;
   std::string device = "auto";
   std::string dtype = "fp32";
+  bool deterministic = false;
   double learning_rate = 1e-3;
   int64_t warmup_steps = 100;
   double learning_rate_floor = 0.1;
@@ -33,6 +34,7 @@ struct TrainConfig {
   int64_t log_every = 10;
   int64_t max_skipped = 10;
   bool stream = false;
+  bool tensorboard = true;
 
   void visit_fields(FieldList& list);
   ScheduleConfig schedule() const;
@@ -55,6 +57,7 @@ struct ParallelConfig {
   std::string attention = "auto";
   std::string state_exchange = "auto";
   std::string state_wire = "fp32";
+  bool timing = true;
 
   void visit_fields(FieldList& list);
   int64_t bucket_bytes() const { return static_cast<int64_t>(bucket_mb * 1024 * 1024); }

@@ -10,6 +10,9 @@
 
 namespace fwl {
 
+// Where a config leaves the vocabulary to the data set.
+constexpr int64_t kBenchVocabulary = 50304;
+
 struct BenchOptions {
   int64_t warmup_steps = 3;
   int64_t steps = 10;  // of one repetition

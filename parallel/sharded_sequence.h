@@ -34,6 +34,7 @@ class ShardedSequence final : public SequenceView {
                 int64_t window) override;
   StateExchange* exchange() override { return states_.get(); }
   FastWeightState inbound_state() const override;
+  bool carries_state() const override { return stream_ == Stream::kContinued; }
   // Collective over the group with Stream::kContinued: the last rank's state is on its way to the first.
   void advance(int64_t length, const FastWeightState& outbound) override;
 

@@ -1,5 +1,6 @@
 #include "core/base/device.h"
 
+#include <cstdlib>
 #include <fstream>
 #include <sstream>
 
@@ -49,6 +50,15 @@ GpuName gpu_name(int index) {
 
 void synchronize(at::Device device) {
   if (device.is_cuda()) cuda::synchronize(device.index());
+}
+
+void make_deterministic() {
+  // Several streams may share a cuBLAS workspace otherwise (cuBLAS documentation, "Results reproducibility").
+  setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);
+  at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/false);
+  at::globalContext().setDeterministicFillUninitializedMemory(false);
+  at::globalContext().setDeterministicCuDNN(true);
+  at::globalContext().setBenchmarkCuDNN(false);
 }
 
 int64_t peak_memory_bytes(at::Device device) {

@@ -21,6 +21,9 @@ struct GpuName {
 GpuName gpu_name(int index);
 // Waits until all work enqueued on `device` is done.
 void synchronize(at::Device device);
+// From now on the same computation gives the same bits on the same device: operations that sum in no fixed
+// order are replaced or throw. Call it before other LibTorch work (cuBLAS reads its workspace setting once).
+void make_deterministic();
 // Peak memory in bytes since the last reset: of LibTorch's allocator on a GPU, resident set of the process on
 // a CPU.
 int64_t peak_memory_bytes(at::Device device);

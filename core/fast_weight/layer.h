@@ -23,7 +23,7 @@ enum class FastLayers { kBoth, kSecond };
 
 struct FastWeightOptions {
   FastLayers fast_layers = FastLayers::kBoth;
-  int64_t chunk = 64;             // no effect on the result
+  int64_t chunk = 0;              // no effect on the result; 0: the fastest_chunk()
   double inner_loss_scale = 1.0;  // constant factor of every token's inner loss
   double norm_epsilon = 1e-5;
   bool residual = true;
@@ -76,9 +76,11 @@ Tensor slow_pass(const FastWeightWeights& weights, const FastWeightOptions& opti
 
 // The whole layer. `inbound` is the state before the first position. With an exchange the positions are one
 // shard of a sequence: then `inbound` is the state before the whole sequence and is given on the rank of its
-// first shard alone, and result.state is that after this shard. Collective over the exchange's ranks.
+// first shard alone, and result.state is that after this shard (left out, if it is not wanted). Collective
+// over the exchange's ranks.
 FastWeightResult fast_weight_layer(const FastWeightWeights& weights, const FastWeightOptions& options,
                                    const Tensor& hidden_btd, const LossTokens& tokens,
-                                   const FastWeightState& inbound, StateExchange* exchange = nullptr);
+                                   const FastWeightState& inbound, StateExchange* exchange = nullptr,
+                                   bool wants_state = true);
 
 }  // namespace fwl

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/base/error.h"
+#include "core/kernels/decay_mask.h"
 #include "core/kernels/matmul.h"
 
 namespace fwl {
@@ -16,34 +17,36 @@ std::optional<Tensor> optional_of(const Tensor& t) {
   return t.defined() ? std::optional<Tensor>(t) : std::nullopt;
 }
 
-// Decay weights of chunks of C positions with the document mask folded in, in float64. The leading size n is
-// 1 when no document starts inside (the weights are the same for every sequence and chunk), else B*G.
+// How chunks of C positions let states through, with the document mask folded in, in float64. The leading
+// size n is 1 when no document starts inside (the weights are the same for every sequence and chunk), else
+// B*G.
 struct DecayWeights {
-  Tensor gap_ij;        // i - 1 - j below the diagonal, else 0: the exponents of `within`
   Tensor position_c1;   // i as a column
-  Tensor within_nij;    // D_ij = rho^(i-1-j) for j < i in one document
   Tensor inbound_nc1;   // rho^i before the first document start of the chunk
   Tensor outbound_nc1;  // rho^(C-1-j) in the last document of the chunk
   Tensor carry_bg11;    // rho^C, 0 where a document starts in the chunk; b and g may be 1
 };
 
+// The document of each position of each chunk, [n, C], from 0 in every chunk.
+Tensor documents_of(const Tensor& start_bgc) {
+  return start_bgc.defined() ? start_bgc.to(at::kLong).cumsum(2).flatten(0, 1) : Tensor();
+}
+
+DecayMask decay_mask(const Tensor& log_decay, const Tensor& start_bgc) {
+  return {log_decay.detach().to(at::kDouble), documents_of(start_bgc)};
+}
+
 DecayWeights decay_weights(const Tensor& any_log_decay, const Tensor& start_bgc, int64_t chunk) {
   DecayWeights d;
   const Tensor log_decay = any_log_decay.to(at::kDouble);
   const Tensor i_c = at::arange(chunk, log_decay.options());
-  const Tensor gap_ij = i_c.unsqueeze(1) - 1 - i_c.unsqueeze(0);
-  const Tensor causal_ij = gap_ij >= 0;
-  d.gap_ij = gap_ij.clamp_min(0);
   d.position_c1 = i_c.unsqueeze(1);
-  d.within_nij = ((log_decay * d.gap_ij).exp() * causal_ij).unsqueeze(0);
   d.inbound_nc1 = (log_decay * i_c).exp().view({1, chunk, 1});
   d.outbound_nc1 = (log_decay * (chunk - 1 - i_c)).exp().view({1, chunk, 1});
   d.carry_bg11 = (log_decay * chunk).exp().view({1, 1, 1, 1});
   if (!start_bgc.defined()) return d;
-  const Tensor document_bgc = start_bgc.to(at::kLong).cumsum(2);
-  const Tensor document_nc = document_bgc.reshape({-1, chunk});
+  const Tensor document_nc = documents_of(start_bgc);
   const Tensor last_n1 = document_nc.narrow(1, chunk - 1, 1);
-  d.within_nij = d.within_nij * (document_nc.unsqueeze(2) == document_nc.unsqueeze(1));
   d.inbound_nc1 = d.inbound_nc1 * (document_nc == 0).unsqueeze(2);
   d.outbound_nc1 = d.outbound_nc1 * (document_nc == last_n1).unsqueeze(2);
   d.carry_bg11 = d.carry_bg11 * (last_n1 == 0).view({start_bgc.size(0), start_bgc.size(1), 1, 1});
@@ -141,16 +144,20 @@ class ShardTotal : public torch::autograd::Function<ShardTotal> {
 class LocalAttention : public torch::autograd::Function<LocalAttention> {
  public:
   static Tensor forward(AutogradContext* ctx, const Tensor& q_btk, const Tensor& k_btk, const Tensor& v_btv,
-                        const Tensor& log_decay, const std::optional<Tensor>& start, const Tensor& starts_nvk,
-                        int64_t chunk) {
-    const Tensor start_bt = start.value_or(Tensor());
+                        const Tensor& log_decay, const std::optional<Tensor>& start,
+                        const std::optional<Tensor>& starts, int64_t chunk) {
+    const Tensor start_bt = start.value_or(Tensor()), starts_nvk = starts.value_or(Tensor());
     const Chunking cut(q_btk.size(1), chunk);
     const auto type = v_btv.scalar_type();
-    const DecayWeights d = decay_weights(log_decay, cut.starts_of(start_bt), cut.chunk);
+    const Tensor start_bgc = cut.starts_of(start_bt);
     const Tensor q_nck = cut.chunks_of(q_btk), k_nck = cut.chunks_of(k_btk), v_ncv = cut.chunks_of(v_btv);
-    const Tensor score_nij = at::bmm(q_nck, k_nck.transpose(1, 2)).mul_(d.within_nij.to(type));
+    Tensor score_nij = at::bmm(q_nck, k_nck.transpose(1, 2));
+    apply_decay_mask_(score_nij, decay_mask(log_decay, start_bgc));
     Tensor out_ncv = at::bmm(score_nij, v_ncv);
-    out_ncv.baddbmm_(q_nck * d.inbound_nc1.to(type), starts_nvk.transpose(1, 2));
+    if (starts_nvk.defined()) {
+      const DecayWeights d = decay_weights(log_decay, start_bgc, cut.chunk);
+      out_ncv.baddbmm_(q_nck * d.inbound_nc1.to(type), starts_nvk.transpose(1, 2));
+    }
     ctx->saved_data["chunk"] = chunk;
     ctx->save_for_backward({q_btk, k_btk, v_btv, log_decay, start_bt, starts_nvk});
     return cut.positions_of(out_ncv, q_btk.size(0));
@@ -162,44 +169,47 @@ class LocalAttention : public torch::autograd::Function<LocalAttention> {
     const int64_t batch = saved[0].size(0), chunk = cut.chunk;
     const auto type = saved[2].scalar_type();
     const Tensor &log_decay = saved[3], &starts_nvk = saved[5];
-    const DecayWeights d = decay_weights(log_decay, cut.starts_of(saved[4]), chunk);
-    const Tensor within_nij = d.within_nij.to(type), inbound_nc1 = d.inbound_nc1.to(type),
-                 outbound_nc1 = d.outbound_nc1.to(type);
+    const Tensor start_bgc = cut.starts_of(saved[4]);
     const Tensor q_nck = cut.chunks_of(saved[0]), k_nck = cut.chunks_of(saved[1]),
                  v_ncv = cut.chunks_of(saved[2]), out_bar_ncv = cut.chunks_of(bars[0]);
 
-    // Sweep 1: queries, from the forward states.
-    const Tensor out_v_nij = at::bmm(out_bar_ncv, v_ncv.transpose(1, 2)).mul_(within_nij);
-    const Tensor from_state_nck = at::bmm(out_bar_ncv, starts_nvk);
-    Tensor q_bar_nck = at::bmm(out_v_nij, k_nck).add_(from_state_nck * inbound_nc1);
+    // Within chunks: queries, then keys and values.
+    Tensor out_v_nij = at::bmm(out_bar_ncv, v_ncv.transpose(1, 2));
+    Tensor score_nij = at::bmm(q_nck, k_nck.transpose(1, 2));
+    Tensor log_decay_bar = apply_decay_mask_to_both_(score_nij, out_v_nij, decay_mask(log_decay, start_bgc),
+                                                     ctx->needs_input_grad(3));
+    Tensor q_bar_nck = at::bmm(out_v_nij, k_nck), k_bar_nck = at::bmm(out_v_nij.transpose(1, 2), q_nck),
+           v_bar_ncv;
+    if (ctx->needs_input_grad(2)) v_bar_ncv = at::bmm(score_nij.transpose(1, 2), out_bar_ncv);
+    // Rows are summed in the accumulation type and added up in float64: large terms cancel.
+    const auto row_sums = [&](const Tensor& x) {
+      return at::sum(x, at::IntArrayRef{-1}, false, accumulate_type(type)).to(at::kDouble);
+    };
 
-    // Sweep 2: keys and values, from the cotangents of the states, in reverse.
-    const Tensor carry_bg11 = d.carry_bg11.to(accumulate_type(type));
-    const Tensor state_bar_bgvk =
-        scan_backward(chunk_outer(out_bar_ncv * inbound_nc1, q_nck, batch), carry_bg11);
-    const Tensor state_bar_nvk = state_bar_bgvk.to(type).flatten(0, 1);
-    const Tensor raw_score_nij = at::bmm(q_nck, k_nck.transpose(1, 2));
-    Tensor k_bar_nck = at::bmm(out_v_nij.transpose(1, 2), q_nck);
-    k_bar_nck.baddbmm_(v_ncv * outbound_nc1, state_bar_nvk);
-    const Tensor to_state_ncv = at::bmm(k_nck, state_bar_nvk.transpose(1, 2)).mul_(outbound_nc1);
-    Tensor v_bar_btv;
-    if (ctx->needs_input_grad(2)) {
-      v_bar_btv = cut.positions_of(
-          at::bmm((raw_score_nij * within_nij).transpose(1, 2), out_bar_ncv).add_(to_state_ncv), batch);
+    // Between chunks: queries from the forward states, keys and values from the cotangents of the states, in
+    // reverse.
+    if (starts_nvk.defined()) {
+      const DecayWeights d = decay_weights(log_decay, start_bgc, chunk);
+      const Tensor inbound_nc1 = d.inbound_nc1.to(type), outbound_nc1 = d.outbound_nc1.to(type);
+      const Tensor from_state_nck = at::bmm(out_bar_ncv, starts_nvk);
+      q_bar_nck.add_(from_state_nck * inbound_nc1);
+      const Tensor carry_bg11 = d.carry_bg11.to(accumulate_type(type));
+      const Tensor state_bar_nvk =
+          scan_backward(chunk_outer(out_bar_ncv * inbound_nc1, q_nck, batch), carry_bg11)
+              .to(type)
+              .flatten(0, 1);
+      k_bar_nck.baddbmm_(v_ncv * outbound_nc1, state_bar_nvk);
+      const Tensor to_state_ncv = at::bmm(k_nck, state_bar_nvk.transpose(1, 2)).mul_(outbound_nc1);
+      if (v_bar_ncv.defined()) v_bar_ncv.add_(to_state_ncv);
+      if (log_decay_bar.defined()) {
+        const Tensor chunk_dot_n = row_sums((state_bar_nvk * starts_nvk).flatten(1));
+        log_decay_bar += (row_sums(q_nck * from_state_nck * inbound_nc1) * d.position_c1.squeeze(1)).sum() +
+                         (row_sums(v_ncv * to_state_ncv) * (chunk - 1 - d.position_c1).squeeze(1)).sum() +
+                         (chunk_dot_n.view({batch, -1}) * d.carry_bg11.flatten(1)).sum() * chunk;
+      }
     }
-    Tensor log_decay_bar;
-    if (ctx->needs_input_grad(3)) {
-      // Rows are summed in the accumulation type and added up in float64: large terms cancel.
-      const auto row_sums = [&](const Tensor& x) {
-        return at::sum(x, at::IntArrayRef{-1}, false, accumulate_type(type)).to(at::kDouble);
-      };
-      const Tensor chunk_dot_n = row_sums((state_bar_nvk * starts_nvk).flatten(1));
-      log_decay_bar = (row_sums(raw_score_nij.mul(out_v_nij).mul(d.gap_ij.to(type))).sum() +
-                       (row_sums(q_nck * from_state_nck * inbound_nc1) * d.position_c1.squeeze(1)).sum() +
-                       (row_sums(v_ncv * to_state_ncv) * (chunk - 1 - d.position_c1).squeeze(1)).sum() +
-                       (chunk_dot_n.view({batch, -1}) * d.carry_bg11.flatten(1)).sum() * chunk)
-                          .to(log_decay.scalar_type());
-    }
+    if (log_decay_bar.defined()) log_decay_bar = log_decay_bar.to(log_decay.scalar_type());
+    const Tensor v_bar_btv = v_bar_ncv.defined() ? cut.positions_of(v_bar_ncv, batch) : Tensor();
     return {cut.positions_of(q_bar_nck, batch),
             cut.positions_of(k_bar_nck, batch),
             v_bar_btv,
@@ -259,10 +269,13 @@ ShardDecay shard_decay(const Tensor& log_decay, const Tensor& document_start_bt,
 }
 
 LocalStates local_states(const Tensor& k_btk, const Tensor& v_btv, const Tensor& log_decay,
-                         const Tensor& document_start_bt, const ShardDecay& decay, int64_t chunk) {
+                         const Tensor& document_start_bt, const std::optional<ShardDecay>& decay,
+                         int64_t chunk) {
   require<InternalError>(chunk > 0 && v_btv.size(1) == k_btk.size(1) && log_decay.dim() == 0,
                          "local_states got k ", k_btk.sizes(), ", v ", v_btv.sizes(), ", chunk ", chunk);
   LocalStates states;
+  const bool one_chunk = k_btk.size(1) <= chunk;
+  if (one_chunk && !decay) return states;
   Tensor total_bvk;
   {
     const at::NoGradGuard no_grad;
@@ -271,12 +284,34 @@ LocalStates local_states(const Tensor& k_btk, const Tensor& v_btv, const Tensor&
     const DecayWeights d = decay_weights(log_decay, cut.starts_of(document_start_bt), cut.chunk);
     const Tensor added_bgvk =
         chunk_outer(cut.chunks_of(v_btv) * d.outbound_nc1.to(type), cut.chunks_of(k_btk), k_btk.size(0));
-    states.starts_nvk = scan_forward(added_bgvk, d.carry_bg11.to(added_bgvk.scalar_type()), &total_bvk)
-                            .to(type)
-                            .flatten(0, 1);
+    if (one_chunk) {
+      total_bvk = added_bgvk.squeeze(1);
+    } else {
+      states.starts_nvk = scan_forward(added_bgvk, d.carry_bg11.to(added_bgvk.scalar_type()), &total_bvk)
+                              .to(type)
+                              .flatten(0, 1);
+    }
   }
-  states.total_bvk = ShardTotal::apply(k_btk, v_btv, log_decay, decay.outbound_bt1, total_bvk);
+  if (decay) states.total_bvk = ShardTotal::apply(k_btk, v_btv, log_decay, decay->outbound_bt1, total_bvk);
   return states;
+}
+
+int64_t fastest_chunk(int64_t length, int64_t key_dim, int64_t value_dim, at::Device device) {
+  if (!device.is_cuda()) return std::min<int64_t>(length, 64);
+  // FLOPs a token and layer: products within chunks, writing and reading the states, and the states' traffic
+  // at the FLOPs that the GPU could have done meanwhile (H200: DESIGN 90).
+  constexpr double kFlopsPerByte = 150, kBytesPerStateElement = 16;
+  const auto cost = [&](int64_t chunk) {
+    const double within = 2.0 * static_cast<double>(chunk * (key_dim + value_dim));
+    if (chunk >= length) return within;
+    const auto state = static_cast<double>(key_dim * value_dim);
+    return within + state * (4 + kBytesPerStateElement * kFlopsPerByte / static_cast<double>(chunk));
+  };
+  int64_t best = length;
+  for (const int64_t chunk : {128, 256, 512, 1024, 2048}) {
+    if (chunk < length && cost(chunk) < cost(best)) best = chunk;
+  }
+  return best;
 }
 
 Tensor attend_local(const Tensor& q_btk, const Tensor& k_btk, const Tensor& v_btv, const Tensor& log_decay,
@@ -284,7 +319,7 @@ Tensor attend_local(const Tensor& q_btk, const Tensor& k_btk, const Tensor& v_bt
   require<InternalError>(q_btk.sizes() == k_btk.sizes() && v_btv.size(1) == q_btk.size(1),
                          "attend_local got q ", q_btk.sizes(), ", k ", k_btk.sizes(), ", v ", v_btv.sizes());
   return LocalAttention::apply(q_btk, k_btk, v_btv, log_decay, optional_of(document_start_bt),
-                               states.starts_nvk, chunk);
+                               optional_of(states.starts_nvk), chunk);
 }
 
 Tensor attend_inbound(const Tensor& q_btk, const Tensor& inbound_bvk, const ShardDecay& decay) {

@@ -16,6 +16,8 @@
 // chunk, n chunk of the batch (b and g flattened).
 #pragma once
 
+#include <optional>
+
 #include "core/base/torch.h"
 
 namespace fwl {
@@ -35,12 +37,18 @@ ShardDecay shard_decay(const Tensor& log_decay, const Tensor& document_start_bt,
 
 // The states that the shard's own positions make, from zero.
 struct LocalStates {
-  Tensor starts_nvk;  // at the start of every chunk, dtype of v; a constant for autograd
-  Tensor total_bvk;   // after the last position, accumulation type; differentiable in k, v, log_decay
+  Tensor
+      starts_nvk;    // at the start of every chunk, dtype of v; a constant for autograd; undefined: one chunk
+  Tensor total_bvk;  // after the last position, accumulation type; differentiable in k, v, log_decay
 };
-// k_btk, v_btv: one dtype.
+// k_btk, v_btv: one dtype. Without `decay` the total is not computed.
 LocalStates local_states(const Tensor& k_btk, const Tensor& v_btv, const Tensor& log_decay,
-                         const Tensor& document_start_bt, const ShardDecay& decay, int64_t chunk);
+                         const Tensor& document_start_bt, const std::optional<ShardDecay>& decay,
+                         int64_t chunk);
+
+// The chunk of least time for such keys and values on `device`. A chunk costs products that grow with it, and
+// a state each, whose memory traffic a GPU feels; short sequences are one chunk.
+int64_t fastest_chunk(int64_t length, int64_t key_dim, int64_t value_dim, at::Device device);
 
 // sum_{i<t} over the shard's own positions, [B, T, v] in the dtype of v. `states` are those of the same k, v
 // and chunk. Differentiable in q, k, v and log_decay.

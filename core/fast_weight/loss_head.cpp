@@ -18,8 +18,23 @@ std::optional<Tensor> optional_of(const Tensor& t) {
 
 // Calls visit(first, count) over blocks of tokens.
 template <typename Visit>
-void for_each_block(int64_t tokens, int64_t block, Visit visit) {
+void for_each_block(int64_t tokens, int64_t most, Visit visit) {
+  // Blocks of like size, of whole tiles of the matrix products.
+  constexpr int64_t kTile = 128;
+  const int64_t blocks = (tokens + most - 1) / most;
+  const int64_t even = blocks > 0 ? (tokens + blocks - 1) / blocks : most;
+  const int64_t block = std::min(most, (even + kTile - 1) / kTile * kTile);
   for (int64_t first = 0; first < tokens; first += block) visit(first, std::min(block, tokens - first));
+}
+
+// logits_of() into a tensor that is there.
+void logits_out(Tensor& logits_nv, const Tensor& x_nd, const Unembedding& unembedding) {
+  const Tensor weight_dv = unembedding.weight_vd.t();
+  if (unembedding.bias_v.defined()) {
+    at::addmm_out(logits_nv, unembedding.bias_v, x_nd, weight_dv);
+  } else {
+    at::mm_out(logits_nv, x_nd, weight_dv);
+  }
 }
 
 // Accumulators of dL/dE and dL/dbias, in the accumulation type; undefined when not wanted.
@@ -35,30 +50,42 @@ struct UnembeddingGradient {
   // += logits_bar^T x, += sum of logits_bar.
   void add(const Tensor& logits_bar_nv, const Tensor& x_nd) {
     add_product_(weight_vd, logits_bar_nv.t(), x_nd);
+    add_bias(logits_bar_nv);
+  }
+  void add_bias(const Tensor& logits_bar_nv) {
     if (bias_v.defined()) bias_v.add_(at::sum(logits_bar_nv, {0}, false, bias_v.scalar_type()));
   }
 };
+
+bool keeps(Residuals residuals, const Tensor& x_nd, int64_t vocabulary) {
+  constexpr int64_t kGpuBytes = int64_t{4} << 30, kCpuBytes = int64_t{1} << 30;
+  if (residuals != Residuals::kKeptIfSmall) return residuals == Residuals::kKept;
+  const int64_t bytes = x_nd.size(0) * vocabulary * static_cast<int64_t>(x_nd.element_size());
+  return at::GradMode::is_enabled() && bytes <= (x_nd.is_cuda() ? kGpuBytes : kCpuBytes);
+}
 
 class InnerLossFunction : public torch::autograd::Function<InnerLossFunction> {
  public:
   static variable_list forward(AutogradContext* ctx, const Tensor& x_nd, const Tensor& weight_vd,
                                const std::optional<Tensor>& bias, const Tensor& label_n,
-                               const Tensor& weight_n) {
-    const int64_t tokens = x_nd.size(0);
+                               const Tensor& weight_n, bool keep) {
+    const int64_t tokens = x_nd.size(0), vocabulary = weight_vd.size(0);
     const Tensor bias_v = bias.value_or(Tensor());
     const Unembedding unembedding{weight_vd, bias_v};
     Tensor nll_n = at::empty({tokens}, weight_n.options());
     Tensor gradient_nd = at::empty_like(x_nd);
-    for_each_block(tokens, head_block_tokens(weight_vd.size(0), x_nd.device()),
-                   [&](int64_t first, int64_t count) {
-                     Tensor error_nv = logits_of(x_nd.narrow(0, first, count), unembedding);
-                     nll_n.narrow(0, first, count)
-                         .copy_(cross_entropy_gradient_(error_nv, label_n.narrow(0, first, count),
-                                                        weight_n.narrow(0, first, count)));
-                     Tensor out_nd = gradient_nd.narrow(0, first, count);
-                     at::mm_out(out_nd, error_nv, weight_vd);
-                   });
-    ctx->save_for_backward({x_nd, weight_vd, bias_v, label_n, weight_n});
+    const Tensor residual_nv = keep ? at::empty({tokens, vocabulary}, x_nd.options()) : Tensor();
+    const Tensor one_n = at::ones_like(weight_n);
+    for_each_block(tokens, head_block_tokens(vocabulary, x_nd.device()), [&](int64_t first, int64_t count) {
+      const auto block = [&](const Tensor& t) { return t.narrow(0, first, count); };
+      Tensor error_nv = keep ? block(residual_nv) : at::empty({count, vocabulary}, x_nd.options());
+      logits_out(error_nv, block(x_nd), unembedding);
+      block(nll_n).copy_(cross_entropy_gradient_(error_nv, block(label_n), block(one_n)));
+      Tensor out_nd = block(gradient_nd);
+      at::mm_out(out_nd, error_nv, weight_vd);
+    });
+    gradient_nd.mul_(weight_n.unsqueeze(1));
+    ctx->save_for_backward({x_nd, weight_vd, bias_v, label_n, weight_n, nll_n.detach(), residual_nv});
     return {nll_n, gradient_nd};
   }
 
@@ -67,28 +94,45 @@ class InnerLossFunction : public torch::autograd::Function<InnerLossFunction> {
   //   x_bar = logits_bar E,      E_bar += logits_bar^T x + e^T gradient_bar.
   static variable_list backward(AutogradContext* ctx, variable_list bars) {
     const auto saved = ctx->get_saved_variables();
-    const Tensor &x_nd = saved[0], &label_n = saved[3], &weight_n = saved[4];
-    const Unembedding unembedding{saved[1], saved[2]};
+    const Tensor &x_nd = saved[0], &weight_vd = saved[1], &label_n = saved[3], &weight_n = saved[4],
+                 &nll_n = saved[5], &residual_nv = saved[6];
+    const Unembedding unembedding{weight_vd, saved[2]};
     const Tensor nll_bar_n = bars[0].defined() ? bars[0].contiguous() : at::zeros_like(weight_n);
     const Tensor gradient_bar_nd = bars[1].defined() ? bars[1].contiguous() : at::zeros_like(x_nd);
     UnembeddingGradient unembedding_bar(unembedding, weight_n.scalar_type());
     Tensor x_bar_nd = at::empty_like(x_nd);
-    for_each_block(x_nd.size(0), head_block_tokens(unembedding.weight_vd.size(0), x_nd.device()),
+    for_each_block(x_nd.size(0), head_block_tokens(weight_vd.size(0), x_nd.device()),
                    [&](int64_t first, int64_t count) {
                      const auto block = [&](const Tensor& t) { return t.narrow(0, first, count); };
-                     Tensor error_nv = logits_of(block(x_nd), unembedding);
-                     Tensor logits_bar_nv = at::mm(block(gradient_bar_nd), unembedding.weight_vd.t());
-                     cross_entropy_gradient_backward_(error_nv, logits_bar_nv, block(label_n),
-                                                      block(weight_n), block(nll_bar_n));
                      Tensor out_nd = block(x_bar_nd);
-                     at::mm_out(out_nd, logits_bar_nv, unembedding.weight_vd);
-                     unembedding_bar.add(logits_bar_nv, block(x_nd));
-                     add_product_(unembedding_bar.weight_vd, error_nv.t(), block(gradient_bar_nd));
+                     if (residual_nv.defined()) {
+                       Tensor logits_bar_nv = at::mm(block(gradient_bar_nd), weight_vd.t());
+                       cross_entropy_residual_backward_(block(residual_nv), logits_bar_nv, block(label_n),
+                                                        block(weight_n), block(nll_bar_n));
+                       at::mm_out(out_nd, logits_bar_nv, weight_vd);
+                       unembedding_bar.add(logits_bar_nv, block(x_nd));
+                       const auto type = x_nd.scalar_type();
+                       add_product_(unembedding_bar.weight_vd, block(residual_nv).t(),
+                                    block(gradient_bar_nd) * block(weight_n).unsqueeze(1).to(type));
+                       return;
+                     }
+                     // One above the other, so that both outer products are one product.
+                     const Tensor both_nv = at::empty({2 * count, weight_vd.size(0)}, x_nd.options());
+                     Tensor error_nv = both_nv.narrow(0, 0, count);
+                     Tensor logits_bar_nv = both_nv.narrow(0, count, count);
+                     logits_out(error_nv, block(x_nd), unembedding);
+                     at::mm_out(logits_bar_nv, block(gradient_bar_nd), weight_vd.t());
+                     cross_entropy_gradient_backward_(error_nv, logits_bar_nv, block(label_n),
+                                                      block(weight_n), block(nll_n), block(nll_bar_n));
+                     at::mm_out(out_nd, logits_bar_nv, weight_vd);
+                     add_product_(unembedding_bar.weight_vd, both_nv.t(),
+                                  at::cat({block(gradient_bar_nd), block(x_nd)}));
+                     unembedding_bar.add_bias(logits_bar_nv);
                    });
     const Tensor weight_bar_vd = unembedding_bar.weight_vd.to(unembedding.weight_vd.scalar_type());
     const Tensor bias_bar_v =
         unembedding.bias_v.defined() ? unembedding_bar.bias_v.to(unembedding.bias_v.scalar_type()) : Tensor();
-    return {x_bar_nd, weight_bar_vd, bias_bar_v, Tensor(), Tensor()};
+    return {x_bar_nd, weight_bar_vd, bias_bar_v, Tensor(), Tensor(), Tensor()};
   }
 };
 
@@ -144,10 +188,10 @@ Tensor logits_of(const Tensor& x_nd, const Unembedding& unembedding) {
 }
 
 InnerLoss inner_loss(const Tensor& x_nd, const Unembedding& unembedding, const Tensor& label_n,
-                     const Tensor& weight_n) {
-  const variable_list result =
-      InnerLossFunction::apply(x_nd.contiguous(), unembedding.weight_vd, optional_of(unembedding.bias_v),
-                               label_n.contiguous(), weight_n.contiguous());
+                     const Tensor& weight_n, Residuals residuals) {
+  const variable_list result = InnerLossFunction::apply(
+      x_nd.contiguous(), unembedding.weight_vd, optional_of(unembedding.bias_v), label_n.contiguous(),
+      weight_n.contiguous(), keeps(residuals, x_nd, unembedding.weight_vd.size(0)));
   return {result[0], result[1]};
 }
 

@@ -17,6 +17,10 @@ struct Unembedding {
 // Tokens whose logits are alive at once; sized so that a block of logits is some tens of MB.
 int64_t head_block_tokens(int64_t vocabulary, at::Device device);
 
+// What the backward of the inner loss reads: the residuals p - y of the forward, [n, V] in x's type, or the
+// logits computed again, block by block.
+enum class Residuals { kKept, kComputedAgain, kKeptIfSmall };
+
 struct InnerLoss {
   Tensor nll_n;        // -log softmax(x E^T)[label], unweighted, accumulation type
   Tensor gradient_nd;  // E^T (weight (p - onehot)): d(weight nll)/dx, dtype of x
@@ -26,7 +30,7 @@ struct InnerLoss {
 // in x, E and bias through both results; the logits are recomputed block by block in the backward. weight_n:
 // accumulation type.
 InnerLoss inner_loss(const Tensor& x_nd, const Unembedding& unembedding, const Tensor& label_n,
-                     const Tensor& weight_n);
+                     const Tensor& weight_n, Residuals residuals = Residuals::kKeptIfSmall);
 
 struct OuterLoss {
   Tensor total;  // sum_n weight_n nll_n, scalar in the accumulation type; differentiable in x, E and bias

@@ -1,5 +1,8 @@
 #include "core/fast_weight/norm_gradient.h"
 
+#include "core/kernels/norm.h"
+#include "core/kernels/norm_cuda.h"
+
 namespace fwl {
 namespace {
 
@@ -48,9 +51,29 @@ class LayerNormGradient : public torch::autograd::Function<LayerNormGradient> {
   }
 };
 
+// The same by CUDA kernels, a row at a time.
+class FusedLayerNormGradient : public torch::autograd::Function<FusedLayerNormGradient> {
+ public:
+  static Tensor forward(AutogradContext* ctx, const Tensor& o_nd, const Tensor& scale_d, const Tensor& q_nd,
+                        double epsilon) {
+    const cuda::NormGradientForward f = cuda::norm_gradient(o_nd, scale_d, q_nd, epsilon);
+    ctx->save_for_backward({o_nd, scale_d, q_nd, f.mean_n, f.inverse_sigma_n});
+    return f.g_nd;
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list bars) {
+    const auto saved = ctx->get_saved_variables();
+    const cuda::NormGradientBackward b = cuda::norm_gradient_backward(
+        saved[0], saved[1], saved[2], {Tensor(), saved[3], saved[4]}, bars[0].contiguous());
+    return {b.o_bar_nd, b.scale_bar_d, b.q_bar_nd, Tensor()};
+  }
+};
+
 }  // namespace
 
 Tensor layer_norm_gradient(const Tensor& o_nd, const Tensor& scale_d, const Tensor& q_nd, double epsilon) {
+  if (has_norm_kernels(o_nd))
+    return FusedLayerNormGradient::apply(o_nd.contiguous(), scale_d, q_nd.contiguous(), epsilon);
   return LayerNormGradient::apply(o_nd, scale_d, q_nd, epsilon);
 }
 

@@ -1,5 +1,9 @@
 // Stands in for the *_cuda.cpp files in a build without CUDA.
 #include "core/base/error.h"
+#include "core/kernels/activation_cuda.h"
+#include "core/kernels/decay_mask_cuda.h"
+#include "core/kernels/norm_cuda.h"
+#include "core/kernels/rotary_cuda.h"
 #include "core/kernels/softmax_rows_cuda.h"
 
 namespace fwl::cuda {
@@ -14,7 +18,45 @@ namespace {
 Tensor cross_entropy_gradient_(Tensor&, const Tensor&, const Tensor&) {
   refuse();
 }
-void cross_entropy_gradient_backward_(Tensor&, Tensor&, const Tensor&, const Tensor&, const Tensor&) {
+void cross_entropy_gradient_backward_(Tensor&, Tensor&, const Tensor&, const Tensor&, const Tensor&,
+                                      const Tensor&) {
+  refuse();
+}
+
+void cross_entropy_residual_backward_(const Tensor&, Tensor&, const Tensor&, const Tensor&, const Tensor&) {
+  refuse();
+}
+Tensor activate(Activation, const Tensor&) {
+  refuse();
+}
+ActivationBackward activate_backward(Activation, const Tensor&, const Tensor&, bool) {
+  refuse();
+}
+Tensor apply_decay_mask_(Tensor&, Tensor, const DecayMask&, bool) {
+  refuse();
+}
+bool norm_width_fits(const Tensor&) {
+  refuse();
+}
+AddNormForward add_norm(const Tensor&, const Tensor&, const Tensor&, const Tensor&, double) {
+  refuse();
+}
+AddNormBackward add_norm_backward(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
+                                  const Tensor&) {
+  refuse();
+}
+NormGradientForward norm_gradient(const Tensor&, const Tensor&, const Tensor&, double) {
+  refuse();
+}
+NormGradientBackward norm_gradient_backward(const Tensor&, const Tensor&, const Tensor&,
+                                            const NormGradientForward&, const Tensor&) {
+  refuse();
+}
+void rotate_queries_keys_(Tensor&, const RotaryTable&) {
+  refuse();
+}
+Tensor gather_qkv_gradient(const Tensor&, const Tensor&, const Tensor&, const RotaryTable&, at::IntArrayRef,
+                           const at::TensorOptions&) {
   refuse();
 }
 

@@ -31,9 +31,9 @@ Tensor cross_entropy_gradient_(Tensor& logits_nv, const Tensor& label_n, const T
 }
 
 void cross_entropy_gradient_backward_(Tensor& logits_nv, Tensor& error_bar_nv, const Tensor& label_n,
-                                      const Tensor& weight_n, const Tensor& nll_bar_n) {
+                                      const Tensor& weight_n, const Tensor& nll_n, const Tensor& nll_bar_n) {
   if (logits_nv.is_cuda()) {
-    cuda::cross_entropy_gradient_backward_(logits_nv, error_bar_nv, label_n, weight_n, nll_bar_n);
+    cuda::cross_entropy_gradient_backward_(logits_nv, error_bar_nv, label_n, weight_n, nll_n, nll_bar_n);
     return;
   }
   Tensor p_nv;
@@ -48,6 +48,23 @@ void cross_entropy_gradient_backward_(Tensor& logits_nv, Tensor& error_bar_nv, c
   p_nv.mul_(weight_n1);
   subtract_onehot_(p_nv, label_n, weight_n);
   logits_nv.copy_(p_nv);
+}
+
+void cross_entropy_residual_backward_(const Tensor& residual_nv, Tensor& error_bar_nv, const Tensor& label_n,
+                                      const Tensor& weight_n, const Tensor& nll_bar_n) {
+  if (residual_nv.is_cuda()) {
+    cuda::cross_entropy_residual_backward_(residual_nv, error_bar_nv, label_n, weight_n, nll_bar_n);
+    return;
+  }
+  // nll_bar (p - y) + w p (bar - mean) = p (nll_bar + w (bar - mean)) - nll_bar y
+  Tensor p_nv = residual_nv.to(weight_n.scalar_type(), /*non_blocking=*/false, /*copy=*/true);
+  subtract_onehot_(p_nv, label_n, at::full_like(weight_n, -1));
+  Tensor bar_nv = error_bar_nv.to(p_nv.scalar_type());
+  const Tensor mean_n1 = (p_nv * bar_nv).sum(1, /*keepdim=*/true);
+  Tensor logits_bar_nv =
+      bar_nv.sub_(mean_n1).mul_(weight_n.unsqueeze(1)).add_(nll_bar_n.unsqueeze(1)).mul_(p_nv);
+  subtract_onehot_(logits_bar_nv, label_n, nll_bar_n);
+  if (logits_bar_nv.data_ptr() != error_bar_nv.data_ptr()) error_bar_nv.copy_(logits_bar_nv);
 }
 
 }  // namespace fwl

@@ -1,51 +1,38 @@
-// One thread block per row of logits. Pass 1 reads the row once and keeps (running maximum, sum of
-// exponentials) per thread (Milakov and Gimelshein 2018, online softmax); pass 2 reads it again, mostly from
-// L2, and writes.
-#include <cuda_bf16.h>
+// One thread block per row. The row is read from memory once: pass 1 takes (running maximum, sum of
+// exponentials) per thread (Milakov and Gimelshein 2018, online softmax) and keeps the row in shared memory
+// where it fits, pass 2 writes from there. Rows that do not fit are read again, mostly from L2.
+#include <algorithm>
 
+#include "core/kernels/device.cuh"
 #include "core/kernels/softmax_rows.cu.h"
 
 namespace fwl::cuda {
 namespace {
 
 constexpr int kThreads = 512;
+constexpr int kUnroll = 4;  // vectors that a thread has under way
+constexpr size_t kLargestStage = 200 << 10;
 
-template <typename Scalar>
-struct Accumulate {
-  using type = float;
-};
-template <>
-struct Accumulate<double> {
-  using type = double;
-};
-
-template <typename Scalar, typename A>
-__device__ A load(Scalar x) {
-  return static_cast<A>(x);
-}
-template <>
-__device__ float load<__nv_bfloat16, float>(__nv_bfloat16 x) {
-  return __bfloat162float(x);
-}
-template <typename Scalar, typename A>
-__device__ Scalar store(A x) {
-  return static_cast<Scalar>(x);
-}
-template <>
-__device__ __nv_bfloat16 store<__nv_bfloat16, float>(float x) {
-  return __float2bfloat16(x);
-}
-
+// exp(x - shift), in base 2 for float so that shift and scale are one multiply-add.
 template <typename A>
-__device__ A exponential(A x);
+struct ShiftedExponential;
 template <>
-__device__ float exponential<float>(float x) {
-  return __expf(x);
-}
+struct ShiftedExponential<float> {
+  static constexpr float kLog2E = 1.4426950408889634f;
+  float scaled_shift;
+  __device__ explicit ShiftedExponential(float shift) : scaled_shift(shift * kLog2E) {}
+  __device__ float operator()(float x) const {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(fmaf(x, kLog2E, -scaled_shift)));
+    return y;
+  }
+};
 template <>
-__device__ double exponential<double>(double x) {
-  return exp(x);
-}
+struct ShiftedExponential<double> {
+  double shift;
+  __device__ explicit ShiftedExponential(double s) : shift(s) {}
+  __device__ double operator()(double x) const { return exp(x - shift); }
+};
 
 template <typename A>
 struct MaxSum {
@@ -59,134 +46,241 @@ __device__ MaxSum<A> combine(MaxSum<A> a, MaxSum<A> b) {
   return {top, a.sum * exponential(a.maximum - top) + b.sum * exponential(b.maximum - top)};
 }
 
-// Combines one value per thread over the block; every thread gets the result. `Combine` is associative.
+template <typename A>
+__device__ MaxSum<A> shuffle(MaxSum<A> value, int offset) {
+  return {__shfl_xor_sync(0xffffffffu, value.maximum, offset),
+          __shfl_xor_sync(0xffffffffu, value.sum, offset)};
+}
+template <typename A>
+__device__ A shuffle(A value, int offset) {
+  return __shfl_xor_sync(0xffffffffu, value, offset);
+}
+
+// Combines one value per thread over the block; every thread gets the result.
 template <typename T, typename Combine>
 __device__ T block_reduce(T value, Combine combine_two) {
-  __shared__ T partial[kThreads];
+  __shared__ T partial[kThreads / 32];
+  for (int offset = 16; offset > 0; offset /= 2) value = combine_two(value, shuffle(value, offset));
   __syncthreads();
-  partial[threadIdx.x] = value;
+  if (threadIdx.x % 32 == 0) partial[threadIdx.x / 32] = value;
   __syncthreads();
-  for (int half = kThreads / 2; half > 0; half /= 2) {
-    if (threadIdx.x < half)
-      partial[threadIdx.x] = combine_two(partial[threadIdx.x], partial[threadIdx.x + half]);
-    __syncthreads();
-  }
-  return partial[0];
+  T all = partial[0];
+  for (int w = 1; w < kThreads / 32; ++w) all = combine_two(all, partial[w]);
+  return all;
 }
 
-// Maximum and sum of exponentials of a row.
-template <typename Scalar, typename A>
-__device__ MaxSum<A> softmax_statistics(const Scalar* row, int64_t vocabulary) {
-  // A finite stand-in for -infinity: differences of two of them must not be NaN.
-  MaxSum<A> mine{static_cast<A>(-1e30), 0};
-  for (int64_t v = threadIdx.x; v < vocabulary; v += kThreads) {
-    const A x = load<Scalar, A>(row[v]);
-    if (x > mine.maximum) {
-      mine.sum = mine.sum * exponential(mine.maximum - x) + 1;
-      mine.maximum = x;
-    } else {
-      mine.sum += exponential(x - mine.maximum);
+// Calls visit(index, vector) for this thread's vectors of a row, several loads under way at once.
+template <int kCount, typename Scalar, typename Visit>
+__device__ void for_each_vector(const Scalar* row, int64_t vectors, Visit visit) {
+  for (int64_t base = threadIdx.x; base < vectors; base += kThreads * kUnroll) {
+    Vector<Scalar, kCount> loaded[kUnroll];
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) {
+      if (base + u * kThreads < vectors)
+        loaded[u] = load_vector<kCount>(row + (base + u * kThreads) * kCount);
+    }
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) {
+      if (base + u * kThreads < vectors) visit(base + u * kThreads, loaded[u]);
     }
   }
-  return block_reduce(mine, [](MaxSum<A> a, MaxSum<A> b) { return combine(a, b); });
 }
 
-template <typename A>
-__device__ A logarithm(A x);
-template <>
-__device__ float logarithm<float>(float x) {
-  return logf(x);
-}
-template <>
-__device__ double logarithm<double>(double x) {
-  return log(x);
+template <typename A, typename Scalar, int kCount>
+__device__ void add_to(MaxSum<A>& mine, const Vector<Scalar, kCount>& x) {
+  A top = mine.maximum;
+#pragma unroll
+  for (int e = 0; e < kCount; ++e) top = max(top, widen(x.at[e]));
+  const ShiftedExponential<A> power(top);
+  mine.sum *= power(mine.maximum);
+#pragma unroll
+  for (int e = 0; e < kCount; ++e) mine.sum += power(widen(x.at[e]));
+  mine.maximum = top;
 }
 
-template <typename Scalar, typename A>
-__global__ void cross_entropy_gradient_kernel(Scalar* logits, const int64_t* label, const A* weight, A* nll,
-                                              int64_t vocabulary) {
-  const int64_t t = blockIdx.x;
-  Scalar* row = logits + t * vocabulary;
-  const MaxSum<A> s = softmax_statistics<Scalar, A>(row, vocabulary);
+template <typename Scalar, int kCount, bool kStaged>
+__global__ void __launch_bounds__(kThreads)
+    cross_entropy_gradient_kernel(Scalar* logits, const int64_t* label, const AccumulateOf<Scalar>* weight,
+                                  AccumulateOf<Scalar>* nll, int64_t vocabulary) {
+  using A = AccumulateOf<Scalar>;
+  extern __shared__ __align__(16) unsigned char stage_bytes[];
+  Scalar* const stage = reinterpret_cast<Scalar*>(stage_bytes);
+  const int64_t t = blockIdx.x, vectors = vocabulary / kCount;
+  Scalar* const row = logits + t * vocabulary;
+  // A finite stand-in for -infinity: differences of two of them must not be NaN.
+  MaxSum<A> mine{static_cast<A>(-1e30), 0};
+  for_each_vector<kCount>(row, vectors, [&](int64_t v, const Vector<Scalar, kCount>& x) {
+    add_to(mine, x);
+    if (kStaged) store_vector(stage + v * kCount, x);
+  });
+  const MaxSum<A> s = block_reduce(mine, [](MaxSum<A> a, MaxSum<A> b) { return combine(a, b); });
   const int64_t y = label[t];
   const A w = weight[t];
-  if (threadIdx.x == 0) nll[t] = logarithm(s.sum) + s.maximum - load<Scalar, A>(row[y]);
+  const A log_sum = logarithm(s.sum) + s.maximum;
+  const ShiftedExponential<A> power(log_sum);
+  if (threadIdx.x == 0) nll[t] = log_sum - widen(row[y]);
   __syncthreads();  // the label's logit is read before it is overwritten
-  const A inverse = 1 / s.sum;
-  for (int64_t v = threadIdx.x; v < vocabulary; v += kThreads) {
-    const A p = exponential(load<Scalar, A>(row[v]) - s.maximum) * inverse;
-    row[v] = store<Scalar, A>(w * (p - (v == y ? A(1) : A(0))));
-  }
+  for_each_vector<kCount>(kStaged ? stage : row, vectors, [&](int64_t v, const Vector<Scalar, kCount>& x) {
+    Vector<Scalar, kCount> out;
+    const int label_at = static_cast<int>(y - v * kCount);
+#pragma unroll
+    for (int e = 0; e < kCount; ++e)
+      out.at[e] = narrow<Scalar>(w * (power(widen(x.at[e])) - (e == label_at ? A(1) : A(0))));
+    store_vector(row + v * kCount, out);
+  });
 }
 
-template <typename Scalar, typename A>
-__global__ void cross_entropy_gradient_backward_kernel(Scalar* logits, Scalar* error_bar,
-                                                       const int64_t* label, const A* weight,
-                                                       const A* nll_bar, int64_t vocabulary) {
-  const int64_t t = blockIdx.x;
-  Scalar* row = logits + t * vocabulary;
-  Scalar* bar = error_bar + t * vocabulary;
-  const MaxSum<A> s = softmax_statistics<Scalar, A>(row, vocabulary);
-  const A inverse = 1 / s.sum;
+// The logits' normaliser is nll + logit of the label, so that no pass is needed for it.
+template <typename Scalar, int kCount, bool kStaged>
+__global__ void __launch_bounds__(kThreads)
+    cross_entropy_gradient_backward_kernel(Scalar* logits, Scalar* error_bar, const int64_t* label,
+                                           const AccumulateOf<Scalar>* weight,
+                                           const AccumulateOf<Scalar>* nll,
+                                           const AccumulateOf<Scalar>* nll_bar, int64_t vocabulary) {
+  using A = AccumulateOf<Scalar>;
+  extern __shared__ __align__(16) unsigned char stage_bytes[];
+  Scalar* const stage = reinterpret_cast<Scalar*>(stage_bytes);
+  const int64_t t = blockIdx.x, vectors = vocabulary / kCount, y = label[t];
+  Scalar* const row = logits + t * vocabulary;
+  Scalar* const bar = error_bar + t * vocabulary;
+  const ShiftedExponential<A> power(nll[t] + widen(row[y]));
   A dot = 0;
-  for (int64_t v = threadIdx.x; v < vocabulary; v += kThreads) {
-    dot += exponential(load<Scalar, A>(row[v]) - s.maximum) * inverse * load<Scalar, A>(bar[v]);
-  }
+  for_each_vector<kCount>(row, vectors, [&](int64_t v, const Vector<Scalar, kCount>& x) {
+    const Vector<Scalar, kCount> b = load_vector<kCount>(bar + v * kCount);
+#pragma unroll
+    for (int e = 0; e < kCount; ++e) dot += power(widen(x.at[e])) * widen(b.at[e]);
+    if (kStaged) store_vector(stage + v * kCount, x);
+  });
   dot = block_reduce(dot, [](A a, A b) { return a + b; });
-  const int64_t y = label[t];
-  const A w = weight[t];
-  const A l = nll_bar[t];
-  for (int64_t v = threadIdx.x; v < vocabulary; v += kThreads) {
-    const A p = exponential(load<Scalar, A>(row[v]) - s.maximum) * inverse;
-    const A residual = p - (v == y ? A(1) : A(0));
-    bar[v] = store<Scalar, A>(l * residual + w * p * (load<Scalar, A>(bar[v]) - dot));
-    row[v] = store<Scalar, A>(w * residual);
+  const A w = weight[t], l = nll_bar[t];
+  for_each_vector<kCount>(bar, vectors, [&](int64_t v, const Vector<Scalar, kCount>& b) {
+    const Vector<Scalar, kCount> x = load_vector<kCount>((kStaged ? stage : row) + v * kCount);
+    Vector<Scalar, kCount> bar_out, error_out;
+#pragma unroll
+    for (int e = 0; e < kCount; ++e) {
+      const A p = power(widen(x.at[e]));
+      const A residual = p - (v * kCount + e == y ? A(1) : A(0));
+      bar_out.at[e] = narrow<Scalar>(l * residual + w * p * (widen(b.at[e]) - dot));
+      error_out.at[e] = narrow<Scalar>(w * residual);
+    }
+    store_vector(bar + v * kCount, bar_out);
+    store_vector(row + v * kCount, error_out);
+  });
+}
+
+// p is the residual, and 1 more at the label.
+template <typename Scalar, int kCount, bool kStaged>
+__global__ void __launch_bounds__(kThreads)
+    cross_entropy_residual_backward_kernel(const Scalar* residual, Scalar* error_bar, const int64_t* label,
+                                           const AccumulateOf<Scalar>* weight,
+                                           const AccumulateOf<Scalar>* nll_bar, int64_t vocabulary) {
+  using A = AccumulateOf<Scalar>;
+  extern __shared__ __align__(16) unsigned char stage_bytes[];
+  Scalar* const stage = reinterpret_cast<Scalar*>(stage_bytes);
+  const int64_t t = blockIdx.x, vectors = vocabulary / kCount, y = label[t];
+  const Scalar* const row = residual + t * vocabulary;
+  Scalar* const bar = error_bar + t * vocabulary;
+  A dot = 0;
+  for_each_vector<kCount>(bar, vectors, [&](int64_t v, const Vector<Scalar, kCount>& b) {
+    const Vector<Scalar, kCount> r = load_vector<kCount>(row + v * kCount);
+#pragma unroll
+    for (int e = 0; e < kCount; ++e) dot += widen(r.at[e]) * widen(b.at[e]);
+    if (kStaged) store_vector(stage + v * kCount, b);
+  });
+  dot = block_reduce(dot, [](A a, A b) { return a + b; }) + widen(bar[y]);
+  const A w = weight[t], l = nll_bar[t];
+  __syncthreads();  // the label's cotangent is read before it is overwritten
+  for_each_vector<kCount>(row, vectors, [&](int64_t v, const Vector<Scalar, kCount>& r) {
+    const Vector<Scalar, kCount> b = load_vector<kCount>((kStaged ? stage : bar) + v * kCount);
+    Vector<Scalar, kCount> out;
+    const int label_at = static_cast<int>(y - v * kCount);
+#pragma unroll
+    for (int e = 0; e < kCount; ++e) {
+      const A weighted = w * (widen(b.at[e]) - dot);
+      out.at[e] = narrow<Scalar>(widen(r.at[e]) * (l + weighted) + (e == label_at ? weighted : A(0)));
+    }
+    store_vector(bar + v * kCount, out);
+  });
+}
+
+// Vectors of 16 bytes where rows are whole vectors, else single elements. `launch` gets a constant for the
+// vector's length and one for staging, and the bytes of the stage.
+template <typename Scalar, typename Launch>
+void choose_form(int64_t vocabulary, Launch launch) {
+  const size_t bytes = static_cast<size_t>(vocabulary) * sizeof(Scalar);
+  const bool fits = bytes <= kLargestStage;
+  constexpr int kWide = kVector<Scalar>;
+  if (vocabulary % kWide != 0) {
+    launch(std::integral_constant<int, 1>(), std::false_type(), size_t{0});
+  } else if (fits) {
+    launch(std::integral_constant<int, kWide>(), std::true_type(), bytes);
+  } else {
+    launch(std::integral_constant<int, kWide>(), std::false_type(), size_t{0});
   }
 }
 
-// Calls `launch` with a null pointer of the row's scalar type, which carries the type.
-template <typename Launch>
-cudaError_t dispatch(RowType type, Launch launch) {
-  switch (type) {
-    case RowType::kFloat:
-      launch(static_cast<float*>(nullptr));
-      break;
-    case RowType::kDouble:
-      launch(static_cast<double*>(nullptr));
-      break;
-    case RowType::kBFloat16:
-      launch(static_cast<__nv_bfloat16*>(nullptr));
-      break;
-  }
-  return cudaGetLastError();
+template <typename Kernel>
+void allow_stage(Kernel kernel, size_t bytes) {
+  if (bytes > (48 << 10))
+    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
 }
 
 }  // namespace
 
-cudaError_t launch_cross_entropy_gradient(RowType type, void* logits_nv, const int64_t* label_n,
+cudaError_t launch_cross_entropy_gradient(ScalarType type, void* logits_nv, const int64_t* label_n,
                                           const void* weight_n, void* nll_n, int64_t rows, int64_t vocabulary,
                                           cudaStream_t stream) {
   if (rows == 0) return cudaSuccess;
   return dispatch(type, [&](auto* tag) {
     using Scalar = std::remove_pointer_t<decltype(tag)>;
-    using A = typename Accumulate<Scalar>::type;
-    cross_entropy_gradient_kernel<Scalar, A><<<static_cast<unsigned>(rows), kThreads, 0, stream>>>(
-        static_cast<Scalar*>(logits_nv), label_n, static_cast<const A*>(weight_n), static_cast<A*>(nll_n),
-        vocabulary);
+    using A = AccumulateOf<Scalar>;
+    choose_form<Scalar>(vocabulary, [&](auto count, auto staged, size_t bytes) {
+      const auto kernel =
+          cross_entropy_gradient_kernel<Scalar, decltype(count)::value, decltype(staged)::value>;
+      allow_stage(kernel, bytes);
+      kernel<<<static_cast<unsigned>(rows), kThreads, bytes, stream>>>(
+          static_cast<Scalar*>(logits_nv), label_n, static_cast<const A*>(weight_n), static_cast<A*>(nll_n),
+          vocabulary);
+    });
   });
 }
 
-cudaError_t launch_cross_entropy_gradient_backward(RowType type, void* logits_nv, void* error_bar_nv,
+cudaError_t launch_cross_entropy_gradient_backward(ScalarType type, void* logits_nv, void* error_bar_nv,
                                                    const int64_t* label_n, const void* weight_n,
-                                                   const void* nll_bar_n, int64_t rows, int64_t vocabulary,
-                                                   cudaStream_t stream) {
+                                                   const void* nll_n, const void* nll_bar_n, int64_t rows,
+                                                   int64_t vocabulary, cudaStream_t stream) {
   if (rows == 0) return cudaSuccess;
   return dispatch(type, [&](auto* tag) {
     using Scalar = std::remove_pointer_t<decltype(tag)>;
-    using A = typename Accumulate<Scalar>::type;
-    cross_entropy_gradient_backward_kernel<Scalar, A><<<static_cast<unsigned>(rows), kThreads, 0, stream>>>(
-        static_cast<Scalar*>(logits_nv), static_cast<Scalar*>(error_bar_nv), label_n,
-        static_cast<const A*>(weight_n), static_cast<const A*>(nll_bar_n), vocabulary);
+    using A = AccumulateOf<Scalar>;
+    choose_form<Scalar>(vocabulary, [&](auto count, auto staged, size_t bytes) {
+      const auto kernel =
+          cross_entropy_gradient_backward_kernel<Scalar, decltype(count)::value, decltype(staged)::value>;
+      allow_stage(kernel, bytes);
+      kernel<<<static_cast<unsigned>(rows), kThreads, bytes, stream>>>(
+          static_cast<Scalar*>(logits_nv), static_cast<Scalar*>(error_bar_nv), label_n,
+          static_cast<const A*>(weight_n), static_cast<const A*>(nll_n), static_cast<const A*>(nll_bar_n),
+          vocabulary);
+    });
+  });
+}
+
+cudaError_t launch_cross_entropy_residual_backward(ScalarType type, const void* residual_nv,
+                                                   void* error_bar_nv, const int64_t* label_n,
+                                                   const void* weight_n, const void* nll_bar_n, int64_t rows,
+                                                   int64_t vocabulary, cudaStream_t stream) {
+  if (rows == 0) return cudaSuccess;
+  return dispatch(type, [&](auto* tag) {
+    using Scalar = std::remove_pointer_t<decltype(tag)>;
+    using A = AccumulateOf<Scalar>;
+    choose_form<Scalar>(vocabulary, [&](auto count, auto staged, size_t bytes) {
+      const auto kernel =
+          cross_entropy_residual_backward_kernel<Scalar, decltype(count)::value, decltype(staged)::value>;
+      allow_stage(kernel, bytes);
+      kernel<<<static_cast<unsigned>(rows), kThreads, bytes, stream>>>(
+          static_cast<const Scalar*>(residual_nv), static_cast<Scalar*>(error_bar_nv), label_n,
+          static_cast<const A*>(weight_n), static_cast<const A*>(nll_bar_n), vocabulary);
+    });
   });
 }
 

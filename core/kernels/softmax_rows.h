@@ -13,10 +13,17 @@ namespace fwl {
 Tensor cross_entropy_gradient_(Tensor& logits_nv, const Tensor& label_n, const Tensor& weight_n);
 
 // Backward of the op (l, e) = (nll, weight * (p - onehot)) with p = softmax(logits), for cotangents
-// `nll_bar_n` of l and `error_bar_nv` of e (fwl.md section 3, head op). In place:
+// `nll_bar_n` of l and `error_bar_nv` of e (fwl.md section 3, head op). `nll_n` is what the forward returned
+// for these logits. In place:
 //   error_bar_nv <- nll_bar (p - y) + weight p (error_bar - <p, error_bar>)     the cotangent of the logits
 //   logits_nv    <- weight (p - y)                                              e again
 void cross_entropy_gradient_backward_(Tensor& logits_nv, Tensor& error_bar_nv, const Tensor& label_n,
+                                      const Tensor& weight_n, const Tensor& nll_n, const Tensor& nll_bar_n);
+
+// The same cotangent of the logits from the residual r = p - y that cross_entropy_gradient_() leaves for
+// weights of 1, where it was kept: no logits, no exponentials. In place:
+//   error_bar_nv <- nll_bar r + weight (r + y) (error_bar - <r + y, error_bar>)
+void cross_entropy_residual_backward_(const Tensor& residual_nv, Tensor& error_bar_nv, const Tensor& label_n,
                                       const Tensor& weight_n, const Tensor& nll_bar_n);
 
 }  // namespace fwl

@@ -1,30 +1,11 @@
 #include "core/kernels/softmax_rows_cuda.h"
 
-#include <c10/cuda/CUDAStream.h>
-
-#include "core/base/error.h"
+#include "core/kernels/launch_cuda.h"
 #include "core/kernels/matmul.h"
 #include "core/kernels/softmax_rows.cu.h"
 
 namespace fwl::cuda {
 namespace {
-
-RowType row_type(const Tensor& logits) {
-  switch (logits.scalar_type()) {
-    case at::kFloat:
-      return RowType::kFloat;
-    case at::kDouble:
-      return RowType::kDouble;
-    case at::kBFloat16:
-      return RowType::kBFloat16;
-    default:
-      throw InternalError(cat("softmax_rows has no kernel for ", logits.scalar_type()));
-  }
-}
-
-void check_launch(cudaError_t error, const char* kernel) {
-  require<InternalError>(error == cudaSuccess, kernel, " did not launch: ", cudaGetErrorString(error));
-}
 
 void check_rows(const Tensor& logits_nv, const Tensor& label_n, const Tensor& weight_n) {
   const auto accumulate = accumulate_type(logits_nv.scalar_type());
@@ -41,7 +22,7 @@ void check_rows(const Tensor& logits_nv, const Tensor& label_n, const Tensor& we
 Tensor cross_entropy_gradient_(Tensor& logits_nv, const Tensor& label_n, const Tensor& weight_n) {
   check_rows(logits_nv, label_n, weight_n);
   Tensor nll_n = at::empty_like(weight_n);
-  check_launch(launch_cross_entropy_gradient(row_type(logits_nv), logits_nv.data_ptr(),
+  check_launch(launch_cross_entropy_gradient(scalar_type_of(logits_nv), logits_nv.data_ptr(),
                                              label_n.const_data_ptr<int64_t>(), weight_n.const_data_ptr(),
                                              nll_n.data_ptr(), logits_nv.size(0), logits_nv.size(1),
                                              c10::cuda::getCurrentCUDAStream()),
@@ -50,14 +31,27 @@ Tensor cross_entropy_gradient_(Tensor& logits_nv, const Tensor& label_n, const T
 }
 
 void cross_entropy_gradient_backward_(Tensor& logits_nv, Tensor& error_bar_nv, const Tensor& label_n,
-                                      const Tensor& weight_n, const Tensor& nll_bar_n) {
+                                      const Tensor& weight_n, const Tensor& nll_n, const Tensor& nll_bar_n) {
   check_rows(logits_nv, label_n, weight_n);
   check_rows(error_bar_nv, label_n, nll_bar_n);
+  check_rows(error_bar_nv, label_n, nll_n);
   check_launch(launch_cross_entropy_gradient_backward(
-                   row_type(logits_nv), logits_nv.data_ptr(), error_bar_nv.data_ptr(),
-                   label_n.const_data_ptr<int64_t>(), weight_n.const_data_ptr(), nll_bar_n.const_data_ptr(),
-                   logits_nv.size(0), logits_nv.size(1), c10::cuda::getCurrentCUDAStream()),
+                   scalar_type_of(logits_nv), logits_nv.data_ptr(), error_bar_nv.data_ptr(),
+                   label_n.const_data_ptr<int64_t>(), weight_n.const_data_ptr(), nll_n.const_data_ptr(),
+                   nll_bar_n.const_data_ptr(), logits_nv.size(0), logits_nv.size(1),
+                   c10::cuda::getCurrentCUDAStream()),
                "cross_entropy_gradient_backward");
+}
+
+void cross_entropy_residual_backward_(const Tensor& residual_nv, Tensor& error_bar_nv, const Tensor& label_n,
+                                      const Tensor& weight_n, const Tensor& nll_bar_n) {
+  check_rows(residual_nv, label_n, weight_n);
+  check_rows(error_bar_nv, label_n, nll_bar_n);
+  check_launch(launch_cross_entropy_residual_backward(
+                   scalar_type_of(residual_nv), residual_nv.const_data_ptr(), error_bar_nv.data_ptr(),
+                   label_n.const_data_ptr<int64_t>(), weight_n.const_data_ptr(), nll_bar_n.const_data_ptr(),
+                   residual_nv.size(0), residual_nv.size(1), c10::cuda::getCurrentCUDAStream()),
+               "cross_entropy_residual_backward");
 }
 
 }  // namespace fwl::cuda

@@ -7,6 +7,9 @@ namespace fwl::cuda {
 
 Tensor cross_entropy_gradient_(Tensor& logits_nv, const Tensor& label_n, const Tensor& weight_n);
 void cross_entropy_gradient_backward_(Tensor& logits_nv, Tensor& error_bar_nv, const Tensor& label_n,
+                                      const Tensor& weight_n, const Tensor& nll_n, const Tensor& nll_bar_n);
+
+void cross_entropy_residual_backward_(const Tensor& residual_nv, Tensor& error_bar_nv, const Tensor& label_n,
                                       const Tensor& weight_n, const Tensor& nll_bar_n);
 
 }  // namespace fwl::cuda

@@ -21,10 +21,10 @@ Tensor band_mask(int64_t queries, int64_t keys, int64_t query_offset, int64_t wi
       .masked_fill_(allowed_ij.logical_not(), -std::numeric_limits<double>::infinity());
 }
 
-Tensor masked_attention(const Tensor& q_bhte, const Tensor& k_bhte, const Tensor& v_bhte, int64_t window) {
+Tensor banded_attention(const Tensor& q_bhte, const Tensor& k_bhte, const Tensor& v_bhte, int64_t window) {
   const int64_t queries = q_bhte.size(2), keys = k_bhte.size(2);
-  const Tensor mask = band_mask(queries, keys, keys - queries, window, q_bhte.options());
-  return at::scaled_dot_product_attention(q_bhte, k_bhte, v_bhte, mask);
+  return masked_attention(q_bhte, k_bhte, v_bhte,
+                          band_mask(queries, keys, keys - queries, window, q_bhte.options()));
 }
 
 Tensor square_attention(const Tensor& q_bhte, const Tensor& k_bhte, const Tensor& v_bhte) {
@@ -47,7 +47,7 @@ Tensor blocked_window_attention(const Tensor& q_bhte, const Tensor& k_bhte, cons
   const Tensor first_q = q.narrow(2, 0, window), first_k = k.narrow(2, 0, before + window),
                first_v = v.narrow(2, 0, before + window);
   const Tensor first = before == 0 ? square_attention(first_q, first_k, first_v)
-                                   : masked_attention(first_q, first_k, first_v, window);
+                                   : banded_attention(first_q, first_k, first_v, window);
   if (blocks == 1) return first.narrow(2, 0, length);
   const int64_t rest = blocks - 1;
   // [B, H, rest, 2W, E]: block g together with block g - 1, as overlapping views, then one batch dim for (b,
@@ -62,7 +62,7 @@ Tensor blocked_window_attention(const Tensor& q_bhte, const Tensor& k_bhte, cons
                              .reshape({batch, heads, rest, window, head_dim})
                              .transpose(1, 2)
                              .reshape({batch * rest, heads, window, head_dim});
-  const Tensor others = masked_attention(queries, pairs(k), pairs(v), window)
+  const Tensor others = banded_attention(queries, pairs(k), pairs(v), window)
                             .view({batch, rest, heads, window, head_dim})
                             .transpose(1, 2)
                             .reshape({batch, heads, rest * window, head_dim});
@@ -82,34 +82,35 @@ Tensor flash_attention(const Tensor& q_bhte, const Tensor& k_bhte, const Tensor&
 
 }  // namespace
 
-RotaryTable rotary_table(int64_t first_position, int64_t length, int64_t head_dim, double base,
-                         at::TensorOptions options) {
-  // float64 angles: float32 ones lose a thousandth of a turn at position 65,536.
-  const auto wide = options.dtype(at::kDouble);
-  const Tensor exponent_e = at::arange(head_dim / 2, wide) * (-2.0 / static_cast<double>(head_dim));
-  const Tensor frequency_e = at::pow(at::scalar_tensor(base, wide), exponent_e);
-  const Tensor angle_te = at::outer(at::arange(first_position, first_position + length, wide), frequency_e);
-  return {angle_te.cos().to(options.dtype()), angle_te.sin().to(options.dtype())};
-}
-
-Tensor rotate(const Tensor& x_bhte, const RotaryTable& table) {
-  const auto halves = x_bhte.chunk(2, -1);
-  return at::cat({halves[0] * table.cosine_te - halves[1] * table.sine_te,
-                  halves[0] * table.sine_te + halves[1] * table.cosine_te},
-                 -1);
-}
-
 Tensor causal_attention(const Tensor& q_bhte, const Tensor& k_bhte, const Tensor& v_bhte, int64_t window) {
   const int64_t queries = q_bhte.size(2), keys = k_bhte.size(2);
   require<InternalError>(keys >= queries && v_bhte.size(2) == keys, "attention got queries ", q_bhte.sizes(),
                          ", keys ", k_bhte.sizes(), ", values ", v_bhte.sizes());
   if (window <= 0 || window >= keys) window = 0;
   const int64_t reach = window > 0 ? std::min(keys, queries + window - 1) : keys;
-  const Tensor k = k_bhte.narrow(2, keys - reach, reach), v = v_bhte.narrow(2, keys - reach, reach);
+  // A slice of everything would still cost its gradient a copy.
+  const auto within_reach = [&](const Tensor& x) {
+    return reach == keys ? x : x.narrow(2, keys - reach, reach);
+  };
+  const Tensor k = within_reach(k_bhte), v = within_reach(v_bhte);
   if (window == 0 && queries == keys) return square_attention(q_bhte, k, v);
   if (q_bhte.is_cuda() && q_bhte.scalar_type() == at::kBFloat16) return flash_attention(q_bhte, k, v, window);
-  if (window == 0 || queries <= window) return masked_attention(q_bhte, k, v, window);
+  if (window == 0 || queries <= window) return banded_attention(q_bhte, k, v, window);
   return blocked_window_attention(q_bhte, k, v, window);
+}
+
+Tensor document_mask(const Tensor& document_start_bt, int64_t window, const at::TensorOptions& options) {
+  const int64_t length = document_start_bt.size(1);
+  const Tensor document_bt = document_start_bt.to(at::kLong).cumsum(1);
+  const Tensor other_btt = document_bt.unsqueeze(2) != document_bt.unsqueeze(1);
+  return band_mask(length, length, 0, window, options)
+      .masked_fill(other_btt, -std::numeric_limits<double>::infinity())
+      .unsqueeze(1);
+}
+
+Tensor masked_attention(const Tensor& q_bhte, const Tensor& k_bhte, const Tensor& v_bhte,
+                        const Tensor& mask_b1tt) {
+  return at::scaled_dot_product_attention(q_bhte, k_bhte, v_bhte, mask_b1tt);
 }
 
 }  // namespace fwl

@@ -3,6 +3,9 @@
 #include <cmath>
 
 #include "core/base/error.h"
+#include "core/kernels/matmul.h"
+#include "core/kernels/norm.h"
+#include "core/model/projections.h"
 
 namespace fwl {
 namespace {
@@ -27,15 +30,17 @@ void declare_norm(const ModelConfig& c, const std::string& name, Parameters& par
   if (c.norm == "layer") parameters.declare(name + ".bias", ParameterGroup::kNoDecay, at::zeros({c.width}));
 }
 
-Tensor apply_norm(const WeightView& w, const std::string& name, const Tensor& x_btd) {
-  const Tensor scale = w(name + ".scale"), bias = w.optional(name + ".bias");
-  if (bias.defined()) return at::layer_norm(x_btd, {x_btd.size(-1)}, scale, bias, kNormEpsilon);
-  return at::rms_norm(x_btd, {x_btd.size(-1)}, scale, kNormEpsilon);
+AddNorm apply_norm(const WeightView& w, const std::string& name, const Tensor& x_btd,
+                   const Tensor& delta_btd) {
+  return add_norm(x_btd, delta_btd, w(name + ".scale"), w.optional(name + ".bias"), kNormEpsilon);
 }
 
-// x W^T, plus the bias where the model has biases.
-Tensor project(const WeightView& w, const std::string& name, const Tensor& x_btd) {
-  return at::linear(x_btd, w(name), w.optional(name + ".bias"));
+Projection projection_of(const WeightView& w, const std::string& name) {
+  return {w(name), w.optional(name + ".bias")};
+}
+
+Tensor project(const Projection& p, const Tensor& x_btd) {
+  return at::linear(x_btd, p.weight, p.bias);
 }
 
 bool has_rotary(const ModelConfig& c) {
@@ -53,30 +58,39 @@ Tensor embed(const ModelConfig& c, const WeightView& w, const Tensor& token_bt, 
   return x_btd + table_pd.narrow(0, first_position, length);
 }
 
+// Undefined where no document begins inside the sequences.
+Tensor mask_of(const ModelConfig& c, const Tensor& document_start_bt, const at::TensorOptions& options,
+               const SequenceView& view) {
+  if (!c.document_mask || !document_start_bt.defined()) return {};
+  const Tensor inside = document_start_bt.narrow(1, 1, document_start_bt.size(1) - 1);
+  if (!inside.any().item<bool>()) return {};
+  require<ConfigError>(
+      view.is_whole(),
+      "model.document_mask with sequences that are cut across ranks or go on from earlier ones "
+      "is not built (the mask covers one whole window). Set model.document_mask=false, or "
+      "parallel.sequence=1 and train.stream=false.");
+  return document_mask(document_start_bt, c.window, options);
+}
+
 Tensor self_attention(const ModelConfig& c, const WeightView& w, int64_t layer, const Tensor& x_btd,
-                      const RotaryTable& rotary, SequenceView& view) {
-  const int64_t batch = x_btd.size(0), length = x_btd.size(1);
-  const Tensor qkv = project(w, block_name(layer, "attention.qkv"), x_btd)
-                         .view({batch, length, 3, c.heads, c.width / c.heads});
-  const auto part = [&](int64_t i) { return qkv.select(2, i).transpose(1, 2); };
-  const auto placed = [&](const Tensor& x_bhte) { return has_rotary(c) ? rotate(x_bhte, rotary) : x_bhte; };
-  const Tensor q = placed(part(0)), k = placed(part(1)), v = part(2);
-  const Tensor y = view.attend(layer, q, k, v, c.window);
-  return project(w, block_name(layer, "attention.out"), y.transpose(1, 2).reshape({batch, length, c.width}));
+                      const RotaryTable& rotary, const Tensor& mask, SequenceView& view) {
+  const AttentionInputs in =
+      project_qkv(x_btd, projection_of(w, block_name(layer, "attention.qkv")), c.heads, rotary);
+  const Tensor y = mask.defined() ? masked_attention(in.q_bhte, in.k_bhte, in.v_bhte, mask)
+                                  : view.attend(layer, in.q_bhte, in.k_bhte, in.v_bhte, c.window);
+  return project(projection_of(w, block_name(layer, "attention.out")),
+                 y.transpose(1, 2).reshape({x_btd.size(0), x_btd.size(1), c.width}));
 }
 
 Tensor feed_forward(const ModelConfig& c, const WeightView& w, int64_t layer, const Tensor& x_btd) {
-  const Tensor up = project(w, block_name(layer, "feed_forward.up"), x_btd);
-  Tensor act;
+  const Projection up = projection_of(w, block_name(layer, "feed_forward.up")),
+                   down = projection_of(w, block_name(layer, "feed_forward.down"));
   if (c.feed_forward == "swiglu") {
-    const auto halves = up.chunk(2, -1);
-    act = at::silu(halves[0]) * halves[1];
-  } else if (c.feed_forward == "gelu") {
-    act = at::gelu(up, "tanh");
-  } else {
-    act = at::relu(up).square();
+    const auto halves = project(up, x_btd).chunk(2, -1);
+    return project(down, at::silu(halves[0]) * halves[1]);
   }
-  return project(w, block_name(layer, "feed_forward.down"), act);
+  return feed_forward(x_btd, up, down,
+                      c.feed_forward == "gelu" ? Activation::kGelu : Activation::kSquaredRelu);
 }
 
 }  // namespace
@@ -108,17 +122,25 @@ void declare_body(const ModelConfig& c, at::Generator& generator, Parameters& pa
   }
 }
 
-Tensor body_forward(const ModelConfig& c, const WeightView& w, const Tensor& token_bt, SequenceView& view) {
+Tensor body_forward(const ModelConfig& c, const WeightView& w, const Tensor& token_bt,
+                    const Tensor& document_start_bt, SequenceView& view) {
   Tensor x_btd = embed(c, w, token_bt, view.first_position());
   RotaryTable rotary;
   if (has_rotary(c))
     rotary = rotary_table(view.first_position(), token_bt.size(1), c.width / c.heads, c.rotary_base,
-                          x_btd.options());
+                          x_btd.options().dtype(accumulate_type(x_btd.scalar_type())));
+  const Tensor mask = mask_of(c, document_start_bt, x_btd.options(), view);
+  Tensor delta_btd;  // what the block before adds; it is added where the next norm reads the sum
+  const auto normed = [&](int64_t layer, const char* norm) {
+    const AddNorm next = apply_norm(w, block_name(layer, norm), x_btd, delta_btd);
+    x_btd = next.sum;
+    return next.norm;
+  };
   for (int64_t layer = 0; layer < c.layers; ++layer) {
-    x_btd =
-        x_btd + self_attention(c, w, layer, apply_norm(w, block_name(layer, "norm1"), x_btd), rotary, view);
-    x_btd = x_btd + feed_forward(c, w, layer, apply_norm(w, block_name(layer, "norm2"), x_btd));
+    delta_btd = self_attention(c, w, layer, normed(layer, "norm1"), rotary, mask, view);
+    delta_btd = feed_forward(c, w, layer, normed(layer, "norm2"));
   }
+  if (delta_btd.defined()) x_btd = x_btd + delta_btd;
   return x_btd;
 }
 

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "launch/command.h"
+#include "launch/evaluation_bench.h"
 #include "launch/training_bench.h"
 #include "parallel/session.h"
 
@@ -60,6 +61,34 @@ void print(const RunConfig& c, const BenchResult& r) {
       mb(r.sent.state), r.communication_s * 1e3, r.hidden_share() * 100);
 }
 
+json to_json(const RunConfig& c, const EvaluationBenchResult& r) {
+  json modes = json::object();
+  for (const EvaluationTime& m : r.modes) {
+    const auto [least, most] = std::minmax_element(m.tokens_per_s.begin(), m.tokens_per_s.end());
+    modes[m.mode] = {{"tokens_per_s", {{"min", *least}, {"median", m.median()}, {"max", *most}}},
+                     {"relative_time", m.relative_time},
+                     {"peak_memory_bytes", m.peak_memory_bytes}};
+  }
+  return {{"device", r.device},         {"dtype", r.dtype},
+          {"context", c.model.context}, {"batch", c.train.global_batch},
+          {"parameters", r.parameters}, {"modes", modes}};
+}
+
+void run_evaluation_bench(const BenchArguments& a) {
+  const RunConfig config = load_run_config(a.config, a.settings);
+  const EvaluationBenchResult result = bench_evaluation(config, a.options);
+  std::printf("%s, %s, %lld x %lld tokens a batch, %.1fM parameters\n", result.device.c_str(),
+              result.dtype.c_str(), static_cast<long long>(config.train.global_batch),
+              static_cast<long long>(config.model.context), static_cast<double>(result.parameters) / 1e6);
+  for (const EvaluationTime& m : result.modes) {
+    const auto [least, most] = std::minmax_element(m.tokens_per_s.begin(), m.tokens_per_s.end());
+    std::printf("  %-8s tokens/s  min %.0f  median %.0f  max %.0f;  %.2f x static;  peak memory %.2f GB\n",
+                m.mode.c_str(), *least, m.median(), *most, m.relative_time,
+                static_cast<double>(m.peak_memory_bytes) / 1e9);
+  }
+  write_json(a.json_path, to_json(config, result));
+}
+
 void run_bench(const BenchArguments& a) {
   const RunConfig config = load_run_config(a.config, a.settings);
   const BenchResult result = bench_training(config, a.options);
@@ -68,31 +97,41 @@ void run_bench(const BenchArguments& a) {
   write_json(a.json_path, to_json(config, result));
 }
 
+void add_benchmark(CLI::App* bench, const char* name, const char* description,
+                   void (*run)(const BenchArguments&)) {
+  auto a = std::make_shared<BenchArguments>();
+  CLI::App* command = bench->add_subcommand(name, description);
+  command->add_option("config", a->config, "run config")->required()->type_name("CONFIG.yaml");
+  command->add_option("--set", a->settings, "override a key (repeatable)")
+      ->type_name("KEY=VALUE")
+      ->allow_extra_args(false);
+  command->add_option("--warmup", a->options.warmup_steps, "steps before the clock starts")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command->add_option("--steps", a->options.steps, "steps of one repetition")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command
+      ->add_option("--repetitions", a->options.repetitions,
+                   "repetitions; minimum, median and maximum are shown")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  add_json_option(*command, a->json_path);
+  command->callback([a, run] { run(*a); });
+}
+
 }  // namespace
 
 void add_bench_command(CLI::App& app) {
   CLI::App* bench = app.add_subcommand("bench", "measure speed, bytes sent and memory on this machine");
   bench->require_subcommand(1);
-  auto a = std::make_shared<BenchArguments>();
-  CLI::App* train = bench->add_subcommand(
-      "train", "training steps of a config in its layout on random text; under `mpirun -n N` on N ranks");
-  train->add_option("config", a->config, "run config")->required()->type_name("CONFIG.yaml");
-  train->add_option("--set", a->settings, "override a key (repeatable)")
-      ->type_name("KEY=VALUE")
-      ->allow_extra_args(false);
-  train->add_option("--warmup", a->options.warmup_steps, "steps before the clock starts")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  train->add_option("--steps", a->options.steps, "steps of one repetition")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  train
-      ->add_option("--repetitions", a->options.repetitions,
-                   "repetitions; minimum, median and maximum are shown")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  add_json_option(*train, a->json_path);
-  train->callback([a] { run_bench(*a); });
+  add_benchmark(bench, "train",
+                "training steps of a config in its layout on random text; under `mpirun -n N` on N ranks",
+                run_bench);
+  add_benchmark(
+      bench, "eval",
+      "static pass, fast pass and dynamic evaluation's step of a config on random text, side by side",
+      run_evaluation_bench);
 }
 
 }  // namespace fwl

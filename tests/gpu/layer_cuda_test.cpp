@@ -31,27 +31,43 @@ double relative(const Tensor& a, const Tensor& b) {
 
 TEST_F(OnGpu, SoftmaxKernelsEqualTheCpuInEveryType) {
   at::manual_seed(2);
-  const int64_t rows = 37, vocabulary = 5003;
-  const Tensor logits = at::randn({rows, vocabulary}, at::kDouble) * 4,
-               bar = at::randn({rows, vocabulary}, at::kDouble);
-  const Tensor label = at::randint(vocabulary, {rows}, at::TensorOptions().dtype(at::kLong));
-  const Tensor weight = at::rand({rows}, at::kDouble), nll_bar = at::randn({rows}, at::kDouble);
-  for (const auto& [type, tolerance] : std::vector<std::pair<at::ScalarType, double>>{
-           {at::kDouble, 1e-12}, {at::kFloat, 1e-5}, {at::kBFloat16, 2e-2}}) {
-    const auto accumulate = accumulate_type(type);
-    // Both sides start from values rounded to the type.
-    Tensor cpu_logits = logits.to(type).to(at::kDouble), cpu_bar = bar.to(type).to(at::kDouble);
-    Tensor gpu_logits = logits.to(type).cuda(), gpu_bar = bar.to(type).cuda();
-    cross_entropy_gradient_backward_(cpu_logits, cpu_bar, label, weight, nll_bar);
-    cross_entropy_gradient_backward_(gpu_logits, gpu_bar, label.cuda(), weight.to(accumulate).cuda(),
-                                     nll_bar.to(accumulate).cuda());
-    EXPECT_LT(relative(gpu_bar, cpu_bar), tolerance) << type;
-    EXPECT_LT(relative(gpu_logits, cpu_logits), tolerance) << type;
-    Tensor cpu_again = logits.to(type).to(at::kDouble), gpu_again = logits.to(type).cuda();
-    const Tensor cpu_nll = cross_entropy_gradient_(cpu_again, label, weight);
-    const Tensor gpu_nll = cross_entropy_gradient_(gpu_again, label.cuda(), weight.to(accumulate).cuda());
-    EXPECT_LT(relative(gpu_nll, cpu_nll), type == at::kDouble ? 1e-12 : 1e-5) << type;
-    EXPECT_LT(relative(gpu_again, cpu_again), tolerance) << type;
+  const int64_t rows = 37;
+  // No whole vectors; whole vectors in shared memory; rows that do not fit there (but in bfloat16).
+  for (const int64_t vocabulary : {5003, 5008, 60000}) {
+    const Tensor logits = at::randn({rows, vocabulary}, at::kDouble) * 4,
+                 bar = at::randn({rows, vocabulary}, at::kDouble);
+    const Tensor label = at::randint(vocabulary, {rows}, at::TensorOptions().dtype(at::kLong));
+    const Tensor weight = at::rand({rows}, at::kDouble), nll_bar = at::randn({rows}, at::kDouble);
+    for (const auto& [type, tolerance] : std::vector<std::pair<at::ScalarType, double>>{
+             {at::kDouble, 1e-12}, {at::kFloat, 1e-5}, {at::kBFloat16, 2e-2}}) {
+      const auto accumulate = accumulate_type(type);
+      // Both sides start from values rounded to the type.
+      Tensor cpu_logits = logits.to(type).to(at::kDouble).clone(),
+             cpu_bar = bar.to(type).to(at::kDouble).clone();
+      Tensor gpu_logits = logits.to(type).cuda(), gpu_bar = bar.to(type).cuda();
+      Tensor scratch = cpu_logits.clone();
+      const Tensor nll = cross_entropy_gradient_(scratch, label, weight);
+      cross_entropy_gradient_backward_(cpu_logits, cpu_bar, label, weight, nll, nll_bar);
+      cross_entropy_gradient_backward_(gpu_logits, gpu_bar, label.cuda(), weight.to(accumulate).cuda(),
+                                       nll.to(accumulate).cuda(), nll_bar.to(accumulate).cuda());
+      EXPECT_LT(relative(gpu_bar, cpu_bar), tolerance) << type;
+      EXPECT_LT(relative(gpu_logits, cpu_logits), tolerance) << type;
+      Tensor cpu_kept = bar.to(type).to(at::kDouble).clone(), gpu_kept = bar.to(type).cuda();
+      const Tensor ones = at::ones_like(weight);
+      Tensor residual = logits.to(type).to(at::kDouble).clone();
+      cross_entropy_gradient_(residual, label, ones);
+      residual = residual.to(type).to(at::kDouble);
+      cross_entropy_residual_backward_(residual, cpu_kept, label, weight, nll_bar);
+      cross_entropy_residual_backward_(residual.to(type).cuda(), gpu_kept, label.cuda(),
+                                       weight.to(accumulate).cuda(), nll_bar.to(accumulate).cuda());
+      EXPECT_LT(relative(gpu_kept, cpu_kept), tolerance) << type;
+      EXPECT_LT(relative(gpu_kept, gpu_bar), type == at::kBFloat16 ? 5e-2 : tolerance) << type;
+      Tensor cpu_again = logits.to(type).to(at::kDouble).clone(), gpu_again = logits.to(type).cuda();
+      const Tensor cpu_nll = cross_entropy_gradient_(cpu_again, label, weight);
+      const Tensor gpu_nll = cross_entropy_gradient_(gpu_again, label.cuda(), weight.to(accumulate).cuda());
+      EXPECT_LT(relative(gpu_nll, cpu_nll), type == at::kDouble ? 1e-12 : 1e-5) << type;
+      EXPECT_LT(relative(gpu_again, cpu_again), tolerance) << type;
+    }
   }
 }
 
@@ -91,7 +107,8 @@ TEST_F(OnGpu, FlashQueriesOfTheLastPositionsSeeTheKeysBeforeThem) {
     EXPECT_LT(relative(flash, expected), 2e-2) << "window " << window;
     const auto a = torch::autograd::grad({expected.sum()}, wide),
                b = torch::autograd::grad({flash.sum()}, narrow);
-    for (int i = 0; i < 3; ++i) EXPECT_LT(relative(b[i], a[i]), 5e-2) << "input " << i << " window " << window;
+    for (int i = 0; i < 3; ++i)
+      EXPECT_LT(relative(b[i], a[i]), 5e-2) << "input " << i << " window " << window;
   }
 }
 

@@ -90,8 +90,8 @@ TEST_F(NcclCommunicatorTest, PartsMessagesAndScatteredSumsArrive) {
     EXPECT_TRUE(at::equal(own, sum)) << size;
     const int right = (rank_ + 1) % size_, left = (rank_ + size_ - 1) % size_;
     const Tensor received = at::zeros({size}, in.options());
-    TransferPtr transfer =
-        group_->start_exchange({{right, numbers_of(rank_, size, at::kFloat)}}, {{left, received}}, purpose::kState);
+    TransferPtr transfer = group_->start_exchange({{right, numbers_of(rank_, size, at::kFloat)}},
+                                                  {{left, received}}, purpose::kState);
     transfer->wait();
     EXPECT_TRUE(at::equal(received, numbers_of(left, size, at::kFloat))) << size;
   }

@@ -36,17 +36,18 @@ void expect_close(const std::vector<Tensor>& a, const std::vector<Tensor>& b) {
 TEST(InnerLoss, EqualsAutogradOfItsDefinitionInBothOrders) {
   // More tokens than one block holds (a block is at least 64 tokens).
   const HeadCase c = make_case(150, 20000);
-  const InnerLoss op = inner_loss(c.x_nd, {c.weight_vd, c.bias_v}, c.label_n, c.weight_n);
-  const auto ours =
-      leaf_gradients(c, at::dot(op.nll_n, c.nll_bar_n) + (op.gradient_nd * c.gradient_bar_nd).sum());
-
   const Tensor log_p_nv = at::log_softmax(at::addmm(c.bias_v, c.x_nd, c.weight_vd.t()), -1);
   const Tensor nll_n = log_p_nv.gather(1, c.label_n.unsqueeze(1)).squeeze(1).neg();
   const Tensor gradient_nd = torch::autograd::grad({at::dot(nll_n, c.weight_n)}, {c.x_nd}, {}, true, true)[0];
   const auto plain = leaf_gradients(c, at::dot(nll_n, c.nll_bar_n) + (gradient_nd * c.gradient_bar_nd).sum());
 
-  expect_close({op.nll_n, op.gradient_nd}, {nll_n, gradient_nd});
-  expect_close(ours, plain);
+  for (const Residuals residuals : {Residuals::kKept, Residuals::kComputedAgain}) {
+    const InnerLoss op = inner_loss(c.x_nd, {c.weight_vd, c.bias_v}, c.label_n, c.weight_n, residuals);
+    expect_close({op.nll_n, op.gradient_nd}, {nll_n, gradient_nd});
+    expect_close(
+        leaf_gradients(c, at::dot(op.nll_n, c.nll_bar_n) + (op.gradient_nd * c.gradient_bar_nd).sum()),
+        plain);
+  }
 }
 
 TEST(OuterLoss, EqualsAutogradOfCrossEntropy) {

@@ -1,0 +1,87 @@
+// What the kernels share: 16-byte vectors, accumulation types, reductions in a warp. Device code only.
+#pragma once
+
+#include <cuda_bf16.h>
+
+#include <cstdint>
+#include <type_traits>
+
+#include "core/kernels/scalar_type.cu.h"
+
+namespace fwl::cuda {
+
+template <typename Scalar>
+using AccumulateOf = std::conditional_t<std::is_same_v<Scalar, double>, double, float>;
+
+template <typename Scalar, int kCount>
+struct alignas(sizeof(Scalar) * kCount) Vector {
+  Scalar at[kCount];
+};
+// Elements in 16 bytes.
+template <typename Scalar>
+constexpr int kVector = 16 / static_cast<int>(sizeof(Scalar));
+
+template <typename Scalar>
+__device__ AccumulateOf<Scalar> widen(Scalar x) {
+  if constexpr (std::is_same_v<Scalar, __nv_bfloat16>) {
+    return __bfloat162float(x);
+  } else {
+    return x;
+  }
+}
+template <typename Scalar>
+__device__ Scalar narrow(AccumulateOf<Scalar> x) {
+  if constexpr (std::is_same_v<Scalar, __nv_bfloat16>) {
+    return __float2bfloat16(x);
+  } else {
+    return x;
+  }
+}
+
+template <int kCount, typename Scalar>
+__device__ Vector<Scalar, kCount> load_vector(const Scalar* from) {
+  return *reinterpret_cast<const Vector<Scalar, kCount>*>(from);
+}
+template <int kCount, typename Scalar>
+__device__ void store_vector(Scalar* to, const Vector<Scalar, kCount>& value) {
+  *reinterpret_cast<Vector<Scalar, kCount>*>(to) = value;
+}
+
+template <typename A>
+__device__ A warp_sum(A value) {
+#pragma unroll
+  for (int offset = 16; offset > 0; offset /= 2) value += __shfl_xor_sync(0xffffffffu, value, offset);
+  return value;
+}
+
+__device__ inline float exponential(float x) {
+  return __expf(x);
+}
+__device__ inline double exponential(double x) {
+  return exp(x);
+}
+__device__ inline float logarithm(float x) {
+  return logf(x);
+}
+__device__ inline double logarithm(double x) {
+  return log(x);
+}
+
+// Calls `launch` with a null pointer of the scalar type, which carries the type.
+template <typename Launch>
+cudaError_t dispatch(ScalarType type, Launch launch) {
+  switch (type) {
+    case ScalarType::kFloat:
+      launch(static_cast<float*>(nullptr));
+      break;
+    case ScalarType::kDouble:
+      launch(static_cast<double*>(nullptr));
+      break;
+    case ScalarType::kBFloat16:
+      launch(static_cast<__nv_bfloat16*>(nullptr));
+      break;
+  }
+  return cudaGetLastError();
+}
+
+}  // namespace fwl::cuda

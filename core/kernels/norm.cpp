@@ -1,0 +1,63 @@
+#include "core/kernels/norm.h"
+
+#include "core/kernels/norm_cuda.h"
+
+namespace fwl {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+class AddNormFunction : public torch::autograd::Function<AddNormFunction> {
+ public:
+  // Without a delta the sum is x, which is no output: autograd adds its gradient itself.
+  static variable_list forward(AutogradContext* ctx, const Tensor& x, const std::optional<Tensor>& delta,
+                               const Tensor& scale_d, const std::optional<Tensor>& bias, double epsilon) {
+    const cuda::AddNormForward f =
+        cuda::add_norm(x, delta.value_or(Tensor()), scale_d, bias.value_or(Tensor()), epsilon);
+    ctx->set_materialize_grads(false);
+    ctx->saved_data["has_delta"] = delta.has_value();
+    ctx->save_for_backward({f.sum, scale_d, f.mean_n, f.inverse_sigma_n});
+    return delta.has_value() ? variable_list{f.norm, f.sum} : variable_list{f.norm};
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list bars) {
+    const bool has_delta = ctx->saved_data["has_delta"].toBool();
+    const Tensor norm_bar = bars[0], sum_bar = has_delta ? bars[1] : Tensor();
+    if (!norm_bar.defined()) return {sum_bar, has_delta ? sum_bar : Tensor(), Tensor(), Tensor(), Tensor()};
+    const auto saved = ctx->get_saved_variables();
+    const auto whole = [](const Tensor& t) { return t.defined() ? t.contiguous() : t; };
+    const cuda::AddNormBackward b =
+        cuda::add_norm_backward(saved[0], saved[1], saved[2], saved[3], whole(norm_bar), whole(sum_bar));
+    return {b.x_bar, has_delta ? b.x_bar : Tensor(), b.scale_bar_d, b.bias_bar_d, Tensor()};
+  }
+};
+
+std::optional<Tensor> optional_of(const Tensor& t) {
+  return t.defined() ? std::optional<Tensor>(t) : std::nullopt;
+}
+
+Tensor normalised(const Tensor& x, const Tensor& scale_d, const Tensor& bias_d, double epsilon) {
+  if (bias_d.defined()) return at::layer_norm(x, {x.size(-1)}, scale_d, bias_d, epsilon);
+  return at::rms_norm(x, {x.size(-1)}, scale_d, epsilon);
+}
+
+}  // namespace
+
+bool has_norm_kernels(const Tensor& x) {
+  return x.is_cuda() && cuda::norm_width_fits(x);
+}
+
+AddNorm add_norm(const Tensor& x, const Tensor& delta, const Tensor& scale_d, const Tensor& bias_d,
+                 double epsilon) {
+  if (!has_norm_kernels(x)) {
+    const Tensor sum = delta.defined() ? x + delta : x;
+    return {sum, normalised(sum, scale_d, bias_d, epsilon)};
+  }
+  const Tensor whole_delta = delta.defined() ? delta.contiguous() : delta;
+  const variable_list result =
+      AddNormFunction::apply(x.contiguous(), optional_of(whole_delta), scale_d, optional_of(bias_d), epsilon);
+  return {delta.defined() ? result[1] : x, result[0]};
+}
+
+}  // namespace fwl

@@ -1,0 +1,59 @@
+#include "core/kernels/rotary.h"
+
+#include "core/kernels/rotary_cuda.h"
+
+namespace fwl {
+namespace {
+
+RotaryTable backwards(const RotaryTable& table) {
+  return {table.cosine_te, table.sine_te.neg()};
+}
+
+}  // namespace
+
+RotaryTable rotary_table(int64_t first_position, int64_t length, int64_t head_dim, double base,
+                         at::TensorOptions options) {
+  // float64 angles: float32 ones lose a thousandth of a turn at position 65,536.
+  const auto wide = options.dtype(at::kDouble);
+  const Tensor exponent_e = at::arange(head_dim / 2, wide) * (-2.0 / static_cast<double>(head_dim));
+  const Tensor frequency_e = at::pow(at::scalar_tensor(base, wide), exponent_e);
+  const Tensor angle_te = at::outer(at::arange(first_position, first_position + length, wide), frequency_e);
+  return {angle_te.cos().to(options.dtype()), angle_te.sin().to(options.dtype())};
+}
+
+Tensor rotate(const Tensor& x_bhte, const RotaryTable& table) {
+  const auto halves = x_bhte.chunk(2, -1);
+  return at::cat({halves[0] * table.cosine_te - halves[1] * table.sine_te,
+                  halves[0] * table.sine_te + halves[1] * table.cosine_te},
+                 -1)
+      .to(x_bhte.scalar_type());
+}
+
+void rotate_queries_keys_(Tensor& qkv_bt3he, const RotaryTable& table) {
+  if (qkv_bt3he.is_cuda()) return cuda::rotate_queries_keys_(qkv_bt3he, table);
+  for (int64_t part = 0; part < 2; ++part) {
+    Tensor x_bhte = qkv_bt3he.select(2, part).transpose(1, 2);
+    x_bhte.copy_(rotate(x_bhte, table));
+  }
+}
+
+Tensor gather_qkv_gradient(const Tensor& q_bar_bhte, const Tensor& k_bar_bhte, const Tensor& v_bar_bhte,
+                           const RotaryTable& table, at::IntArrayRef qkv_sizes,
+                           const at::TensorOptions& options) {
+  if (options.device().is_cuda())
+    return cuda::gather_qkv_gradient(q_bar_bhte, k_bar_bhte, v_bar_bhte, table, qkv_sizes, options);
+  Tensor qkv_bar = at::empty(qkv_sizes, options);
+  const Tensor bars[3] = {q_bar_bhte, k_bar_bhte, v_bar_bhte};
+  for (int64_t part = 0; part < 3; ++part) {
+    Tensor slot_bhte = qkv_bar.select(2, part).transpose(1, 2);
+    if (!bars[part].defined()) {
+      slot_bhte.zero_();
+    } else {
+      slot_bhte.copy_(part < 2 && table.cosine_te.defined() ? rotate(bars[part], backwards(table))
+                                                            : bars[part]);
+    }
+  }
+  return qkv_bar;
+}
+
+}  // namespace fwl

@@ -1,0 +1,100 @@
+#include "launch/evaluation_bench.h"
+
+#include <algorithm>
+#include <chrono>
+#include <functional>
+
+#include "core/base/device.h"
+#include "core/base/error.h"
+#include "core/base/profile.h"
+#include "launch/load_model.h"
+#include "launch/synthetic_batch.h"
+#include "parallel/session.h"
+
+namespace fwl {
+namespace {
+
+constexpr double kDynamicRate = 1e-4;  // small: the speed is what is measured
+
+double now_s() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+struct Mode {
+  EvaluationTime time;
+  std::function<void()> run;
+};
+
+// One step of dynamic evaluation over the batch as one segment: plain gradient descent.
+void dynamic_step(LanguageModel& model, const TokenBatch& batch) {
+  Parameters& parameters = model.parameters();
+  parameters.zero_gradients();
+  WholeSequence whole;
+  model.segment_loss(batch, whole).total.backward();
+  const at::NoGradGuard no_grad;
+  parameters.values().add_(parameters.gradients(),
+                           -kDynamicRate / static_cast<double>(batch.label_bt.numel()));
+}
+
+std::vector<Mode> modes_of(LanguageModel& model, const TokenBatch& batch) {
+  std::vector<Mode> modes;
+  const auto add = [&](const char* name, std::function<void()> run) {
+    modes.push_back({{name, {}, 1, 0}, std::move(run)});
+  };
+  add("slow", [&] { model.token_losses(batch, Pass::kSlow); });
+  if (model.has_fast_weights()) add("fast", [&] { model.token_losses(batch, Pass::kFast); });
+  add("dynamic", [&] { dynamic_step(model, batch); });
+  return modes;
+}
+
+void repeat(Mode& mode, int64_t times, at::Device device) {
+  for (int64_t i = 0; i < times; ++i) mode.run();
+  synchronize(device);
+}
+
+}  // namespace
+
+double EvaluationTime::median() const {
+  std::vector<double> sorted = tokens_per_s;
+  std::sort(sorted.begin(), sorted.end());
+  return sorted[sorted.size() / 2];
+}
+
+EvaluationBenchResult bench_evaluation(RunConfig config, const BenchOptions& options) {
+  const Placement& place = world();
+  require<ConfigError>(place.size == 1, "`fwl bench eval` measures one rank, it was started on ", place.size,
+                       ". Start it without mpirun.");
+  if (config.train.deterministic) make_deterministic();
+  set_thread_count(place.local_size);
+  if (config.model.vocab_size == 0) config.model.vocab_size = kBenchVocabulary;
+  const at::Device device = choose_device(config.train.device, place.local_rank);
+  const auto seed = static_cast<uint64_t>(config.train.seed);
+  LanguageModel model(config.model, device, parse_dtype(config.train.dtype), seed);
+  const SyntheticText text{seed, config.model.vocab_size, {}, {}};
+  const TokenBatch batch = synthetic_batch(text, 0, config.train.global_batch, 0, config.model.context,
+                                           device, model.accumulation_type());
+  EvaluationBenchResult result{
+      device.str(), config.train.dtype, batch.label_bt.numel(), model.parameters().count(), {}};
+  std::vector<Mode> modes = modes_of(model, batch);
+  for (Mode& mode : modes) {
+    repeat(mode, options.warmup_steps, device);
+    reset_peak_memory(device);
+    repeat(mode, 1, device);
+    mode.time.peak_memory_bytes = peak_memory_bytes(device);
+  }
+  for (int64_t r = 0; r < options.repetitions; ++r) {
+    for (Mode& mode : modes) {
+      const double start = now_s();
+      repeat(mode, options.steps, device);
+      mode.time.tokens_per_s.push_back(static_cast<double>(result.tokens_per_batch * options.steps) /
+                                       (now_s() - start));
+    }
+  }
+  for (Mode& mode : modes) {
+    mode.time.relative_time = modes.front().time.median() / mode.time.median();
+    result.modes.push_back(mode.time);
+  }
+  return result;
+}
+
+}  // namespace fwl

@@ -1,0 +1,33 @@
+// Speed of the forward passes that evaluation consists of, on random text: the static pass, the fast pass,
+// and dynamic evaluation's step (loss, gradient and update of all weights). Whole sequences of the config's
+// context, one rank.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "launch/run_config.h"
+#include "launch/training_bench.h"
+
+namespace fwl {
+
+struct EvaluationTime {
+  std::string mode;                  // slow, fast (not for a control), dynamic
+  std::vector<double> tokens_per_s;  // of each repetition
+  double relative_time = 1;          // median, relative to slow
+  int64_t peak_memory_bytes = 0;
+
+  double median() const;
+};
+
+struct EvaluationBenchResult {
+  std::string device, dtype;
+  int64_t tokens_per_batch = 0, parameters = 0;
+  std::vector<EvaluationTime> modes;
+};
+
+// A batch is config.train.global_batch x config.model.context tokens. The modes take turns, repetition by
+// repetition, so that what changes on the machine hits all of them. Throws ConfigError.
+EvaluationBenchResult bench_evaluation(RunConfig config, const BenchOptions& options);
+
+}  // namespace fwl

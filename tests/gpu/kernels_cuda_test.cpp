@@ -1,0 +1,147 @@
+// The fused kernels on the GPU against their ATen form on the CPU in float64: values and gradients.
+#include <gtest/gtest.h>
+
+#include <cstdio>
+#include <functional>
+
+#include "core/base/device.h"
+#include "core/fast_weight/linear_attention.h"
+#include "core/fast_weight/norm_gradient.h"
+#include "core/kernels/norm.h"
+#include "core/model/projections.h"
+
+namespace fwl {
+namespace {
+
+class KernelsOnGpu : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (cuda_device_count() > 0) return;
+    std::puts("SKIPPED: no GPU");
+    GTEST_SKIP();
+  }
+};
+
+// Norm of the difference relative to the norm of the reference.
+double distance(const Tensor& a, const Tensor& reference) {
+  const Tensor x = a.detach().cpu().to(at::kDouble), y = reference.detach().cpu().to(at::kDouble);
+  return (x - y).norm().item<double>() / (y.norm().item<double>() + 1e-30);
+}
+
+const std::vector<std::pair<at::ScalarType, double>> kTypes = {
+    {at::kDouble, 1e-12}, {at::kFloat, 1e-5}, {at::kBFloat16, 2e-2}};
+
+using Operation = std::function<std::vector<Tensor>(const std::vector<Tensor>&)>;
+
+// Outputs and the gradients of all inputs, for fixed cotangents.
+std::vector<Tensor> values_and_gradients(const Operation& operation, const std::vector<Tensor>& inputs,
+                                         at::ScalarType type, at::Device device) {
+  std::vector<Tensor> leaves;
+  for (const Tensor& x : inputs) leaves.push_back(x.to(type).to(device).detach().requires_grad_(true));
+  std::vector<Tensor> results = operation(leaves);
+  Tensor sum = at::zeros({}, at::TensorOptions().dtype(at::kDouble).device(device));
+  for (const Tensor& y : results) {
+    at::manual_seed(11);
+    const Tensor cotangent = at::randn(y.sizes(), at::kDouble).to(type).to(at::kDouble).to(device);
+    sum = sum + (y.to(at::kDouble) * cotangent).sum();
+  }
+  sum.backward();
+  for (const Tensor& x : leaves) results.push_back(x.grad());
+  return results;
+}
+
+void expect_equal_to_cpu(const Operation& operation, const std::vector<Tensor>& inputs, const char* name) {
+  for (const auto& [type, tolerance] : kTypes) {
+    std::vector<Tensor> rounded;
+    for (const Tensor& x : inputs) rounded.push_back(x.to(type).to(at::kDouble));
+    const auto cpu = values_and_gradients(operation, rounded, at::kDouble, at::kCPU);
+    const auto gpu = values_and_gradients(operation, rounded, type, at::kCUDA);
+    ASSERT_EQ(cpu.size(), gpu.size());
+    for (size_t i = 0; i < cpu.size(); ++i)
+      EXPECT_LT(distance(gpu[i], cpu[i]), tolerance) << name << ", " << type << ", tensor " << i;
+  }
+}
+
+Tensor random(at::IntArrayRef shape) {
+  return at::randn(shape, at::kDouble);
+}
+
+TEST_F(KernelsOnGpu, AddNormEqualsTheCpuForEveryWidth) {
+  at::manual_seed(5);
+  for (const int64_t width : {8, 64, 192, 512, 768, 1000, 1600}) {
+    const std::vector<Tensor> inputs = {random({3, 29, width}), random({3, 29, width}), random({width}),
+                                        random({width})};
+    expect_equal_to_cpu(
+        [](const std::vector<Tensor>& x) {
+          const AddNorm y = add_norm(x[0], x[1], x[2], x[3], 1e-5);
+          return std::vector<Tensor>{y.norm, y.sum};
+        },
+        inputs, "layer norm with addition");
+    expect_equal_to_cpu(
+        [](const std::vector<Tensor>& x) {
+          return std::vector<Tensor>{add_norm(x[0], {}, x[1], {}, 1e-5).norm};
+        },
+        {inputs[0], inputs[2]}, "rms norm");
+  }
+}
+
+TEST_F(KernelsOnGpu, NormGradientAndItsBackwardEqualTheCpu) {
+  at::manual_seed(6);
+  for (const int64_t width : {64, 768}) {
+    expect_equal_to_cpu(
+        [](const std::vector<Tensor>& x) {
+          return std::vector<Tensor>{layer_norm_gradient(x[0], x[1], x[2], 1e-5)};
+        },
+        {random({2500, width}), random({width}), random({2500, width})}, "norm gradient");
+  }
+}
+
+TEST_F(KernelsOnGpu, FeedForwardEqualsTheCpu) {
+  at::manual_seed(7);
+  for (const Activation kind : {Activation::kSquaredRelu, Activation::kGelu}) {
+    expect_equal_to_cpu(
+        [&](const std::vector<Tensor>& x) {
+          return std::vector<Tensor>{feed_forward(x[0], {x[1], x[2]}, {x[3], x[4]}, kind)};
+        },
+        {random({2, 9, 24}), random({40, 24}), random({40}), random({16, 40}), random({16})}, "feed forward");
+  }
+  expect_equal_to_cpu(
+      [](const std::vector<Tensor>& x) { return std::vector<Tensor>{squared_relu_gradient(x[0], x[1])}; },
+      {random({7, 33}), random({7, 33})}, "gradient of squared relu");
+}
+
+TEST_F(KernelsOnGpu, ProjectionWithRotaryPositionsEqualsTheCpu) {
+  at::manual_seed(8);
+  for (const int64_t head_dim : {6, 16, 64}) {
+    for (const bool rotary : {true, false}) {
+      expect_equal_to_cpu(
+          [&](const std::vector<Tensor>& x) {
+            RotaryTable table;
+            const auto type = x[0].scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+            if (rotary) table = rotary_table(3, 10, head_dim, 10000, x[0].options().dtype(type));
+            const AttentionInputs in = project_qkv(x[0], {x[1], x[2]}, 2, table);
+            return std::vector<Tensor>{in.q_bhte, in.k_bhte, in.v_bhte};
+          },
+          {random({2, 10, 24}), random({6 * head_dim, 24}), random({6 * head_dim})}, "qkv");
+    }
+  }
+}
+
+TEST_F(KernelsOnGpu, TheChunkHasNoEffectOnLinearAttention) {
+  at::manual_seed(9);
+  const std::vector<Tensor> inputs = {random({2, 300, 24}) / 5, random({2, 300, 24}) / 5,
+                                      random({2, 300, 40})};
+  for (const int64_t chunk : {32, 300, 1000}) {
+    expect_equal_to_cpu(
+        [&](const std::vector<Tensor>& x) {
+          const Tensor log_decay = at::full({}, -0.01, x[0].options().dtype(at::kDouble));
+          const int64_t own = x[0].is_cuda() ? chunk : 64;
+          const LocalStates states = local_states(x[1], x[2], log_decay, {}, std::nullopt, own);
+          return std::vector<Tensor>{attend_local(x[0], x[1], x[2], log_decay, {}, states, own)};
+        },
+        inputs, "linear attention");
+  }
+}
+
+}  // namespace
+}  // namespace fwl
