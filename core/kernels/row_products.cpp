@@ -45,16 +45,16 @@ FWL_INLINE Vector<T>& vector_at(T* p) {
   return *reinterpret_cast<Vector<T>*>(p);
 }
 
-// By halves.
-template <typename T>
-FWL_INLINE T lane_sum(const Vector<T>& vector) {
-  alignas(kVectorBytes) T lanes[kLanes<T>];
-  vector_at(lanes) = vector;
-#pragma GCC unroll 8
-  for (int64_t half = kLanes<T> / 2; half > 0; half /= 2)
-#pragma GCC unroll 8
-    for (int64_t i = 0; i < half; ++i) lanes[i] += lanes[i + half];
-  return lanes[0];
+// Sum of a vector's lanes, by halves.
+FWL_INLINE float lane_sum(const Vector<float>& v) {
+  const auto h = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
+                 __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
+  const auto q = __builtin_shufflevector(h, h, 0, 1, 2, 3) + __builtin_shufflevector(h, h, 4, 5, 6, 7);
+  return (q[0] + q[2]) + (q[1] + q[3]);
+}
+FWL_INLINE double lane_sum(const Vector<double>& v) {
+  const auto h = __builtin_shufflevector(v, v, 0, 1, 2, 3) + __builtin_shufflevector(v, v, 4, 5, 6, 7);
+  return (h[0] + h[2]) + (h[1] + h[3]);
 }
 
 // out[r] = <w, x_r> for R rows x, `stride` apart: two vectors of partial sums per row, then their lanes, then
@@ -73,7 +73,7 @@ FWL_INLINE void dot_rows(const T* w, const T* x, int64_t stride, int64_t k, T* o
   }
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r) {
-    T sum = lane_sum<T>(even[r] + odd[r]);
+    T sum = lane_sum(even[r] + odd[r]);
     for (int64_t j = i; j < k; ++j) sum += w[j] * x[r * stride + j];
     out[r * out_stride] = sum;
   }

@@ -223,7 +223,11 @@ Tensor Decoder::attend(int64_t layer, const Tensor& normed_nd, const RotaryTable
 Tensor Decoder::body(const DecoderInput* inputs, int64_t count) {
   const ModelConfig& c = model_.config();
   std::vector<int64_t> positions;
-  for (int64_t n = 0; n < count; ++n) positions.push_back(sequences_.at(inputs[n].sequence).position++);
+  for (int64_t n = 0; n < count; ++n) {
+    positions.push_back(sequences_.at(inputs[n].sequence).position++);
+    require<InternalError>(!c.document_mask || !inputs[n].document_start || positions.back() == 0,
+                           "a decoder's sequence is one document where attention stays within documents");
+  }
   Tensor x_nd = embed(inputs, positions);
   const RotaryTable rotary =
       c.positions == "rotary" ? rotary_rows(c, positions, x_nd.options()) : RotaryTable{};
