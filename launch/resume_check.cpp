@@ -33,7 +33,7 @@ ChangeKind kind_of(const std::string& path, const std::string& before, const std
   if (path == "parallel.state_wire") return ChangeKind::kAllowed;
   if (begins_with_one_of(path, {"run.", "checkpoints.", "parallel."})) return ChangeKind::kFree;
   if (is_one_of(path, {"data.path", "train.resume", "train.device", "train.save_every", "train.max_seconds",
-                       "train.log_every", "train.max_skipped", "train.micro_batch"}))
+                       "train.log_every", "train.max_skipped", "train.tensorboard", "train.micro_batch"}))
     return ChangeKind::kFree;
   return ChangeKind::kAllowed;
 }

@@ -34,6 +34,8 @@ class SequenceView {
   virtual StateExchange* exchange() { return nullptr; }
   // The state before the sequence; undefined tensors: zero.
   virtual FastWeightState inbound_state() const { return {}; }
+  // Whether every forward holds its sequences from their first position to their last.
+  virtual bool is_whole() const { return false; }
   // Whether advance() reads the outbound state.
   virtual bool carries_state() const { return false; }
   // Ends a forward over `length` positions of this rank. `outbound` is the state after them (detached).
@@ -46,6 +48,7 @@ class SequenceView {
 // Every forward is a whole sequence from position 0.
 class WholeSequence final : public SequenceView {
  public:
+  bool is_whole() const override { return true; }
   int64_t first_position() const override { return 0; }
   Tensor attend(int64_t, const Tensor& q_bhte, const Tensor& k_bhte, const Tensor& v_bhte,
                 int64_t window) override {
