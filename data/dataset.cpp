@@ -4,7 +4,7 @@
 #include <filesystem>
 
 #include "core/base/error.h"
-#include "core/base/file.h"
+#include "data/dataset_tokenizer.h"
 
 namespace fwl {
 namespace {
@@ -61,11 +61,21 @@ const std::vector<Document>& Split::documents_of(size_t shard) const {
   return indexes_.front().second;
 }
 
-Document Split::document(int64_t index) const {
+size_t Split::shard_of_document(int64_t index) const {
   require<InternalError>(index >= 0 && index < num_documents_, "document ", index, " of ", num_documents_);
   const auto after =
       std::upper_bound(first_document_of_shard_.begin(), first_document_of_shard_.end(), index);
-  const auto shard = static_cast<size_t>(after - first_document_of_shard_.begin() - 1);
+  return static_cast<size_t>(after - first_document_of_shard_.begin() - 1);
+}
+
+std::pair<int64_t, int64_t> Split::document_range(int64_t index) const {
+  const size_t shard = shard_of_document(index);
+  const auto [first, end] = reader(shard).document_range(index - first_document_of_shard_[shard]);
+  return {first_token_of_shard_[shard] + first, first_token_of_shard_[shard] + end};
+}
+
+Document Split::document(int64_t index) const {
+  const size_t shard = shard_of_document(index);
   return documents_of(shard)[static_cast<size_t>(index - first_document_of_shard_[shard])];
 }
 
@@ -84,17 +94,7 @@ int64_t Split::document_of(int64_t position) const {
 }
 
 const Tokenizer& Split::tokenizer() const {
-  if (tokenizer_) return *tokenizer_;
-  const std::string file = path_inside(dataset_dir_, kTokenizerName);
-  const bool bytes = manifest_.tokenizer_kind == "byte";
-  auto tokenizer = make_tokenizer(manifest_.tokenizer_kind, bytes ? "" : read_file(file, "tokenizer"), file);
-  const std::string hash = to_hex(tokenizer->hash());
-  require<DataError>(hash == manifest_.tokenizer_hash && tokenizer->vocab_size() == vocab_size() &&
-                         tokenizer->document_start() == document_start(),
-                     bytes ? dataset_dir_ + "/" + kManifestName : file,
-                     ": not the tokenizer that made the data set (hash ", hash, ", manifest ",
-                     manifest_.tokenizer_hash, "). Put the right model back, or make the data set again.");
-  tokenizer_ = std::move(tokenizer);
+  if (!tokenizer_) tokenizer_ = dataset_tokenizer(dataset_dir_, manifest_);
   return *tokenizer_;
 }
 

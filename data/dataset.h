@@ -34,6 +34,8 @@ class Split {
   int32_t document_start() const { return manifest_.document_start; }
   // Throws DataError for a damaged index, as document_of() does.
   Document document(int64_t index) const;
+  // First token of a document in the stream, and its end. Reads those two numbers alone.
+  std::pair<int64_t, int64_t> document_range(int64_t index) const;
   // Index of the document that holds token `position` of the stream.
   int64_t document_of(int64_t position) const;
   // The data set's tokenizer, loaded at first use and checked against the manifest's hash. Throws DataError.
@@ -56,6 +58,7 @@ class Split {
   void locate(const std::string& path);
   const ShardReader& reader(size_t shard) const;
   size_t shard_of_token(int64_t position) const;
+  size_t shard_of_document(int64_t index) const;
   const std::vector<Document>& documents_of(size_t shard) const;
 
   std::string dataset_dir_, name_;

@@ -10,6 +10,7 @@
 #include "core/base/error.h"
 #include "core/base/file.h"
 #include "core/base/hash.h"
+#include "data/dataset_tokenizer.h"
 #include "data/encoder_pool.h"
 #include "data/shard_reader.h"
 #include "data/shard_writer.h"
@@ -78,16 +79,9 @@ struct GroupState {
 class Builder {
  public:
   Builder(const std::vector<DocumentFile>& files, const Tokenizer& tokenizer, const BuildOptions& options)
-      : files_(files),
-        tokenizer_(tokenizer),
-        o_(options),
-        splits_(split_names(options.ranges)),
-        manifest_{tokenizer.kind(),
-                  to_hex(tokenizer.hash()),
-                  tokenizer.vocab_size(),
-                  tokenizer.document_start(),
-                  {},
-                  options.compression} {
+      : files_(files), tokenizer_(tokenizer), o_(options), splits_(split_names(options.ranges)) {
+    embed_tokenizer(tokenizer, &manifest_);
+    manifest_.compression = o_.compression;
     const int64_t group_bytes = o_.group_bytes > 0 ? o_.group_bytes : 16 * o_.shard_tokens;
     fingerprint_ = fingerprint_of(files, manifest_, o_, group_bytes);
     groups_ = groups_of(files, group_bytes);
@@ -125,8 +119,6 @@ class Builder {
   void prepare() {
     if (!can_go_on()) {
       prepare_dataset_folder(o_.out, splits_, o_.existing);
-      if (!tokenizer_.serialized().empty())
-        publish_file(o_.out + "/" + kTokenizerName, tokenizer_.serialized());
       publish_file(journal_path(),
                    json{{"fingerprint", fingerprint_}, {"groups", groups_.size()}}.dump(1) + "\n");
       return;

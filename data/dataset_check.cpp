@@ -15,10 +15,9 @@
 #include <set>
 
 #include "core/base/error.h"
-#include "core/base/file.h"
 #include "core/base/hash.h"
+#include "data/dataset_tokenizer.h"
 #include "data/shard_reader.h"
-#include "data/tokenizer.h"
 
 namespace fwl {
 namespace {
@@ -91,22 +90,12 @@ class Checker {
   }
 
   void check_tokenizer() {
-    const bool bytes = manifest_.tokenizer_kind == "byte";
     const std::string problem = problem_of([&] {
-      const std::string path = path_inside(dir_, kTokenizerName);
-      auto tokenizer =
-          make_tokenizer(manifest_.tokenizer_kind, bytes ? "" : read_file(path, "tokenizer"), path);
-      const std::string hash = to_hex(tokenizer->hash());
-      require<DataError>(hash == manifest_.tokenizer_hash &&
-                             tokenizer->vocab_size() == manifest_.vocab_size &&
-                             tokenizer->document_start() == manifest_.document_start,
-                         "hash ", hash, " of ", tokenizer->vocab_size(), " tokens, the manifest says ",
-                         manifest_.tokenizer_hash, " of ", manifest_.vocab_size,
-                         " (not the tokenizer that made the data set). Put the right model back.");
+      const auto tokenizer = dataset_tokenizer(dir_, manifest_);
       for (int32_t id = 0; id < tokenizer->vocab_size(); ++id)
         bytes_of_token_.push_back(static_cast<int64_t>(tokenizer->decode({id}).size()));
     });
-    if (!problem.empty()) report(bytes ? kManifestName : kTokenizerName, "", -1, -1, problem);
+    if (!problem.empty()) report(tokenizer_file(manifest_), "", -1, -1, problem);
   }
 
   // Reads a dataset chunk by chunk and hands each to `use`; names every chunk that cannot be read.
@@ -239,7 +228,7 @@ class Checker {
   }
 
   void note_unlisted_files() {
-    std::set<std::string> listed = {kManifestName, kTokenizerName};
+    std::set<std::string> listed = {kManifestName, tokenizer_file(manifest_)};
     for (const auto& [name, split] : manifest_.splits) {
       for (const ShardEntry& shard : split.shards) listed.insert(shard.file);
     }

@@ -8,6 +8,7 @@
 #include "core/base/error.h"
 #include "core/base/file.h"
 #include "core/base/hdf5.h"
+#include "data/base64.h"
 
 namespace fwl {
 namespace {
@@ -46,6 +47,16 @@ ShardEntry shard_from(const json& s) {
   return {safe_path(s.at("file")),  count_of(s, "tokens"),
           count_of(s, "documents"), count_of(s, "bytes"),
           s.at("checksum"),         s.contains("invalid_utf8") ? count_of(s, "invalid_utf8") : 0};
+}
+
+void read_tokenizer(const json& object, int64_t version, Manifest* manifest) {
+  manifest->tokenizer_kind = object.at("kind");
+  manifest->tokenizer_hash = object.at("hash");
+  manifest->tokenizer_is_beside = version < 3 && manifest->tokenizer_kind != "byte";
+  if (version < 3 || object.at("model").is_null()) return;
+  const auto bytes = from_base64(object.at("model").get_ref<const std::string&>());
+  if (!bytes) refuse("tokenizer.model is no base64 text");
+  manifest->tokenizer_bytes = *bytes;
 }
 
 SplitEntry split_from(const json& object) {
@@ -160,8 +171,7 @@ Manifest read_manifest(const std::string& dataset_dir) {
       " to ", kDatasetVersion, "). Use the fwl that wrote it.");
   Manifest manifest;
   try {
-    manifest.tokenizer_kind = root.at("tokenizer").at("kind");
-    manifest.tokenizer_hash = root.at("tokenizer").at("hash");
+    read_tokenizer(root.at("tokenizer"), version, &manifest);
     manifest.vocab_size = count_of(root, "vocab_size");
     manifest.document_start =
         static_cast<int32_t>(std::min<int64_t>(count_of(root, "document_start"), INT32_MAX));
@@ -187,7 +197,7 @@ void write_manifest(const std::string& dataset_dir, const Manifest& m) {
                {"document_start", m.document_start}};
   root["tokenizer"] = {{"kind", m.tokenizer_kind},
                        {"hash", m.tokenizer_hash},
-                       {"file", m.tokenizer_kind == "byte" ? json() : json(kTokenizerName)}};
+                       {"model", m.tokenizer_bytes.empty() ? json() : json(to_base64(m.tokenizer_bytes))}};
   root["splits"] = json::object();
   for (const auto& [name, split] : m.splits) root["splits"][name] = to_json(split);
   publish_file(dataset_dir + "/" + kManifestName, root.dump(1) + "\n");

@@ -8,12 +8,13 @@
 
 namespace fwl {
 
-inline constexpr int64_t kDatasetVersion = 2;        // written
+inline constexpr int64_t kDatasetVersion = 3;        // written
 inline constexpr int64_t kOldestDatasetVersion = 1;  // read
+inline constexpr int64_t kShardVersion = 2;          // written; 1 is read
 inline constexpr const char* kDatasetFormat = "fwl-dataset";
 inline constexpr const char* kShardFormat = "fwl-shard";
 inline constexpr const char* kManifestName = "manifest.json";
-inline constexpr const char* kTokenizerName = "tokenizer.model";
+inline constexpr const char* kTokenizerName = "tokenizer.model";  // beside the manifest up to version 2
 
 struct ShardEntry {
   std::string file;  // relative to the data set's folder
@@ -45,6 +46,8 @@ struct Manifest {
   int32_t document_start = 0;
   std::map<std::string, SplitEntry> splits;
   Compression compression = Compression::kDeflate;  // what the writer was asked for
+  std::string tokenizer_bytes;                      // Tokenizer::serialized()
+  bool tokenizer_is_beside = false;  // a data set of version 1 or 2: in a file, `tokenizer_bytes` is empty
 };
 
 // Throws DataError naming the manifest and what is wrong (missing, no JSON, another version, absurd numbers,

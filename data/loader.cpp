@@ -33,9 +33,13 @@ int64_t units_of(double weight) {
 
 }  // namespace
 
-Loader::Loader(const Split& split, int64_t context, uint64_t seed, int64_t streams, BadData bad_data)
+Loader::Loader(const Split& split, int64_t context, uint64_t seed, int64_t streams, BadData bad_data,
+               StreamOrder order)
     : Loader(std::vector<MixturePart>{{&split, 1.0}}, context, seed, bad_data) {
   streams_ = streams;
+  if (order == StreamOrder::kPacked) return;
+  require<InternalError>(streams > 0, "documents are dealt to streams, there are none");
+  documents_ = std::make_unique<DocumentOrder>(split, context, seed, streams);
 }
 
 Loader::Loader(const std::vector<MixturePart>& mixture, int64_t context, uint64_t seed, BadData bad_data)
@@ -61,8 +65,12 @@ int64_t Loader::first_token_in(const Part& part, int64_t index) const {
 
 Loader::Place Loader::place_of(int64_t sample) const {
   require<InternalError>(sample >= 0, "sample ", sample, " was asked for");
+  if (documents_) {
+    const DocumentOrder::Window window = documents_->window(sample % streams_, sample / streams_);
+    return {0, window.first_token, window.end_token};
+  }
   const MixturePlace place = mixture_place(weights_, sample);
-  return {place.part, first_token_in(parts_[place.part], place.index)};
+  return {place.part, first_token_in(parts_[place.part], place.index), INT64_MAX};
 }
 
 int64_t Loader::first_token_of(int64_t sample) const {
@@ -115,7 +123,7 @@ void Loader::read_around_damage(const Place& place, int64_t count, int64_t* toke
     if (kind != 0) {
       std::fill(tokens + begin, tokens + end, split.document_start());
     } else {
-      read_row({place.part, (place.first_token + begin) % total}, end - begin, tokens + begin);
+      read_row({place.part, (place.first_token + begin) % total, INT64_MAX}, end - begin, tokens + begin);
     }
   }
 }
@@ -130,44 +138,63 @@ void Loader::leave_out(Batch& batch, int64_t row, const std::vector<uint8_t>& ba
   }
 }
 
+// Damage that is met is left out, when the loader does that: bad[i] says which tokens.
+void Loader::read_sound(const Place& place, int64_t count, int64_t* tokens, std::vector<uint8_t>& bad) const {
+  bad.assign(static_cast<size_t>(count), 0);
+  if (damaged_.empty()) {
+    try {
+      return read_row(place, count, tokens);
+    } catch (const DataError&) {
+      if (bad_data_ == BadData::kStop) throw;
+      find_damage(place, count);
+      if (damaged_.empty()) throw;
+    }
+  }
+  try {
+    read_around_damage(place, count, tokens, bad);
+  } catch (const DataError&) {
+    find_damage(place, count);
+    read_around_damage(place, count, tokens, bad);
+  }
+}
+
 Batch Loader::read(int64_t first_sample, int64_t rows, int64_t first_position, int64_t positions) const {
   Batch batch;
   batch.rows = rows;
   batch.length = positions;
   batch.tokens.resize(static_cast<size_t>(rows * (positions + 1)));
-  batch.document_start.resize(static_cast<size_t>(rows * positions));
+  batch.document_start.resize(static_cast<size_t>(rows * positions), 0);
   std::vector<uint8_t> bad;
   for (int64_t r = 0; r < rows; ++r) {
     int64_t* tokens = batch.tokens.data() + r * (positions + 1);
     Place place = place_of(first_sample + r);
     const Split& split = *parts_[place.part].split;
+    const int64_t there =
+        std::clamp<int64_t>(place.end_token - place.first_token - first_position, 0, positions + 1);
     place.first_token = (place.first_token + first_position) % split.num_tokens();
-    if (damaged_.empty()) {
-      try {
-        read_row(place, positions + 1, tokens);
-      } catch (const DataError&) {
-        if (bad_data_ == BadData::kStop) throw;
-        find_damage(place, positions + 1);
-        if (damaged_.empty()) throw;
-      }
-    }
-    if (!damaged_.empty()) {
-      try {
-        read_around_damage(place, positions + 1, tokens, bad);
-      } catch (const DataError&) {
-        find_damage(place, positions + 1);
-        read_around_damage(place, positions + 1, tokens, bad);
-      }
-      leave_out(batch, r, bad);
-    }
+    read_sound(place, there, tokens, bad);
+    std::fill(tokens + there, tokens + positions + 1, split.document_start());
+    bad.resize(static_cast<size_t>(positions + 1), 1);
+    leave_out(batch, r, bad);
     uint8_t* starts = batch.document_start.data() + r * positions;
-    for (int64_t t = 0; t < positions; ++t) starts[t] = tokens[t] == split.document_start() ? 1 : 0;
+    for (int64_t t = 0; t < std::min(there, positions); ++t)
+      starts[t] = tokens[t] == split.document_start() ? 1 : 0;
   }
   return batch;
 }
 
+int64_t Loader::labels_in(int64_t first, int64_t count) const {
+  if (!documents_) return count * context_;
+  int64_t labels = 0;
+  for (int64_t sample = first; sample < first + count; ++sample) {
+    const Place place = place_of(sample);
+    labels += std::min(context_, place.end_token - place.first_token - 1);
+  }
+  return labels;
+}
+
 uint64_t Loader::sequence_hash() const {
-  std::string text = cat(seed_, ' ', context_, ' ', streams_);
+  std::string text = cat(seed_, ' ', context_, ' ', streams_, documents_ ? " documents" : "");
   for (const Part& part : parts_) {
     text += cat(' ', part.weight);
     for (const ShardEntry& shard : part.split->manifest().splits.at(part.split->name()).shards)

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "data/dataset.h"
+#include "data/document_order.h"
 
 namespace fwl {
 
@@ -28,6 +30,12 @@ enum class BadData {
   kLeaveOut  // from then on, the damaged document's tokens are replaced by document starts and do not count
 };
 
+// What streams read one after the other.
+enum class StreamOrder {
+  kPacked,    // the split, documents concatenated
+  kDocuments  // whole documents, in an order that the seed picks
+};
+
 // Which window of the split's token stream a sample is. It depends on the sample's number alone: not on
 // ranks, threads, batch sizes or earlier reads.
 //
@@ -40,13 +48,17 @@ enum class BadData {
 // seed picks) and goes on round the split's end; sample s is its window s / B. After N / B tokens each, the
 // streams have read every token once.
 //
+// One document a stream (streams = B > 0, StreamOrder::kDocuments): sample s is window s / B of stream s % B
+// in DocumentOrder. A window never mixes documents: behind the document's end it holds document-start tokens
+// whose labels are left out and which are not marked as document starts.
+//
 // Mixture: sample s is a sample of the data set that mixture_place() names, by that data set's own count;
 // each has epochs of its own. Streams read one data set.
 class Loader {
  public:
   // `split` must outlive the loader. Throws DataError when the split is shorter than one window.
   Loader(const Split& split, int64_t context, uint64_t seed, int64_t streams = 0,
-         BadData bad_data = BadData::kStop);
+         BadData bad_data = BadData::kStop, StreamOrder order = StreamOrder::kPacked);
   // Throws ConfigError for a weight that is not positive, DataError as above. The splits must share a
   // tokenizer.
   Loader(const std::vector<MixturePart>& mixture, int64_t context, uint64_t seed,
@@ -60,6 +72,8 @@ class Loader {
   Batch read(int64_t first_sample, int64_t rows, int64_t first_position, int64_t positions) const;
   // All positions.
   Batch read(int64_t first_sample, int64_t rows) const { return read(first_sample, rows, 0, context_); }
+  // Labels of samples [first, first + count) that count when no data is damaged.
+  int64_t labels_in(int64_t first, int64_t count) const;
   // Identifies the sequence of samples: of the shards' checksums, the context, the streams and the seed.
   uint64_t sequence_hash() const;
   // The rolling hash of the samples [first, first + count), which went on from `before`: of each sample's
@@ -76,6 +90,7 @@ class Loader {
   struct Place {
     size_t part;
     int64_t first_token;
+    int64_t end_token = INT64_MAX;  // nothing is read from there on
   };
   // A document that is left out.
   struct Damage {
@@ -88,6 +103,7 @@ class Loader {
   void find_damage(const Place& place, int64_t count) const;
   void read_around_damage(const Place& place, int64_t count, int64_t* tokens,
                           std::vector<uint8_t>& bad) const;
+  void read_sound(const Place& place, int64_t count, int64_t* tokens, std::vector<uint8_t>& bad) const;
   void leave_out(Batch& batch, int64_t row, const std::vector<uint8_t>& bad) const;
 
   std::vector<Part> parts_;
@@ -95,6 +111,7 @@ class Loader {
   int64_t context_;
   uint64_t seed_;
   int64_t streams_ = 0;
+  std::unique_ptr<DocumentOrder> documents_;  // with StreamOrder::kDocuments
   BadData bad_data_ = BadData::kStop;
   mutable std::vector<Damage> damaged_;
 };

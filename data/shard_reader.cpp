@@ -1,6 +1,7 @@
 #include "data/shard_reader.h"
 
 #include <algorithm>
+#include <array>
 
 #include "core/base/error.h"
 #include "core/base/hash.h"
@@ -20,9 +21,9 @@ void ShardReader::check_attributes(const Manifest& manifest) const {
   require<DataError>(file_->has_attribute("format") && file_->string_attribute("format") == kShardFormat,
                      path_, " is no shard of an fwl data set. Make the data set again.");
   const int64_t version = file_->integer_attribute("version");
-  require<DataError>(version >= kOldestDatasetVersion && version <= kDatasetVersion, path_,
-                     ": shard version ", version, " is unknown (this program reads versions ",
-                     kOldestDatasetVersion, " to ", kDatasetVersion, "). Use the fwl that wrote it.");
+  require<DataError>(version >= kOldestDatasetVersion && version <= kShardVersion, path_, ": shard version ",
+                     version, " is unknown (this program reads versions ", kOldestDatasetVersion, " to ",
+                     kShardVersion, "). Use the fwl that wrote it.");
   const int64_t vocab_size = file_->integer_attribute("vocab_size");
   const std::string hash = file_->string_attribute("tokenizer_hash");
   require<DataError>(vocab_size == manifest.vocab_size && hash == manifest.tokenizer_hash, path_,
@@ -77,6 +78,21 @@ std::vector<Document> ShardReader::documents() const {
   return documents;
 }
 
+std::pair<int64_t, int64_t> ShardReader::document_range(int64_t index) const {
+  require<InternalError>(index >= 0 && index < entry_.documents, "document ", index, " of ",
+                         entry_.documents);
+  std::array<int64_t, 2> range{};
+  if (!file_) {
+    std::copy_n(loaded_offsets_.begin() + index, 2, range.begin());
+  } else {
+    file_->read_rows("documents/offsets", index, 2, range.data());
+  }
+  require<DataError>(range[0] >= 0 && range[0] < range[1] && range[1] <= entry_.tokens, path_,
+                     ": dataset 'documents/offsets', offset ", index, ": ", range[0], " is followed by ",
+                     range[1], " of ", entry_.tokens, " tokens (must ascend). Make the data set again.");
+  return {range[0], range[1]};
+}
+
 void ShardReader::widen(const auto* tokens, int64_t first, int64_t count, int64_t* out) const {
   int64_t largest = 0;
   for (int64_t i = 0; i < count; ++i) {
@@ -114,6 +130,7 @@ void ShardReader::load() {
   require<DataError>(checksum == entry_.checksum, path_, ": dataset 'tokens' has checksum ", checksum,
                      ", the manifest says ", entry_.checksum,
                      " (the shard was damaged or swapped). Make the data set again.");
+  loaded_offsets_ = file_->read<int64_t>("documents/offsets");
   file_.reset();
 }
 

@@ -27,11 +27,13 @@ class ShardReader {
 
   // The shard's documents; `first_token` counts from the shard's begin. Throws DataError.
   std::vector<Document> documents() const;
+  // First token of document `index`, and its end; without reading the whole index. Throws DataError.
+  std::pair<int64_t, int64_t> document_range(int64_t index) const;
   // Tokens [first, first + count) of the shard. Throws DataError naming the offset of a damaged chunk or of a
   // token outside the vocabulary.
   void read(int64_t first, int64_t count, int64_t* out) const;
-  // Reads all tokens into memory (4 bytes each) and closes the file; documents() must not follow. Throws
-  // DataError when their checksum is not the manifest's.
+  // Reads all tokens (4 bytes each) and offsets into memory and closes the file; documents() must not follow.
+  // Throws DataError when their checksum is not the manifest's.
   void load();
   // The open file; only before load().
   const Hdf5File& file() const { return *file_; }
@@ -48,6 +50,7 @@ class ShardReader {
   int64_t vocab_size_;
   bool narrow_ = true;  // uint16, not uint32
   std::vector<uint32_t> loaded_;
+  std::vector<int64_t> loaded_offsets_;
   mutable std::vector<uint16_t> narrow_buffer_;  // kept between reads: no allocation per window
   mutable std::vector<uint32_t> wide_buffer_;
 };

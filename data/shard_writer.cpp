@@ -57,7 +57,7 @@ void ShardWriter::open() {
                      ". Check its permissions.");
   file_ = Hdf5File::create(cat(folder.string(), "/shard-", tag_, "open.tmp-", ::getpid()));
   file_->set_attribute("format", std::string(kShardFormat));
-  file_->set_attribute("version", kDatasetVersion);
+  file_->set_attribute("version", kShardVersion);
   file_->set_attribute("vocab_size", vocab_size_);
   file_->set_attribute("tokenizer_hash", tokenizer_hash_);
   if (vocab_size_ > 65536) {

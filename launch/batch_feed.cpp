@@ -57,7 +57,8 @@ Loader TrainingData::make_loader(const RunConfig& config) const {
   const auto seed = static_cast<uint64_t>(config.train.seed);
   if (config.train.stream)
     return Loader(split(), config.model.context, seed, config.train.global_batch,
-                  config.data.skip_bad ? BadData::kLeaveOut : BadData::kStop);
+                  config.data.skip_bad ? BadData::kLeaveOut : BadData::kStop,
+                  config.data.order == "documents" ? StreamOrder::kDocuments : StreamOrder::kPacked);
   std::vector<MixturePart> mixture;
   for (size_t i = 0; i < splits_.size(); ++i) mixture.push_back({splits_[i].get(), weights_[i]});
   return Loader(mixture, config.model.context, seed,

@@ -25,10 +25,12 @@ void declare_commands(CLI::App& app) {
   fwl::add_train_command(app);
   fwl::add_eval_command(app);
   fwl::add_generate_command(app);
+  fwl::add_score_command(app);
   fwl::add_verify_command(app);
   fwl::add_bench_command(app);
   fwl::add_inspect_command(app);
   fwl::add_report_command(app);
+  fwl::add_watch_command(app);
   fwl::add_doctor_command(app);
   fwl::add_export_command(app);
   fwl::add_import_gpt2_command(app);

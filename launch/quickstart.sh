@@ -90,7 +90,7 @@ train_fresh_or_resumed() { # NAME UPDATE SETTINGS
 
 evaluate_control() {
   "$fwl" eval "$models/control" --data "$out/data/test" --modes slow,dynamic --max-documents "$documents" \
-    --tune "$out/data/valid" --tune-documents "$tune_documents" --dynamic-statistics 8 --json "$models/control.json"
+    --tune "$out/data/valid" --tune-documents "$tune_documents" --dynamic-rule rms --dynamic-decay 0 --dynamic-statistics 8 --json "$models/control.json"
 }
 
 evaluate_fwl() {

@@ -33,7 +33,7 @@ ChangeKind kind_of(const std::string& path, const std::string& before, const std
   if (path == "parallel.state_wire") return ChangeKind::kAllowed;
   if (begins_with_one_of(path, {"run.", "checkpoints.", "parallel."})) return ChangeKind::kFree;
   if (is_one_of(path, {"data.path", "train.resume", "train.device", "train.save_every", "train.max_seconds",
-                       "train.log_every", "train.max_skipped", "train.micro_batch"}))
+                       "train.log_every", "train.max_skipped", "train.tensorboard", "train.micro_batch"}))
     return ChangeKind::kFree;
   return ChangeKind::kAllowed;
 }
@@ -65,7 +65,7 @@ void add_data_changes(const CheckpointInfo& info, const RunConfig& stored, const
     add("tokenizer: the data set's is another one than the checkpoint's", ChangeKind::kFunction);
   // The hash covers seed, context and streams too; a change of those is listed by its key.
   const bool explained = stored.train.seed != now.train.seed || stored.model.context != now.model.context ||
-                         stored.train.stream != now.train.stream ||
+                         stored.train.stream != now.train.stream || stored.data.order != now.data.order ||
                          (now.train.stream && stored.train.global_batch != now.train.global_batch);
   const bool has_read = info.progress.samples > 0;  // an imported model has not
   if (has_read && info.data.sequence_hash != data.sequence_hash && !explained)

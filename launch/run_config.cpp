@@ -35,6 +35,7 @@ void TrainConfig::visit_fields(FieldList& list) {
   list.add("stream", stream,
            "each row of the batch reads the data in order, and carries fast weights and the attention window "
            "from one sequence to the next");
+  list.add("tensorboard", tensorboard, "also write TensorBoard event files into the run's folder");
 }
 
 ScheduleConfig TrainConfig::schedule() const {
@@ -62,6 +63,9 @@ void ParallelConfig::visit_fields(FieldList& list) {
                   "how fast-weight states reach later ranks; auto: by size and ranks");
   list.add_choice("state_wire", state_wire, {"fp32", "bf16"},
                   "type of fast-weight states on their way between ranks (fp64 runs: always fp64)");
+  list.add(
+      "timing", timing,
+      "time transfers: communication share, memory and late ranks in the log (with train.log_every <= 100)");
 }
 
 void DataConfig::visit_fields(FieldList& list) {
@@ -69,6 +73,10 @@ void DataConfig::visit_fields(FieldList& list) {
   list.add("mixture", mixture,
            "DIR=WEIGHT,DIR=WEIGHT: several data sets, by share of the samples; instead of path");
   list.add("skip_bad", skip_bad, "leave damaged documents out and go on, instead of stopping");
+  list.add_choice(
+      "order", order, {"packed", "documents"},
+      "what a stream (train.stream) reads: the data set's text as it lies there, or whole documents "
+      "in an order that the seed picks, none sharing a sequence with another");
 }
 
 namespace {
@@ -121,6 +129,11 @@ MeshShape layout_of(const RunConfig& c, int ranks) {
                        "what a token costs and what a stream carries). Use ",
                        context >= mesh.sequence ? cat(context / mesh.sequence * mesh.sequence, " or ") : "",
                        next_multiple(context, mesh.sequence), ".");
+  require<ConfigError>(!c.model.document_mask || (mesh.sequence == 1 && !c.train.stream),
+                       "model.document_mask with parallel.sequence = ", mesh.sequence,
+                       c.train.stream ? " and train.stream" : "",
+                       " is not built (the mask covers one whole window). Set model.document_mask=false, or "
+                       "parallel.sequence=1 and train.stream=false.");
   if (mesh.sequence > 1)
     choose_attention_algorithm(c.parallel.attention, mesh.sequence, c.model.heads, c.model.window);
   return mesh;
@@ -135,6 +148,11 @@ MeshShape validate(const RunConfig& c, int ranks) {
       c.data.mixture.empty() || !c.train.stream,
       "train.stream with data.mixture is not possible (a stream reads one data set in order). "
       "Set data.path.");
+  require<ConfigError>(
+      c.data.order == "packed" || (c.train.stream && c.model.fast_weight.document_reset),
+      "data.order=documents needs ", c.train.stream ? "model.fast_weight.document_reset" : "train.stream",
+      "=true (a document's state goes on in its next sequence, and ends with it). Set it, or "
+      "data.order=packed.");
   return layout_of(c, ranks);
 }
 

@@ -34,6 +34,7 @@ struct TrainConfig {
   int64_t log_every = 10;
   int64_t max_skipped = 10;
   bool stream = false;
+  bool tensorboard = true;
 
   void visit_fields(FieldList& list);
   ScheduleConfig schedule() const;
@@ -56,6 +57,7 @@ struct ParallelConfig {
   std::string attention = "auto";
   std::string state_exchange = "auto";
   std::string state_wire = "fp32";
+  bool timing = true;
 
   void visit_fields(FieldList& list);
   int64_t bucket_bytes() const { return static_cast<int64_t>(bucket_mb * 1024 * 1024); }
@@ -68,6 +70,7 @@ struct DataConfig {
   std::string path;
   std::string mixture;
   bool skip_bad = false;
+  std::string order = "packed";
 
   void visit_fields(FieldList& list);
 };

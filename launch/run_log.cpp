@@ -34,9 +34,38 @@ json to_json(const LogEntry& e) {
                {"documents_left_out", e.documents_left_out}};
   if (e.save_blocked_s) line["save_blocked_s"] = *e.save_blocked_s;
   if (e.save_written_s) line["save_written_s"] = *e.save_written_s;
+  if (e.total_steps) line["total_steps"] = *e.total_steps;
+  if (e.communication) line["communication"] = *e.communication;
+  if (e.peak_memory_bytes) line["peak_memory_bytes"] = *e.peak_memory_bytes;
+  for (const auto& [rank, seconds] : e.rank_lag_s) line["rank_lag_s"][std::to_string(rank)] = seconds;
   for (const auto& [name, value] : e.step_sizes) line["step_size"][name] = value;
   for (const auto& [name, value] : e.decays) line["decay"][name] = value;
   return line;
+}
+
+Scalars scalars_of(const LogEntry& e) {
+  Scalars scalars = {{"loss/trained", e.loss},
+                     {"loss/slow", e.loss_slow},
+                     {"optimizer/gradient_norm", e.grad_norm},
+                     {"optimizer/learning_rate", e.learning_rate},
+                     {"optimizer/skipped", static_cast<double>(e.skipped)},
+                     {"speed/tokens_per_s", e.tokens_per_s},
+                     {"speed/data_wait", e.data_wait},
+                     {"data/tokens", static_cast<double>(e.tokens)}};
+  if (e.communication) scalars.emplace_back("speed/communication", *e.communication);
+  if (e.save_blocked_s) scalars.emplace_back("speed/save_blocked_s", *e.save_blocked_s);
+  if (e.peak_memory_bytes)
+    scalars.emplace_back("memory/peak_bytes", static_cast<double>(*e.peak_memory_bytes));
+  for (const auto& [name, value] : e.step_sizes) scalars.emplace_back("step_size/" + name, value);
+  for (const auto& [name, value] : e.decays) scalars.emplace_back("decay/" + name, value);
+  return scalars;
+}
+
+Histograms histograms_of(const LogEntry& e) {
+  Histograms histograms;
+  for (const auto& [name, rows] : e.step_size_rows)
+    histograms.emplace_back("step_sizes/" + name, histogram_of(rows));
+  return histograms;
 }
 
 std::string to_line(const LogEntry& e, int64_t total) {
@@ -70,7 +99,7 @@ void drop_lines_after(const std::string& path, int64_t step) {
 
 }  // namespace
 
-RunLog::RunLog(const std::string& run_dir, int64_t resumed_step, int64_t total_steps)
+RunLog::RunLog(const std::string& run_dir, int64_t resumed_step, int64_t total_steps, EventLog events)
     : path_(run_dir + "/log.jsonl"),
       first_step_(resumed_step),
       total_steps_(total_steps),
@@ -79,6 +108,7 @@ RunLog::RunLog(const std::string& run_dir, int64_t resumed_step, int64_t total_s
       drawn_(start_) {
   drop_lines_after(path_, resumed_step);
   require<DataError>(append_pending(), "cannot write '", path_, "'. Check the folder's permissions.");
+  if (events == EventLog::kTensorBoard) events_.emplace(run_dir, resumed_step);
 }
 
 // All of the pending lines or, as far as the disk lets us, none: half a line would not be JSON.
@@ -100,8 +130,15 @@ void RunLog::write(const LogEntry& entry) {
   if (!append_pending())
     log_warn(cat("writing '", path_,
                  "' failed. Free space or check the disk; the line is tried again with the next."));
+  write_events(entry);
   if (terminal_) std::fputs(kClearLine, stderr);
   log_info(to_line(entry, total_steps_));
+}
+
+void RunLog::write_events(const LogEntry& entry) {
+  if (events_ && !events_->write(entry.step, scalars_of(entry), histograms_of(entry)))
+    log_warn(cat("writing '", events_->path(),
+                 "' failed. Free space or check the disk; the events are tried again with the next."));
 }
 
 void RunLog::progress(int64_t step) {

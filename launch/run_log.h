@@ -1,5 +1,6 @@
-// What a training run says of itself: JSON lines in the run's folder (all of it, rank 0), one line an
-// interval on the terminal, and a progress bar with the time left when the terminal is one.
+// What a training run says of itself: JSON lines in the run's folder (all of it, rank 0), the same as
+// TensorBoard events, one line an interval on the terminal, and a progress bar with the time left when the
+// terminal is one.
 #pragma once
 
 #include <chrono>
@@ -7,6 +8,8 @@
 #include <string>
 #include <utility>
 #include <vector>
+
+#include "launch/tensorboard/event_file.h"
 
 namespace fwl {
 
@@ -28,13 +31,21 @@ struct LogEntry {
   int64_t documents_left_out = 0;        // by this rank, since the program's start (data.skip_bad)
   std::vector<std::pair<std::string, double>> step_sizes;
   std::vector<std::pair<std::string, double>> decays;
+  std::vector<std::pair<std::string, std::vector<float>>> step_size_rows;  // one by one; events alone
+  std::optional<int64_t> total_steps;                                      // of the whole run
+  std::optional<double> communication;       // share of the interval that this rank waited for transfers
+  std::optional<int64_t> peak_memory_bytes;  // since the program's start; the rank with the most
+  // Seconds of the interval that the others waited for a rank; the ranks with the most.
+  std::vector<std::pair<int, double>> rank_lag_s;
 };
+
+enum class EventLog { kOff, kTensorBoard };
 
 class RunLog {
  public:
   // Appends to RUN/log.jsonl after removing entries of steps beyond `resumed_step` (they will be logged
   // again). Throws DataError when the file cannot be written.
-  RunLog(const std::string& run_dir, int64_t resumed_step, int64_t total_steps);
+  RunLog(const std::string& run_dir, int64_t resumed_step, int64_t total_steps, EventLog events);
   // A line that cannot be written (disk full) is a warning; it is tried again with the next one.
   void write(const LogEntry& entry);
   // Redraws the progress bar at most a few times a second.
@@ -43,11 +54,13 @@ class RunLog {
  private:
   std::string bar(int64_t step) const;
   bool append_pending();
+  void write_events(const LogEntry& entry);
   std::string path_;
   std::string pending_;  // lines not yet in the file
   int64_t first_step_, total_steps_;
   bool terminal_;
   std::chrono::steady_clock::time_point start_, drawn_;
+  std::optional<EventFile> events_;
 };
 
 }  // namespace fwl

@@ -9,7 +9,8 @@
 #   cpu    LibTorch and the two CUDA libraries that its CPU part names (545 MB to fetch, 1.2 GB on disk)
 #   cuda   and NCCL, to compile the CUDA parts; chosen when a CUDA 13 toolkit is found, or by --cuda
 #   gpu    and all that LibTorch's GPU part needs (about 3 GB to fetch); chosen when a GPU is there as well
-# --tests also fetches what only the tests need: Python's safetensors and transformers, into .deps/test-python (150 MB).
+# --tests also fetches what only the tests need: Python's safetensors, transformers and tensorboard, into .deps/test-python
+# (160 MB), and a browser (Debian's chromium) that looks at the report.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . launch/stages.sh
@@ -18,9 +19,9 @@ torch_version=2.11.0
 pins_torch=(torch==2.11.0)
 pins_cpu=(nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85)
 pins_cuda=(nvidia-nccl-cu13==2.28.9)
-pins_tests=(certifi==2026.10.18 charset-normalizer==3.5.2 filelock==4.2.11 fsspec==2026.9.0 hf-xet==1.8.0
+pins_tests=(absl-py==2.5.1 certifi==2026.10.18 charset-normalizer==3.5.2 filelock==4.2.11 fsspec==2026.9.0 hf-xet==1.8.0
   huggingface_hub==0.36.2 idna==3.20 Jinja2==3.1.6 MarkupSafe==3.0.4 mpmath==1.3.0 networkx==3.5 numpy==2.3.5
-  packaging==26.3 PyYAML==6.0.3 regex==2026.11.15 requests==2.34.2 safetensors==0.7.0 sympy==1.14.0
+  packaging==26.3 protobuf==7.36.2 PyYAML==6.0.3 regex==2026.11.15 requests==2.34.2 safetensors==0.7.0 sympy==1.14.0 tensorboard==2.21.0
   tokenizers==0.22.2 tqdm==4.70.1 transformers==4.57.6 typing_extensions==4.15.0 urllib3==2.8.0)
 apt_packages=(g++ cmake ninja-build ccache git python3 zlib1g-dev libzstd-dev libopenmpi-dev openmpi-bin libhdf5-dev libspdlog-dev
   libfmt-dev libyaml-cpp-dev nlohmann-json3-dev libcli11-dev libsentencepiece-dev libgtest-dev libbenchmark-dev)
@@ -190,6 +191,14 @@ provide_test_python() {
   mv "$new" "$folder"
 }
 
+# Ubuntu's chromium is a stub for a snap, which does not run everywhere: the test that needs it is skipped, loudly.
+provide_browser() {
+  if command -v chromium >/dev/null || ! command -v apt-get >/dev/null || ! grep -q '^ID=debian' /etc/os-release; then return 0; fi
+  if [ "$(id -u)" != 0 ] && ! command -v sudo >/dev/null; then return 0; fi
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null ||
+    echo "warning: apt gave no chromium; the test that looks at the report will be SKIPPED" >&2
+}
+
 choose_level() {
   local asked=$1
   if [ "$asked" = no-cuda ] || { [ "$asked" = auto ] && [ -z "$(find_nvcc)" ]; }; then
@@ -215,7 +224,10 @@ main() {
   install_packages "${apt_packages[@]}"
   level=$(choose_level "$asked")
   provide_torch "$level"
-  if [ -n "$tests" ]; then provide_test_python; fi
+  if [ -n "$tests" ]; then
+    provide_browser
+    provide_test_python
+  fi
 }
 
 main "$@"

@@ -50,13 +50,17 @@ StepGradient::StepGradient(LanguageModel& model, Mesh& mesh, const RunConfig& co
 }
 
 std::unique_ptr<SequenceView> StepGradient::make_view() const {
-  const bool stream = config_.train.stream;
+  const bool stream = config_.train.stream, documents = config_.data.order == "documents";
   if (mesh_.shape().sequence > 1) {
     return std::make_unique<ShardedSequence>(mesh_.sequence(), config_.model, share_.positions,
                                              sequence_exchange_of(config_),
-                                             stream ? Stream::kContinued : Stream::kNone);
+                                             !stream     ? Stream::kNone
+                                             : documents ? Stream::kStateContinued
+                                                         : Stream::kContinued);
   }
-  if (stream) return std::make_unique<ContinuedSequence>(FullAttention::kForgets);
+  if (stream)
+    return std::make_unique<ContinuedSequence>(FullAttention::kForgets,
+                                               documents ? WindowMemory::kForgotten : WindowMemory::kKept);
   return std::make_unique<WholeSequence>();
 }
 

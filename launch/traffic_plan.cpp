@@ -61,7 +61,8 @@ int64_t attention_step_bytes(const RunConfig& c, int sequence_rank, int ranks, i
       choose_attention_algorithm(c.parallel.attention, ranks, m.heads, m.window);
   const AttentionShape shape{rows, m.heads, m.context / ranks, m.width / m.heads,
                              static_cast<int64_t>(c10::elementSize(parse_dtype(c.train.dtype)))};
-  const StreamMemory memory = c.train.stream ? StreamMemory::kKept : StreamMemory::kNone;
+  const StreamMemory memory =
+      c.train.stream && c.data.order == "packed" ? StreamMemory::kKept : StreamMemory::kNone;
   const int64_t forward = attention_bytes(algorithm, sequence_rank, ranks, shape, m.window, memory);
   const int64_t backward = algorithm == AttentionAlgorithm::kHalo
                                ? halo_backward_bytes(sequence_rank, ranks, shape, m.window)

@@ -11,15 +11,20 @@
 #include "core/base/log.h"
 #include "launch/batches.h"
 #include "launch/carried_state.h"
+#include "launch/interval_times.h"
 #include "launch/load_model.h"
 #include "launch/resume.h"
 #include "launch/signals.h"
+#include "launch/tensorboard/step_sizes.h"
 #include "parallel/session.h"
 
 namespace fwl {
 namespace {
 
 namespace fs = std::filesystem;
+
+// Transfers keep their times until they are taken, once a logged interval: a longer one would hold too many.
+constexpr int64_t kTimedSteps = 100;
 
 double now_s() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -118,7 +123,8 @@ void Trainer::prepare_run_folder() {
     if (config_.train.resume == "none" && set_old_run_aside(config_.run_dir))
       lock_ = std::make_unique<RunLock>(config_.run_dir);
     publish_file(config_.run_dir + "/config.yaml", to_yaml(fields_of(config_)));
-    log_ = std::make_unique<RunLog>(config_.run_dir, progress_.step, config_.train.steps);
+    log_ = std::make_unique<RunLog>(config_.run_dir, progress_.step, config_.train.steps,
+                                    config_.train.tensorboard ? EventLog::kTensorBoard : EventLog::kOff);
   }
   mesh_->host().barrier();
 }
@@ -170,8 +176,9 @@ void Trainer::run() {
   double interval_start = started_at_s_;
   int64_t interval_tokens = 0;
   while (progress_.step < config_.train.steps) {
+    const int64_t tokens_before = progress_.tokens;
     const StepResult result = train_step();
-    interval_tokens += config_.train.global_batch * config_.model.context;
+    interval_tokens += progress_.tokens - tokens_before;
     if (progress_.step % config_.train.log_every == 0 || progress_.step == config_.train.steps) {
       log_interval(result, now_s() - interval_start, interval_tokens);
       interval_start = now_s();
@@ -215,9 +222,10 @@ LossSums Trainer::sum_over_ranks(const LossSums& own) {
 Trainer::StepResult Trainer::train_step() {
   StepResult result;
   model_->parameters().zero_gradients();
-  // Every position of a training window is scored, so the global count is known without asking the other
+  // The order says how many labels the windows have, so the global count is known without asking the other
   // ranks.
-  const auto tokens = static_cast<double>(config_.train.global_batch * config_.model.context);
+  const int64_t labels = loader_->labels_in(progress_.samples, config_.train.global_batch);
+  const auto tokens = static_cast<double>(labels);
   const LossSums own = step_->accumulate(
       [&](int64_t first_row, int64_t rows) { return feed_->next(first_row, rows); }, tokens);
   const LossSums sums = sum_over_ranks(own);
@@ -229,7 +237,7 @@ Trainer::StepResult Trainer::train_step() {
   progress_.order_hash =
       loader_->rolling_hash(progress_.order_hash, progress_.samples, config_.train.global_batch);
   progress_.samples += config_.train.global_batch;
-  progress_.tokens += config_.train.global_batch * config_.model.context;
+  progress_.tokens += labels;
   count_skip(result, sums.main / tokens);
   if (result.skipped) return result;
   const double clip = config_.train.clip_norm;
@@ -260,6 +268,9 @@ void Trainer::count_skip(const StepResult& result, double loss) {
 
 void Trainer::log_interval(const StepResult& last, double interval_s, int64_t interval_tokens) {
   const double tokens = progress_.loss_tokens;
+  std::optional<IntervalTimes> times;
+  if (config_.parallel.timing && config_.train.log_every <= kTimedSteps)
+    times = interval_times(*mesh_, device_);
   if (log_) {
     LogEntry entry;
     entry.step = progress_.step;
@@ -278,6 +289,13 @@ void Trainer::log_interval(const StepResult& last, double interval_s, int64_t in
     entry.documents_left_out = feed_->documents_left_out();
     entry.step_sizes = model_->mean_step_sizes();
     entry.decays = model_->decays();
+    entry.total_steps = config_.train.steps;
+    if (config_.train.tensorboard) entry.step_size_rows = step_sizes_by_row(*model_);
+    if (times) {
+      entry.communication = times->communication_s / interval_s;
+      entry.peak_memory_bytes = times->peak_memory_bytes;
+      entry.rank_lag_s = times->rank_lag_s;
+    }
     log_->write(entry);
   }
   waited_before_s_ = feed_->waited_s();

@@ -22,11 +22,12 @@ ShardedSequence::ShardedSequence(Communicator& group, const ModelConfig& model, 
       stream_(stream),
       states_(make_state_exchange(group, exchange.state, exchange.state_wire)),
       memory_(static_cast<size_t>(model.layers)) {
-  require<ConfigError>(stream == Stream::kNone || window_ <= 0 || attention_ == AttentionAlgorithm::kHalo,
-                       "train.stream with model.window and parallel.attention=", name_of(attention_),
-                       " (the memory of the last window travels with the halo exchange alone). Use "
-                       "parallel.attention=auto or halo.");
-  require<ConfigError>(stream == Stream::kNone || window_ - 1 <= length * group.size(),
+  require<ConfigError>(
+      stream != Stream::kContinued || window_ <= 0 || attention_ == AttentionAlgorithm::kHalo,
+      "train.stream with model.window and parallel.attention=", name_of(attention_),
+      " (the memory of the last window travels with the halo exchange alone). Use "
+      "parallel.attention=auto or halo.");
+  require<ConfigError>(stream != Stream::kContinued || window_ - 1 <= length * group.size(),
                        "model.window = ", window_, " reaches beyond one whole sequence of ",
                        length * group.size(),
                        " tokens (a stream remembers the last sequence). Use a smaller window.");

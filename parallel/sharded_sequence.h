@@ -20,7 +20,11 @@ struct SequenceExchange {
   at::ScalarType state_wire = at::kFloat;  // dtype of states on their way
 };
 
-enum class Stream { kNone, kContinued };
+enum class Stream {
+  kNone,
+  kContinued,
+  kStateContinued  // the fast weights' state goes on; attention stays within the forward
+};
 
 class ShardedSequence final : public SequenceView {
  public:
@@ -34,8 +38,8 @@ class ShardedSequence final : public SequenceView {
                 int64_t window) override;
   StateExchange* exchange() override { return states_.get(); }
   FastWeightState inbound_state() const override;
-  bool carries_state() const override { return stream_ == Stream::kContinued; }
-  // Collective over the group with Stream::kContinued: the last rank's state is on its way to the first.
+  bool carries_state() const override { return stream_ != Stream::kNone; }
+  // Collective over the group unless Stream::kNone: the last rank's state is on its way to the first.
   void advance(int64_t length, const FastWeightState& outbound) override;
 
   // Collective over the group (waits for the state). Complete on the group's first rank; elsewhere only the

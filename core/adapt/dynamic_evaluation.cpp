@@ -7,8 +7,8 @@
 namespace fwl {
 namespace {
 
-TokenBatch narrow(const TokenBatch& batch, int64_t first, int64_t count) {
-  const auto part = [&](const Tensor& t) { return t.defined() ? t.narrow(1, first, count) : t; };
+TokenBatch narrow(const TokenBatch& batch, int64_t dim, int64_t first, int64_t count) {
+  const auto part = [&](const Tensor& t) { return t.defined() ? t.narrow(dim, first, count) : t; };
   return {part(batch.input_bt), part(batch.label_bt), part(batch.weight_bt), part(batch.document_start_bt)};
 }
 
@@ -26,14 +26,21 @@ void DynamicEvaluationConfig::visit_fields(FieldList& list) {
            at_least(1));
 }
 
-GradientStatistics::GradientStatistics(LanguageModel& model)
-    : model_(model), sum_of_squares_(at::zeros_like(model.parameters().gradients())) {}
+GradientStatistics::GradientStatistics(LanguageModel& model, Pass pass, int64_t rows)
+    : model_(model),
+      pass_(pass),
+      rows_(rows),
+      sum_of_squares_(at::zeros_like(model.parameters().gradients())) {}
 
 void GradientStatistics::add(const TokenBatch& batch) {
   model_.parameters().zero_gradients();
   const double tokens = batch.weight_bt.sum().item<double>();
-  ContinuedSequence memory;
-  model_.segment_loss(batch, memory).total.div(std::max(tokens, 1.0)).backward();
+  const int64_t total = batch.input_bt.size(0);
+  for (int64_t first = 0; first < total; first += rows_) {
+    WholeSequence whole;
+    const TokenBatch part = narrow(batch, 0, first, std::min(rows_, total - first));
+    model_.segment_loss(part, whole, pass_).total.div(std::max(tokens, 1.0)).backward();
+  }
   sum_of_squares_.add_(model_.parameters().gradients().square());
   model_.parameters().zero_gradients();
   ++batches_;
@@ -45,8 +52,8 @@ Tensor GradientStatistics::mean_square() const {
 }
 
 DynamicEvaluator::DynamicEvaluator(LanguageModel& model, const DynamicEvaluationConfig& config,
-                                   const Tensor& mean_square)
-    : model_(model), config_(config), trained_(model.parameters().values().clone()) {
+                                   const Tensor& mean_square, Pass pass)
+    : model_(model), config_(config), pass_(pass), trained_(model.parameters().values().clone()) {
   if (config.rule == "sgd") {
     rate_ = at::full_like(trained_, config.learning_rate);
     pull_ = at::full_like(trained_, config.decay);
@@ -73,15 +80,19 @@ void DynamicEvaluator::reset() {
 }
 
 Tensor DynamicEvaluator::score(const TokenBatch& batch) {
+  ContinuedSequence alone;
+  return score(batch, alone);
+}
+
+Tensor DynamicEvaluator::score(const TokenBatch& batch, SequenceView& view) {
   require<InternalError>(batch.input_bt.size(0) == 1, "dynamic evaluation reads one sequence at a time");
   const int64_t length = batch.input_bt.size(1);
   Tensor nll_bt = at::empty({1, length}, batch.weight_bt.options());
-  ContinuedSequence memory;
   for (int64_t first = 0; first < length; first += config_.segment) {
     const int64_t count = std::min(config_.segment, length - first);
-    const TokenBatch segment = narrow(batch, first, count);
+    const TokenBatch segment = narrow(batch, 1, first, count);
     const double tokens = segment.weight_bt.sum().item<double>();
-    const OuterLoss loss = model_.segment_loss(segment, memory);
+    const OuterLoss loss = model_.segment_loss(segment, view, pass_);
     nll_bt.narrow(1, first, count).copy_(loss.nll_n.view({1, count}));
     if (tokens == 0) continue;
     loss.total.div(tokens).backward();

@@ -21,10 +21,10 @@ Tensor band_mask(int64_t queries, int64_t keys, int64_t query_offset, int64_t wi
       .masked_fill_(allowed_ij.logical_not(), -std::numeric_limits<double>::infinity());
 }
 
-Tensor masked_attention(const Tensor& q_bhte, const Tensor& k_bhte, const Tensor& v_bhte, int64_t window) {
+Tensor banded_attention(const Tensor& q_bhte, const Tensor& k_bhte, const Tensor& v_bhte, int64_t window) {
   const int64_t queries = q_bhte.size(2), keys = k_bhte.size(2);
-  const Tensor mask = band_mask(queries, keys, keys - queries, window, q_bhte.options());
-  return at::scaled_dot_product_attention(q_bhte, k_bhte, v_bhte, mask);
+  return masked_attention(q_bhte, k_bhte, v_bhte,
+                          band_mask(queries, keys, keys - queries, window, q_bhte.options()));
 }
 
 Tensor square_attention(const Tensor& q_bhte, const Tensor& k_bhte, const Tensor& v_bhte) {
@@ -47,7 +47,7 @@ Tensor blocked_window_attention(const Tensor& q_bhte, const Tensor& k_bhte, cons
   const Tensor first_q = q.narrow(2, 0, window), first_k = k.narrow(2, 0, before + window),
                first_v = v.narrow(2, 0, before + window);
   const Tensor first = before == 0 ? square_attention(first_q, first_k, first_v)
-                                   : masked_attention(first_q, first_k, first_v, window);
+                                   : banded_attention(first_q, first_k, first_v, window);
   if (blocks == 1) return first.narrow(2, 0, length);
   const int64_t rest = blocks - 1;
   // [B, H, rest, 2W, E]: block g together with block g - 1, as overlapping views, then one batch dim for (b,
@@ -62,7 +62,7 @@ Tensor blocked_window_attention(const Tensor& q_bhte, const Tensor& k_bhte, cons
                              .reshape({batch, heads, rest, window, head_dim})
                              .transpose(1, 2)
                              .reshape({batch * rest, heads, window, head_dim});
-  const Tensor others = masked_attention(queries, pairs(k), pairs(v), window)
+  const Tensor others = banded_attention(queries, pairs(k), pairs(v), window)
                             .view({batch, rest, heads, window, head_dim})
                             .transpose(1, 2)
                             .reshape({batch, heads, rest * window, head_dim});
@@ -95,8 +95,22 @@ Tensor causal_attention(const Tensor& q_bhte, const Tensor& k_bhte, const Tensor
   const Tensor k = within_reach(k_bhte), v = within_reach(v_bhte);
   if (window == 0 && queries == keys) return square_attention(q_bhte, k, v);
   if (q_bhte.is_cuda() && q_bhte.scalar_type() == at::kBFloat16) return flash_attention(q_bhte, k, v, window);
-  if (window == 0 || queries <= window) return masked_attention(q_bhte, k, v, window);
+  if (window == 0 || queries <= window) return banded_attention(q_bhte, k, v, window);
   return blocked_window_attention(q_bhte, k, v, window);
+}
+
+Tensor document_mask(const Tensor& document_start_bt, int64_t window, const at::TensorOptions& options) {
+  const int64_t length = document_start_bt.size(1);
+  const Tensor document_bt = document_start_bt.to(at::kLong).cumsum(1);
+  const Tensor other_btt = document_bt.unsqueeze(2) != document_bt.unsqueeze(1);
+  return band_mask(length, length, 0, window, options)
+      .masked_fill(other_btt, -std::numeric_limits<double>::infinity())
+      .unsqueeze(1);
+}
+
+Tensor masked_attention(const Tensor& q_bhte, const Tensor& k_bhte, const Tensor& v_bhte,
+                        const Tensor& mask_b1tt) {
+  return at::scaled_dot_product_attention(q_bhte, k_bhte, v_bhte, mask_b1tt);
 }
 
 }  // namespace fwl

@@ -15,4 +15,12 @@ struct AttentionMemory {
 // of the LAST positions of the keys: q [B, H, T, E], k and v [B, H, T', E] with T' >= T.
 Tensor causal_attention(const Tensor& q_bhte, const Tensor& k_bhte, const Tensor& v_bhte, int64_t window);
 
+// What a packed window's positions may look at: j <= i in the same document, and i - j < window when window >
+// 0. Additive, [B, 1, T, T], 0 or -infinity, in the type and on the device of `options`. A document begins
+// where document_start_bt (bool, [B, T]) is set; what stands before the first start is one document.
+Tensor document_mask(const Tensor& document_start_bt, int64_t window, const at::TensorOptions& options);
+// Attention over whole windows under such a mask.
+Tensor masked_attention(const Tensor& q_bhte, const Tensor& k_bhte, const Tensor& v_bhte,
+                        const Tensor& mask_b1tt);
+
 }  // namespace fwl

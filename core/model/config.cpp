@@ -8,10 +8,11 @@ void FastWeightConfig::visit_fields(FieldList& list) {
   list.add_choice("update", update, {"none", "slow_gradient"},
                   "none: step size zero, the parameter-matched static control");
   list.add("width", width, "hidden width of the layer; 0: 4 x model.width", at_least(0));
-  list.add("chunk", chunk,
-           "tokens per chunk of the linear attention; changes speed and memory, not the result; 0: by the length, "
-           "the width and the device",
-           at_least(0));
+  list.add(
+      "chunk", chunk,
+      "tokens per chunk of the linear attention; changes speed and memory, not the result; 0: by the length, "
+      "the width and the device",
+      at_least(0));
   list.add("residual", residual, "residual connection around the block (published form: false)");
   list.add("input_norm", input_norm, "layer norm before the block (published form: false)");
   list.add("fast_biases", fast_biases, "biases of the dense layers are fast weights too");
@@ -47,6 +48,8 @@ void ModelConfig::visit_fields(FieldList& list) {
   list.add_choice("norm", norm, {"rms", "layer"}, "normalisation of the body");
   list.add_choice("feed_forward", feed_forward, {"squared_relu", "swiglu", "gelu"},
                   "feed-forward of the body (gelu: the tanh form, as GPT-2)");
+  list.add("document_mask", document_mask,
+           "attention of a packed window stays within each document; else the text before it is context too");
   list.add("feed_forward_ratio", feed_forward_ratio, "hidden width of the feed-forward over model.width",
            at_least(0.1));
   list.add("projection_biases", projection_biases,

@@ -36,6 +36,7 @@ struct ModelConfig {
   int64_t heads = 6;
   int64_t context = 1024;
   int64_t window = 0;
+  bool document_mask = false;
   int64_t vocab_size = 0;
   std::string norm = "rms";
   std::string feed_forward = "squared_relu";

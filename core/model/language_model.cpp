@@ -88,6 +88,12 @@ void declare_layer(const ModelConfig& c, at::Generator& generator, Parameters& p
   }
 }
 
+// The hidden states whose labels the batch holds.
+Tensor labelled(const Tensor& hidden_btd, const Tensor& label_bt) {
+  if (!label_bt.defined() || label_bt.size(1) == hidden_btd.size(1)) return hidden_btd;
+  return hidden_btd.narrow(1, hidden_btd.size(1) - label_bt.size(1), label_bt.size(1)).contiguous();
+}
+
 }  // namespace
 
 LanguageModel::LanguageModel(const ModelConfig& config, at::Device device, at::ScalarType dtype,
@@ -149,28 +155,31 @@ FastWeightResult LanguageModel::fast_forward(const WeightView& weights, const To
       "this model has no fast weights (model.fast_weight.update is none: it is a static control). "
       "Ask for the slow pass, or give a model trained with update slow_gradient.");
   const Tensor starts_bt = config_.fast_weight.document_reset ? batch.document_start_bt : Tensor();
-  FastWeightResult result = fast_weight_layer(layer_weights(weights), options_,
-                                              body_forward(config_, weights, batch.input_bt, view),
-                                              {batch.label_bt, batch.weight_bt, starts_bt},
-                                              view.inbound_state(), view.exchange(), view.carries_state());
+  FastWeightResult result = fast_weight_layer(
+      layer_weights(weights), options_,
+      labelled(body_forward(config_, weights, batch.input_bt, batch.document_start_bt, view), batch.label_bt),
+      {batch.label_bt, batch.weight_bt, starts_bt}, view.inbound_state(), view.exchange(),
+      view.carries_state());
   for (Tensor* t : {&result.state.dense1_bfd, &result.state.dense2_bdf, &result.state.norm_bd})
     if (t->defined()) *t = t->detach();
   view.advance(batch.input_bt.size(1), result.state);
   return result;
 }
 
-Tensor LanguageModel::slow_forward(const WeightView& weights, const Tensor& input_bt,
+Tensor LanguageModel::slow_forward(const WeightView& weights, const TokenBatch& batch,
                                    SequenceView& view) const {
   const Tensor normed_btd =
-      slow_pass(layer_weights(weights), options_, body_forward(config_, weights, input_bt, view));
-  view.advance(input_bt.size(1), {});
+      slow_pass(layer_weights(weights), options_,
+                labelled(body_forward(config_, weights, batch.input_bt, batch.document_start_bt, view),
+                         batch.label_bt));
+  view.advance(batch.input_bt.size(1), {});
   return normed_btd;
 }
 
 Tensor LanguageModel::normed_of(const WeightView& weights, const TokenBatch& batch, Pass pass,
                                 SequenceView& view) const {
   return pass == Pass::kFast ? fast_forward(weights, batch, view).fast_normed_btd
-                             : slow_forward(weights, batch.input_bt, view);
+                             : slow_forward(weights, batch, view);
 }
 
 TrainingLoss LanguageModel::training_loss(const TokenBatch& batch, double scale, SequenceView& view) const {
@@ -184,7 +193,7 @@ TrainingLoss LanguageModel::training_loss(const TokenBatch& batch, double scale,
     return outer_loss(normed_btd.flatten(0, 1), unembedding, batch.label_bt.flatten(), weight_n);
   };
   if (!has_fast_weights()) {
-    const OuterLoss loss = loss_of(slow_forward(weights, batch.input_bt, view));
+    const OuterLoss loss = loss_of(slow_forward(weights, batch, view));
     return {loss.total, weighted_sum(loss.nll_n), weighted_sum(loss.nll_n)};
   }
   const FastWeightResult layer = fast_forward(weights, batch, view);
@@ -213,10 +222,20 @@ Tensor LanguageModel::token_losses(const TokenBatch& batch, Pass pass) const {
   return token_losses(batch, pass, whole);
 }
 
-OuterLoss LanguageModel::segment_loss(const TokenBatch& batch, SequenceView& view) const {
+LanguageModel::PassLosses LanguageModel::pass_losses(const TokenBatch& batch, SequenceView& view) const {
+  if (!has_fast_weights()) return {token_losses(batch, Pass::kSlow, view), {}};
+  const at::NoGradGuard no_grad;
   const WeightView weights(parameters_, compute_);
-  return outer_loss(slow_forward(weights, batch.input_bt, view).flatten(0, 1),
-                    layer_weights(weights).unembedding, batch.label_bt.flatten(), batch.weight_bt.flatten());
+  const FastWeightResult layer = fast_forward(weights, batch, view);
+  const OuterLoss fast = outer_loss(layer.fast_normed_btd.flatten(0, 1), layer_weights(weights).unembedding,
+                                    batch.label_bt.flatten(), batch.weight_bt.flatten());
+  return {layer.slow_nll_bt, fast.nll_n.view(batch.label_bt.sizes())};
+}
+
+OuterLoss LanguageModel::segment_loss(const TokenBatch& batch, SequenceView& view, Pass pass) const {
+  const WeightView weights(parameters_, compute_);
+  return outer_loss(normed_of(weights, batch, pass, view).flatten(0, 1), layer_weights(weights).unembedding,
+                    batch.label_bt.flatten(), batch.weight_bt.flatten());
 }
 
 Tensor LanguageModel::next_logits(const Tensor& input_bt, SequenceView& view) const {

@@ -10,7 +10,8 @@
 
 namespace fwl {
 
-// A batch on the model's device.
+// A batch on the model's device. With fewer labels than inputs they are those of the last inputs: the inputs
+// before are read by the body alone.
 struct TokenBatch {
   Tensor input_bt;           // int64
   Tensor label_bt;           // int64
@@ -36,8 +37,10 @@ class LanguageModel {
 
   const ModelConfig& config() const { return config_; }
   Parameters& parameters() { return parameters_; }
+  const Parameters& parameters() const { return parameters_; }
   at::Device device() const { return device_; }
   at::ScalarType accumulation_type() const;
+  at::ScalarType compute_type() const { return compute_; }
   bool has_fast_weights() const { return config_.fast_weight.update != "none"; }
 
   // Every forward goes over a SequenceView: what this rank computes of the sequences, and what came before
@@ -46,13 +49,18 @@ class LanguageModel {
   // Loss of a batch. `scale` is 1 / (loss-weighted tokens of the GLOBAL batch).
   TrainingLoss training_loss(const TokenBatch& batch, double scale, SequenceView& view) const;
   TrainingLoss training_loss(const TokenBatch& batch, double scale) const;
-  // Negative log-likelihood of every token, [B, T]; without gradient. Throws ConfigError for kFast on a
+  // Negative log-likelihood of every label, [B, T]; without gradient. Throws ConfigError for kFast on a
   // control.
   Tensor token_losses(const TokenBatch& batch, Pass pass, SequenceView& view) const;
   Tensor token_losses(const TokenBatch& batch, Pass pass) const;
-  // Loss of the slow pass for a segment: sum of weight * nll (differentiable) and the tokens' nll. For
-  // dynamic evaluation.
-  OuterLoss segment_loss(const TokenBatch& batch, SequenceView& view) const;
+  // Negative log-likelihoods of both passes from one forward, [B, T] each; without gradient. A control has no
+  // fast ones (undefined).
+  struct PassLosses {
+    Tensor slow_bt, fast_bt;
+  };
+  PassLosses pass_losses(const TokenBatch& batch, SequenceView& view) const;
+  // Loss of a segment: sum of weight * nll (differentiable) and the labels' nll. For dynamic evaluation.
+  OuterLoss segment_loss(const TokenBatch& batch, SequenceView& view, Pass pass = Pass::kSlow) const;
   // Logits of the slow pass for the tokens that follow those of the view, [B, T, v]. For generation.
   Tensor next_logits(const Tensor& input_bt, SequenceView& view) const;
   // Logits of a batch, [B, T, v], in the accumulation type; for tests of causality on small models.
@@ -64,11 +72,14 @@ class LanguageModel {
   std::vector<std::pair<std::string, double>> mean_step_sizes() const;
   std::vector<std::pair<std::string, double>> decays() const;
 
- private:
+  // The layer's weights as its functions take them, for those who run it themselves (core/model/decoder.h).
   FastWeightWeights layer_weights(const WeightView& view) const;
+  const FastWeightOptions& layer_options() const { return options_; }
+
+ private:
   Tensor step_size(const std::string& layer) const;
   Tensor log_decay(const std::string& layer) const;
-  Tensor slow_forward(const WeightView& weights, const Tensor& input_bt, SequenceView& view) const;
+  Tensor slow_forward(const WeightView& weights, const TokenBatch& batch, SequenceView& view) const;
   FastWeightResult fast_forward(const WeightView& weights, const TokenBatch& batch, SequenceView& view) const;
   Tensor normed_of(const WeightView& weights, const TokenBatch& batch, Pass pass, SequenceView& view) const;
 

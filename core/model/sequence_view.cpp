@@ -13,12 +13,14 @@ StreamState rows_of(const StreamState& state, int64_t first, int64_t count) {
   return rows;
 }
 
-ContinuedSequence::ContinuedSequence(FullAttention full_attention) : full_attention_(full_attention) {}
+ContinuedSequence::ContinuedSequence(FullAttention full_attention, WindowMemory window_memory)
+    : full_attention_(full_attention), window_memory_(window_memory) {}
 
 Tensor ContinuedSequence::attend(int64_t layer, const Tensor& q_bhte, const Tensor& k_bhte,
                                  const Tensor& v_bhte, int64_t window) {
-  if (window <= 0 && full_attention_ == FullAttention::kForgets)
-    return causal_attention(q_bhte, k_bhte, v_bhte, window);
+  const bool forgets =
+      window > 0 ? window_memory_ == WindowMemory::kForgotten : full_attention_ == FullAttention::kForgets;
+  if (forgets) return causal_attention(q_bhte, k_bhte, v_bhte, window);
   if (state_.layers.size() <= static_cast<size_t>(layer))
     state_.layers.resize(static_cast<size_t>(layer) + 1);
   AttentionMemory& memory = state_.layers[static_cast<size_t>(layer)];

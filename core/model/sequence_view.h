@@ -34,6 +34,8 @@ class SequenceView {
   virtual StateExchange* exchange() { return nullptr; }
   // The state before the sequence; undefined tensors: zero.
   virtual FastWeightState inbound_state() const { return {}; }
+  // Whether every forward holds its sequences from their first position to their last.
+  virtual bool is_whole() const { return false; }
   // Whether advance() reads the outbound state.
   virtual bool carries_state() const { return false; }
   // Ends a forward over `length` positions of this rank. `outbound` is the state after them (detached).
@@ -46,6 +48,7 @@ class SequenceView {
 // Every forward is a whole sequence from position 0.
 class WholeSequence final : public SequenceView {
  public:
+  bool is_whole() const override { return true; }
   int64_t first_position() const override { return 0; }
   Tensor attend(int64_t, const Tensor& q_bhte, const Tensor& k_bhte, const Tensor& v_bhte,
                 int64_t window) override {
@@ -60,12 +63,19 @@ enum class FullAttention {
   kForgets     // nothing: each forward attends within itself, only the fast weights' state goes on
 };
 
+// What attention keeps with a sliding window.
+enum class WindowMemory {
+  kKept,      // keys and values within the window's reach
+  kForgotten  // nothing: for sequences that may begin another text than the one before ended
+};
+
 // Each forward goes on where the one before ended: keys and values within reach of the window and the fast
 // weights' state are kept, without gradient. A stream of any length in bounded memory, unless full attention
 // remembers.
 class ContinuedSequence final : public SequenceView {
  public:
-  explicit ContinuedSequence(FullAttention full_attention = FullAttention::kRemembers);
+  explicit ContinuedSequence(FullAttention full_attention = FullAttention::kRemembers,
+                             WindowMemory window_memory = WindowMemory::kKept);
   int64_t first_position() const override { return state_.position; }
   Tensor attend(int64_t layer, const Tensor& q_bhte, const Tensor& k_bhte, const Tensor& v_bhte,
                 int64_t window) override;
@@ -78,6 +88,7 @@ class ContinuedSequence final : public SequenceView {
 
  private:
   FullAttention full_attention_;
+  WindowMemory window_memory_;
   StreamState state_;
 };
 

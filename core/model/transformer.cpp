@@ -58,11 +58,26 @@ Tensor embed(const ModelConfig& c, const WeightView& w, const Tensor& token_bt, 
   return x_btd + table_pd.narrow(0, first_position, length);
 }
 
+// Undefined where no document begins inside the sequences.
+Tensor mask_of(const ModelConfig& c, const Tensor& document_start_bt, const at::TensorOptions& options,
+               const SequenceView& view) {
+  if (!c.document_mask || !document_start_bt.defined()) return {};
+  const Tensor inside = document_start_bt.narrow(1, 1, document_start_bt.size(1) - 1);
+  if (!inside.any().item<bool>()) return {};
+  require<ConfigError>(
+      view.is_whole(),
+      "model.document_mask with sequences that are cut across ranks or go on from earlier ones "
+      "is not built (the mask covers one whole window). Set model.document_mask=false, or "
+      "parallel.sequence=1 and train.stream=false.");
+  return document_mask(document_start_bt, c.window, options);
+}
+
 Tensor self_attention(const ModelConfig& c, const WeightView& w, int64_t layer, const Tensor& x_btd,
-                      const RotaryTable& rotary, SequenceView& view) {
+                      const RotaryTable& rotary, const Tensor& mask, SequenceView& view) {
   const AttentionInputs in =
       project_qkv(x_btd, projection_of(w, block_name(layer, "attention.qkv")), c.heads, rotary);
-  const Tensor y = view.attend(layer, in.q_bhte, in.k_bhte, in.v_bhte, c.window);
+  const Tensor y = mask.defined() ? masked_attention(in.q_bhte, in.k_bhte, in.v_bhte, mask)
+                                  : view.attend(layer, in.q_bhte, in.k_bhte, in.v_bhte, c.window);
   return project(projection_of(w, block_name(layer, "attention.out")),
                  y.transpose(1, 2).reshape({x_btd.size(0), x_btd.size(1), c.width}));
 }
@@ -107,12 +122,14 @@ void declare_body(const ModelConfig& c, at::Generator& generator, Parameters& pa
   }
 }
 
-Tensor body_forward(const ModelConfig& c, const WeightView& w, const Tensor& token_bt, SequenceView& view) {
+Tensor body_forward(const ModelConfig& c, const WeightView& w, const Tensor& token_bt,
+                    const Tensor& document_start_bt, SequenceView& view) {
   Tensor x_btd = embed(c, w, token_bt, view.first_position());
   RotaryTable rotary;
   if (has_rotary(c))
     rotary = rotary_table(view.first_position(), token_bt.size(1), c.width / c.heads, c.rotary_base,
                           x_btd.options().dtype(accumulate_type(x_btd.scalar_type())));
+  const Tensor mask = mask_of(c, document_start_bt, x_btd.options(), view);
   Tensor delta_btd;  // what the block before adds; it is added where the next norm reads the sum
   const auto normed = [&](int64_t layer, const char* norm) {
     const AddNorm next = apply_norm(w, block_name(layer, norm), x_btd, delta_btd);
@@ -120,7 +137,7 @@ Tensor body_forward(const ModelConfig& c, const WeightView& w, const Tensor& tok
     return next.norm;
   };
   for (int64_t layer = 0; layer < c.layers; ++layer) {
-    delta_btd = self_attention(c, w, layer, normed(layer, "norm1"), rotary, view);
+    delta_btd = self_attention(c, w, layer, normed(layer, "norm1"), rotary, mask, view);
     delta_btd = feed_forward(c, w, layer, normed(layer, "norm2"));
   }
   if (delta_btd.defined()) x_btd = x_btd + delta_btd;

@@ -37,7 +37,9 @@ void declare_body(const ModelConfig& config, at::Generator& generator, Parameter
 
 // Hidden states [B, T, d] for token ids [B, T] at positions view.first_position() and on. Differentiable; no
 // gradient flows into what the view remembers. Collective over the view's ranks, if it has any.
+// With config.document_mask, attention stays within the documents that document_start_bt (bool [B, T], or
+// undefined) begins; throws ConfigError where one begins inside a sequence that is not whole here.
 Tensor body_forward(const ModelConfig& config, const WeightView& weights, const Tensor& token_bt,
-                    SequenceView& view);
+                    const Tensor& document_start_bt, SequenceView& view);
 
 }  // namespace fwl

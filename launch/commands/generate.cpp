@@ -1,70 +1,191 @@
-#include <ATen/CPUGeneratorImpl.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <chrono>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "core/base/error.h"
 #include "core/base/log.h"
-#include "core/model/sampling.h"
+#include "data/byte_source.h"
 #include "launch/command.h"
+#include "launch/generation/generator.h"
+#include "launch/generation/state_file.h"
+#include "launch/generation/text_stream.h"
 #include "launch/load_model.h"
 
 namespace fwl {
 namespace {
 
+using nlohmann::json;
+
 struct GenerateArguments {
   ModelSource source;
-  std::string prefix, json_path;
-  int64_t tokens = 200, seed = 1;
-  SamplingOptions sampling;
+  std::vector<std::string> prompts, prompt_files;
+  std::string adapt, state_in, state_out, json_path;
+  int64_t seed = 1;
+  bool echo = true;
+  GenerationOptions options;
 };
 
-// Reads the prompt once, then one token at a time against the key-value cache. Stops at the end of the
-// document.
-std::vector<int32_t> decode(const LoadedModel& loaded, const std::vector<int32_t>& prompt,
-                            const GenerateArguments& a) {
-  at::Generator generator = at::make_generator<at::CPUGeneratorImpl>(static_cast<uint64_t>(a.seed));
-  const auto index = at::TensorOptions().dtype(at::kLong);
-  std::vector<int32_t> generated;
-  ContinuedSequence memory;
-  Tensor input_bt = at::tensor(std::vector<int64_t>(prompt.begin(), prompt.end()), index).unsqueeze(0);
-  for (int64_t i = 0; i < a.tokens; ++i) {
-    // A model may have more rows than its tokenizer has tokens (a padded vocabulary): those are never drawn.
-    const Tensor logits_v =
-        loaded.model->next_logits(input_bt.to(loaded.model->device()), memory)[0][-1].narrow(
-            0, 0, loaded.tokenizer->vocab_size());
-    const int64_t token = sample_token(logits_v, a.sampling, generator);
-    if (token == loaded.tokenizer->document_start()) break;
-    generated.push_back(static_cast<int32_t>(token));
-    input_bt = at::full({1, 1}, token, index);
+std::string all_bytes(const std::string& path) {
+  const std::unique_ptr<ByteSource> source = open_bytes(path);
+  std::string text;
+  std::vector<char> buffer(1 << 16);
+  while (const size_t count = source->read(buffer.data(), buffer.size())) text.append(buffer.data(), count);
+  return text;
+}
+
+// Those of --prompt, then those of --prompt-file; without either: standard input.
+std::vector<std::string> prompts_of(const GenerateArguments& a) {
+  std::vector<std::string> prompts = a.prompts;
+  for (const std::string& path : a.prompt_files) prompts.push_back(all_bytes(path));
+  if (!prompts.empty()) return prompts;
+  require<ConfigError>(
+      isatty(STDIN_FILENO) == 0,
+      "there is no prompt. Give --prompt TEXT, --prompt-file FILE, or a text on standard input.");
+  return {all_bytes("-")};
+}
+
+// Shows texts in the order of their prompts, each as it grows: the first that has not ended is live, what the
+// others say waits.
+class Screen {
+ public:
+  Screen(std::vector<std::string> heads, bool numbered) : heads_(std::move(heads)), numbered_(numbered) {
+    waiting_.resize(heads_.size());
+    ended_.resize(heads_.size());
+    begin();
   }
-  return generated;
+  void show(size_t prompt, const std::string& piece, bool ended) {
+    waiting_[prompt] += piece;
+    ended_[prompt] = ended;
+    while (live_ < heads_.size()) {
+      std::cout << std::exchange(waiting_[live_], "") << std::flush;
+      if (!ended_[live_]) return;
+      std::cout << std::endl;
+      ++live_;
+      begin();
+    }
+  }
+
+ private:
+  void begin() {
+    if (live_ == heads_.size()) return;
+    if (numbered_) std::cout << (live_ == 0 ? "" : "\n") << "==> prompt " << live_ + 1 << " <==\n";
+    std::cout << heads_[live_] << std::flush;
+  }
+  std::vector<std::string> heads_, waiting_;
+  std::vector<char> ended_;
+  size_t live_ = 0;
+  bool numbered_;
+};
+
+json to_json(const std::string& prompt, size_t prompt_tokens, const Continuation& c) {
+  return {{"prompt", prompt},
+          {"prompt_tokens", prompt_tokens},
+          {"text", c.text},
+          {"tokens", c.tokens},
+          {"ending", name_of(c.ending)}};
+}
+
+json cost_json(const GenerationCost& cost) {
+  const auto rate = [](int64_t tokens, double seconds) {
+    return seconds > 0 ? json(static_cast<double>(tokens) / seconds) : json();
+  };
+  return {{"tokens_read", cost.tokens_read},
+          {"reading_s", cost.reading_s},
+          {"read_tokens_per_s", rate(cost.tokens_read, cost.reading_s)},
+          {"tokens_drawn", cost.tokens_drawn},
+          {"drawing_s", cost.drawing_s},
+          {"drawn_tokens_per_s", rate(cost.tokens_drawn, cost.drawing_s)},
+          {"memory_bytes", cost.memory_bytes}};
+}
+
+GenerationOptions options_of(const GenerateArguments& a, const LanguageModel& model) {
+  GenerationOptions options = a.options;
+  options.seed = static_cast<uint64_t>(a.seed);
+  options.adapt =
+      a.adapt.empty() ? (model.has_fast_weights() ? Adapt::kPrompt : Adapt::kOff) : parse_adapt(a.adapt);
+  for (const std::string& stop : options.stops)
+    require<ConfigError>(!stop.empty(), "--stop is empty (it would end every text at once). Leave it out.");
+  return options;
 }
 
 void run_generate(const GenerateArguments& a) {
   set_thread_count(1);
+  const std::vector<std::string> texts = prompts_of(a);
+  require<ConfigError>(a.state_out.empty() || texts.size() == 1,
+                       "--state-out needs exactly one prompt, there are ", texts.size(),
+                       " (a state belongs to one text). Save one after the other.");
   const LoadedModel loaded = load_model(a.source);
-  std::vector<int32_t> prompt = {loaded.tokenizer->document_start()};
-  const std::vector<int32_t> text = loaded.tokenizer->encode(a.prefix);
-  prompt.insert(prompt.end(), text.begin(), text.end());
-  const auto start = std::chrono::steady_clock::now();
-  const std::vector<int32_t> generated = decode(loaded, prompt, a);
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  const std::string continuation = loaded.tokenizer->decode(generated);
-  std::cout << a.prefix << continuation << std::endl;
-  log_info(cat(generated.size(), " tokens in ", seconds, " s"));
-  using nlohmann::json;
-  // The text may be cut inside a character: what is no UTF-8 is replaced in the JSON.
-  const json report = {{"prefix", a.prefix},
-                       {"text", continuation},
-                       {"tokens", generated},
-                       {"seconds", seconds},
-                       {"seed", a.seed}};
+  const LanguageModel& model = *loaded.model;
+  Generator generator(model, *loaded.tokenizer, options_of(a, model));
+  const bool uses_states = !a.state_in.empty() || !a.state_out.empty();
+  const uint64_t identity = uses_states ? identity_of(model, *loaded.tokenizer) : 0;
+  std::optional<ReadingState> before;
+  if (!a.state_in.empty())
+    before = read_state(a.state_in, identity, model.device(),
+                        model.device().is_cpu() ? model.accumulation_type() : model.compute_type());
+
+  std::vector<std::vector<int32_t>> prompts;
+  std::vector<size_t> lengths;
+  for (const std::string& text : texts) {
+    prompts.push_back(loaded.tokenizer->encode(text));
+    lengths.push_back(prompts.back().size());
+  }
+  if (!a.state_out.empty()) {
+    before = generator.read(before, prompts.front());
+    prompts.front().clear();
+    write_state(a.state_out, *before, identity);
+  }
+  std::vector<std::string> heads;
+  for (const std::string& text : texts) heads.push_back(a.echo ? as_utf8(text) : "");
+  Screen screen(heads, texts.size() > 1);
+  const std::vector<Continuation> results = generator.run(
+      before, prompts,
+      [&](size_t prompt, const std::string& piece, bool ended) { screen.show(prompt, piece, ended); });
+
+  const GenerationCost& cost = generator.cost();
+  log_info(cat("read ", cost.tokens_read, " tokens in ", cost.reading_s, " s, drew ", cost.tokens_drawn,
+               " in ", cost.drawing_s, " s"));
+  json report = {{"checkpoint", loaded.info.path},
+                 {"seed", a.seed},
+                 {"adapt", name_of(options_of(a, model).adapt)},
+                 {"cost", cost_json(cost)},
+                 {"continuations", json::array()}};
+  for (size_t i = 0; i < results.size(); ++i)
+    report["continuations"].push_back(to_json(texts[i], lengths[i], results[i]));
+  // Texts may be no UTF-8, or end inside a character: what is none is replaced in the JSON.
   if (!a.json_path.empty())
     write_json(a.json_path, json::parse(report.dump(-1, ' ', false, json::error_handler_t::replace)));
+}
+
+void add_sampling_options(CLI::App& command, GenerateArguments& a) {
+  command.add_option("--max-tokens,--tokens", a.options.max_tokens, "tokens to generate per prompt at most")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command.add_option("--temperature", a.options.sampling.temperature, "0: always the most probable token")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command
+      .add_option("--top-k", a.options.sampling.top_k, "draw from the K most probable tokens; 0: from all")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command
+      .add_option("--top-p", a.options.sampling.top_p,
+                  "draw from the fewest most probable tokens that have probability P together")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  command
+      .add_option("--seed", a.seed,
+                  "seed of the draws; a prompt's text does not depend on the prompts beside it")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command
+      .add_option("--stop", a.options.stops,
+                  "end a text before this string, across token borders too (may be given again)")
+      ->type_name("STRING")
+      ->allow_extra_args(false);
 }
 
 }  // namespace
@@ -72,21 +193,30 @@ void run_generate(const GenerateArguments& a) {
 void add_generate_command(CLI::App& app) {
   auto a = std::make_shared<GenerateArguments>();
   CLI::App* command = app.add_subcommand(
-      "generate", "continue a text with a trained model (static weights, key-value cache)");
+      "generate", "continue texts with a trained model whose fast weights learn while it reads and writes");
   add_model_options(*command, a->source);
-  command->add_option("--prefix", a->prefix, "text to continue")->required()->type_name("TEXT");
-  command->add_option("--tokens", a->tokens, "tokens to generate at most")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  command->add_option("--temperature", a->sampling.temperature, "0: always the most probable token")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  command->add_option("--top-k", a->sampling.top_k, "draw from the K most probable tokens; 0: from all")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  command->add_option("--seed", a->seed, "seed of the draws")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
+  command->add_option("--prompt,--prefix", a->prompts, "text to continue (may be given again)")
+      ->type_name("TEXT")
+      ->allow_extra_args(false);
+  command
+      ->add_option("--prompt-file", a->prompt_files,
+                   "file that holds a text to continue, .gz and .zst too; -: standard input, as without any "
+                   "prompt (may be given again)")
+      ->type_name("FILE")
+      ->allow_extra_args(false);
+  command
+      ->add_option("--adapt", a->adapt,
+                   "what the fast weights learn from: the prompt, all (prompt and generated text), or off: "
+                   "static weights (default: prompt; off for a model without fast weights)")
+      ->check(CLI::IsMember({"prompt", "all", "off"}));
+  command
+      ->add_option("--state-out", a->state_out,
+                   "save the state after reading the prompt; with --max-tokens 0 nothing else is done")
+      ->type_name("FILE");
+  command->add_option("--state-in", a->state_in, "go on from a saved state: the prompts follow what was read")
+      ->type_name("FILE");
+  add_sampling_options(*command, *a);
+  command->add_flag("!--no-echo", a->echo, "print the continuation without its prompt");
   add_json_option(*command, a->json_path);
   command->callback([a] { run_generate(*a); });
 }

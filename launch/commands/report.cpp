@@ -1,37 +1,58 @@
-// `fwl report`: compares training runs and evaluations in a table, an HTML page and a JSON file.
+// `fwl report`: compares training runs, evaluations and scaling in a table, an HTML page, JSON and CSV.
 #include "launch/report/report.h"
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "core/base/error.h"
 #include "core/base/file.h"
 #include "launch/command.h"
+#include "launch/report/tables.h"
 
 namespace fwl {
 
 namespace {
 
 struct ReportOptions {
-  std::vector<std::string> runs;
+  std::vector<std::string> inputs;
   std::vector<std::string> evaluations;
   std::string title = "Fast Weight Layer: comparison";
   std::string html_path;
   std::string json_path;
 };
 
+// "report.html" -> "report".
+std::filesystem::path stem_of(const std::string& html_path) {
+  return std::filesystem::path(html_path).replace_extension();
+}
+
+// The tables first, so that a page never points to what is not there.
+void write_page(const Report& report, const ReportOptions& options) {
+  const std::filesystem::path stem = stem_of(options.html_path);
+  std::vector<std::string> files;
+  const auto write = [&](const std::string& ending, const std::string& content) {
+    publish_file(stem.string() + ending, content);
+    files.push_back(stem.filename().string() + ending);
+  };
+  for (const DataTable& table : data_tables(report)) write("." + table.name + ".csv", csv_of(table));
+  write(".json", report_json(report).dump(2) + "\n");
+  publish_file(options.html_path, report_html(report, files));
+}
+
 void make_report(const ReportOptions& options) {
   require<ConfigError>(
-      !options.runs.empty() || !options.evaluations.empty(),
-      "nothing to report on (neither a run nor an evaluation is named). Give RUN_DIR or --eval.");
-  Report report{options.title, {}, {}};
-  for (const auto& run : options.runs) report.runs.push_back(read_run(run));
+      !options.inputs.empty() || !options.evaluations.empty(),
+      "nothing to report on (neither a run nor an evaluation is named). Give RUN_DIR, EVAL.json or "
+      "--eval.");
+  Report report{options.title};
   for (const auto& evaluation : options.evaluations) report.rows.push_back(read_eval_row(evaluation));
+  for (const auto& input : options.inputs) add_input(report, input);
   compare_with_baseline(report.rows);
   if (!report.rows.empty()) std::fputs(plain_table(evaluation_table(report.rows)).c_str(), stdout);
-  if (!options.html_path.empty()) publish_file(options.html_path, report_html(report));
+  if (!options.html_path.empty()) write_page(report, options);
   write_json(options.json_path, report_json(report));
 }
 
@@ -39,12 +60,15 @@ void make_report(const ReportOptions& options) {
 
 void add_report_command(CLI::App& app) {
   auto options = std::make_shared<ReportOptions>();
-  CLI::App* command =
-      app.add_subcommand("report", "Compare training runs and evaluations: a table, an HTML page, JSON");
+  CLI::App* command = app.add_subcommand(
+      "report", "Compare training runs, evaluations and scaling: a table, an HTML page, JSON, CSV");
   command
-      ->add_option("runs", options->runs,
-                   "run folders, each DIR or LABEL=DIR; the first is the one the gaps are measured against")
-      ->type_name("RUN_DIR");
+      ->add_option(
+          "inputs", options->inputs,
+          "run folders, results of `fwl eval --json` (all their modes), files with 'scaling' or 'plan'; "
+          "each PATH or LABEL=PATH. The first run is what gaps are measured against, the first mode the "
+          "baseline")
+      ->type_name("RUN_OR_EVAL");
   command
       ->add_option("--eval", options->evaluations,
                    "a row of the table: LABEL=FILE.json:MODE, a result of `fwl eval --json`; repeat it for "
@@ -52,8 +76,10 @@ void add_report_command(CLI::App& app) {
       ->type_name("ROW")
       ->allow_extra_args(false);
   command
-      ->add_option("--out", options->html_path,
-                   "write the page to this file: self-contained, no script, no network")
+      ->add_option(
+          "--out", options->html_path,
+          "write the page to this file (self-contained, no script, no network), and its tables beside it as "
+          "CSV and JSON")
       ->type_name("FILE.html");
   command->add_option("--title", options->title, "title of the page")->capture_default_str();
   add_json_option(*command, options->json_path);

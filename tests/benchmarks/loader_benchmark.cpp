@@ -22,7 +22,7 @@ constexpr int64_t kTokens = 40'000'000, kVocabulary = 16'384, kContext = 1024, k
 
 // Tokens with about the frequencies of text (Zipf), in documents of 4,000.
 void write_split(const std::string& dir, Compression compression) {
-  Manifest manifest{"sentencepiece", "0", kVocabulary, 1, {}, compression};
+  Manifest manifest{"sentencepiece", "0", kVocabulary, 1, {}, compression, {}, false};
   ShardWriter writer(dir, "train", manifest, 10'000'000);
   std::vector<int32_t> tokens(4000);
   for (int64_t done = 0; done < kTokens; done += static_cast<int64_t>(tokens.size())) {

@@ -10,6 +10,9 @@
 #include "core/base/file.h"
 #include "core/base/hash.h"
 #include "core/base/hdf5.h"
+#include "data/base64.h"
+#include "data/dataset_check.h"
+#include "data/tokenizer_training.h"
 #include "tests/data/tiny_dataset.h"
 #include "tests/support/temporary_folder.h"
 
@@ -284,9 +287,47 @@ TEST_F(ShardTest, CutOffFilesAreDataErrors) {
 TEST_F(ShardTest, AnotherTokenizersModelIsDataError) {
   manifest_.tokenizer_kind = "sentencepiece";
   write_manifest(dir_, manifest_);
-  EXPECT_NE(message_of<DataError>([&] { use(); }).find("tokenizer.model"), std::string::npos);
-  write_text(dir_ + "/tokenizer.model", "something else");
-  EXPECT_NE(message_of<DataError>([&] { use(); }).find("tokenizer.model"), std::string::npos);
+  EXPECT_NE(message_of<DataError>([&] { use(); }).find("manifest.json"), std::string::npos);
+  manifest_.tokenizer_bytes = "something else";
+  write_manifest(dir_, manifest_);
+  EXPECT_NE(message_of<DataError>([&] { use(); }).find("manifest.json"), std::string::npos);
+}
+
+TEST(Base64, EveryContentComesBackAndOtherSpellingsAreRefused) {
+  EXPECT_EQ(to_base64("foobar"), "Zm9vYmFy");
+  EXPECT_EQ(to_base64("fooba"), "Zm9vYmE=");
+  EXPECT_EQ(to_base64("foob"), "Zm9vYg==");
+  std::string bytes;
+  for (int i = 0; i < 300; ++i) {
+    EXPECT_EQ(from_base64(to_base64(bytes)), bytes);
+    bytes += static_cast<char>(mix_bits(static_cast<uint64_t>(i)));
+  }
+  for (const char* text : {"Zm9vYmE", "Zm9vYh==", "Zm9v=Zm9v", "Zm 9", "=", "Zm9vYmFy\n"})
+    EXPECT_FALSE(from_base64(text)) << text;
+}
+
+TEST_F(DatasetTest, ATokenizerIsReadFromTheManifestAndInVersion2FromBeside) {
+  TemporaryFolder text;
+  std::string words;
+  for (uint64_t i = 0; i < 2000; ++i) words += some_text(1 + i % 5, i % 37) + (i % 9 == 0 ? "\n" : " ");
+  write_text(text / "f", words);
+  const auto tokenizer = make_tokenizer(
+      "sentencepiece", train_sentencepiece(find_documents({text.path()}, {}), {400, 1'000'000}), "test");
+  Manifest manifest = write_dataset(dir_, {{"a", "some text"}}, *tokenizer, 1000);
+  EXPECT_EQ(Split(dir_).tokenizer().serialized(), tokenizer->serialized());
+  EXPECT_FALSE(std::filesystem::exists(dir_ + "/tokenizer.model"));
+  EXPECT_TRUE(check_dataset(dir_).problems.empty());
+
+  auto root = nlohmann::json::parse(read_file(dir_ + "/manifest.json", "manifest"));
+  root["version"] = 2;
+  root["tokenizer"].erase("model");
+  root["tokenizer"]["file"] = "tokenizer.model";
+  write_text(dir_ + "/manifest.json", root.dump());
+  EXPECT_NE(message_of<DataError>([&] { Split(dir_).tokenizer(); }).find("tokenizer.model"),
+            std::string::npos);
+  write_text(dir_ + "/tokenizer.model", tokenizer->serialized());
+  EXPECT_EQ(Split(dir_).tokenizer().serialized(), tokenizer->serialized());
+  EXPECT_TRUE(check_dataset(dir_).problems.empty());
 }
 
 TEST_F(DatasetTest, FlippedBytesNeverGiveOtherTokens) {

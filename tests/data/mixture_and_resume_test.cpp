@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <functional>
 #include <numeric>
 #include <set>
 
@@ -51,23 +52,18 @@ class OrderTest : public testing::Test {
     write_dataset(folder_ / "a", texts_, *tokenizer_, 500);
     write_dataset(folder_ / "b", others_, *tokenizer_, 700);
   }
-  TemporaryFolder folder_;
-  Texts texts_, others_;
-  std::unique_ptr<Tokenizer> tokenizer_ = make_byte_tokenizer();
-};
-
-// A run as training makes it: steps of `kBatch` samples, each rank a contiguous share of the rows (layout:
-// ranks that read different rows) or of the positions, stopped at random steps and gone on with in another
-// layout. All that goes from one part to the next is the position and the rolling hash.
-TEST_F(OrderTest, StopsAndOtherLayoutsContinueTheSameSequence) {
-  constexpr int64_t kBatch = 12, kContext = 16, kSteps = 60;
-  struct Layout {
-    int64_t data, sequence;
-  };
-  const std::vector<Layout> layouts = {{1, 1}, {2, 1}, {3, 1}, {4, 1}, {2, 2}, {1, 4}};
-  const Split a(folder_ / "a"), b(folder_ / "b");
-  const Loader whole({{&a, 0.6}, {&b, 0.4}}, kContext, 5);
-  for (uint64_t run = 0; run < 8; ++run) {
+  // As training makes it: steps of `batch` samples, each rank a contiguous share of the rows (layout: ranks
+  // that read different rows) or of the positions, stopped at random steps and gone on with in another
+  // layout. All that goes from one part to the next is the position and the rolling hash.
+  void expect_the_same_sequence(const std::function<Loader(const Split&, const Split&)>& make,
+                                uint64_t run) const {
+    constexpr int64_t kBatch = 12, kContext = 16, kSteps = 60;
+    struct Layout {
+      int64_t data, sequence;
+    };
+    const std::vector<Layout> layouts = {{1, 1}, {2, 1}, {3, 1}, {4, 1}, {2, 2}, {1, 4}};
+    const Split a(folder_ / "a"), b(folder_ / "b");
+    const Loader whole = make(a, b);
     std::vector<int64_t> consumed;  // ids, as the ranks read them
     std::vector<std::vector<int64_t>> rows(static_cast<size_t>(kBatch * kSteps));
     int64_t samples = 0;
@@ -77,10 +73,10 @@ TEST_F(OrderTest, StopsAndOtherLayoutsContinueTheSameSequence) {
       const Layout layout = layouts[draw % layouts.size()];
       const int64_t stop =
           std::min<int64_t>(kBatch * kSteps, samples + kBatch * static_cast<int64_t>(1 + draw / 64 % 20));
-      EXPECT_EQ(hash, Loader({{&a, 0.6}, {&b, 0.4}}, kContext, 5).rolling_hash(0, 0, samples));
+      EXPECT_EQ(hash, make(a, b).rolling_hash(0, 0, samples));
       for (int64_t rank = 0; rank < layout.data * layout.sequence; ++rank) {
         const Split own_a(folder_ / "a"), own_b(folder_ / "b");
-        const Loader loader({{&own_a, 0.6}, {&own_b, 0.4}}, kContext, 5);
+        const Loader loader = make(own_a, own_b);
         const int64_t share = kBatch / layout.data, length = kContext / layout.sequence;
         for (int64_t at = samples; at < stop; at += kBatch) {
           const int64_t first = at + rank / layout.sequence * share, chunk = rank % layout.sequence;
@@ -106,6 +102,85 @@ TEST_F(OrderTest, StopsAndOtherLayoutsContinueTheSameSequence) {
                 std::vector<int64_t>(direct.tokens.begin(), direct.tokens.end() - 1));
     }
   }
+  TemporaryFolder folder_;
+  Texts texts_, others_;
+  std::unique_ptr<Tokenizer> tokenizer_ = make_byte_tokenizer();
+};
+
+TEST_F(OrderTest, StopsAndOtherLayoutsContinueTheSameSequence) {
+  const auto mixture = [](const Split& a, const Split& b) { return Loader({{&a, 0.6}, {&b, 0.4}}, 16, 5); };
+  for (uint64_t run = 0; run < 8; ++run) expect_the_same_sequence(mixture, run);
+}
+
+TEST_F(OrderTest, DocumentsContinueTheSameSequenceOverStopsAndLayouts) {
+  const auto documents = [](const Split& a, const Split&) {
+    return Loader(a, 16, 5, 12, BadData::kStop, StreamOrder::kDocuments);
+  };
+  for (uint64_t run = 0; run < 8; ++run) expect_the_same_sequence(documents, run);
+}
+
+// Each stream's windows, put together, are whole documents, and an epoch deals each document once.
+TEST_F(OrderTest, StreamsReadWholeDocumentsAndEachOncePerEpoch) {
+  constexpr int64_t kStreams = 4, kContext = 16;
+  texts_["empty"] = "";
+  texts_["one"] = "x";
+  texts_["exact"] = some_text(kContext, 7);
+  write_dataset(folder_ / "a", texts_, *tokenizer_, 500);
+  for (const int64_t in_memory : {int64_t{0}, int64_t{1} << 20}) {
+    const Split split(folder_ / "a", in_memory);
+    const Loader loader(split, kContext, 3, kStreams, BadData::kStop, StreamOrder::kDocuments);
+    const int64_t documents = split.num_documents();  // 15: the streams do not divide them
+    int64_t labels = 0, read_labels = 0;
+    std::vector<int64_t> step(kStreams, 0);
+    for (int64_t epoch = 0; epoch < 3; ++epoch) {
+      for (int64_t index = 0; index < documents; ++index) {
+        const int64_t stream = (epoch * documents + index) % kStreams;
+        const Document document = split.document(window_of(3, epoch, index, documents));
+        std::vector<int64_t> text(static_cast<size_t>(document.num_tokens)), got;
+        split.read_tokens(document.first_token, document.num_tokens, text.data());
+        while (document.num_tokens > 1 && static_cast<int64_t>(got.size()) < document.num_tokens - 1) {
+          const int64_t sample = step[static_cast<size_t>(stream)]++ * kStreams + stream;
+          const Batch batch = loader.read(sample, 1);
+          EXPECT_EQ(batch.document_start[0], got.empty() ? 1 : 0);
+          labels += loader.labels_in(sample, 1);
+          for (size_t t = 0; t < static_cast<size_t>(kContext); ++t) {
+            EXPECT_TRUE(t == 0 || batch.document_start[t] == 0);
+            if (!batch.left_out.empty() && batch.left_out[t] != 0) continue;
+            ASSERT_LT(got.size() + 1, text.size());
+            EXPECT_EQ(batch.tokens[t + 1], text[got.size() + 1]);
+            got.push_back(batch.tokens[t]);
+            ++read_labels;
+          }
+        }
+        if (document.num_tokens > 1) {
+          text.pop_back();
+          EXPECT_EQ(got, text) << document.name;
+        }
+      }
+    }
+    EXPECT_EQ(labels, read_labels);
+    EXPECT_EQ(labels, 3 * (split.num_tokens() - documents));
+  }
+}
+
+TEST_F(OrderTest, DocumentsOfOtherSeedsAndOrdersHaveOtherHashes) {
+  const Split a(folder_ / "a");
+  const auto loader = [&](uint64_t seed, StreamOrder order) {
+    return Loader(a, 16, seed, 4, BadData::kStop, order);
+  };
+  const Loader documents = loader(1, StreamOrder::kDocuments);
+  const auto expect_different = [&](const Loader& other) {
+    EXPECT_NE(documents.rolling_hash(0, 0, 100), other.rolling_hash(0, 0, 100));
+    EXPECT_NE(documents.sequence_hash(), other.sequence_hash());
+  };
+  expect_different(loader(2, StreamOrder::kDocuments));
+  expect_different(loader(1, StreamOrder::kPacked));
+}
+
+TEST_F(OrderTest, DocumentsWithoutTextAreRefused) {
+  write_dataset(folder_ / "none", {{"a", ""}, {"b", ""}, {"c", ""}, {"d", ""}}, *tokenizer_, 1000);
+  const Split split(folder_ / "none");
+  EXPECT_THROW(Loader(split, 2, 1, 2, BadData::kStop, StreamOrder::kDocuments), DataError);
 }
 
 TEST_F(OrderTest, TheRollingHashTellsOrdersApart) {

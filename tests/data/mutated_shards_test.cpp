@@ -161,6 +161,17 @@ TEST_F(MutatedShardsTest, AShardOfAnotherDataSetOrTokenizerIsRefused) {
   restore();
   edit_manifest([](json& m) { m["tokenizer"]["hash"] = "0123456789abcdef"; });
   judge("another tokenizer", Result::kRefused);
+  for (const char* model : {"AAAA", "no base64", "AAA"}) {
+    edit_manifest([&](json& m) {
+      m["tokenizer"]["kind"] = "sentencepiece";
+      m["tokenizer"]["model"] = model;
+    });
+    judge(cat("the tokenizer ", model), Result::kRefused);
+  }
+  edit_manifest([](json& m) { m["tokenizer"].erase("model"); });
+  judge("no tokenizer", Result::kRefused);
+  edit_manifest([](json& m) { m["tokenizer"]["model"] = 7; });
+  judge("a number for a tokenizer", Result::kRefused);
 }
 
 TEST_F(MutatedShardsTest, LinksOutsideTheFolderAreRefused) {

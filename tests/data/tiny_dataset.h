@@ -5,6 +5,7 @@
 #include <string>
 
 #include "data/dataset_folder.h"
+#include "data/dataset_tokenizer.h"
 #include "data/format.h"
 #include "data/shard_writer.h"
 #include "data/tokenizer.h"
@@ -24,8 +25,8 @@ inline TokenizedDocument tokenized(const std::string& name, const std::string& t
 inline Manifest write_dataset(const std::string& dir, const Texts& texts, const Tokenizer& tokenizer,
                               int64_t shard_tokens) {
   prepare_dataset_folder(dir, {"train"}, ExistingDataset::kReplace);
-  Manifest manifest{
-      tokenizer.kind(), to_hex(tokenizer.hash()), tokenizer.vocab_size(), tokenizer.document_start(), {}};
+  Manifest manifest;
+  embed_tokenizer(tokenizer, &manifest);
   ShardWriter writer(dir, "train", manifest, shard_tokens);
   for (const auto& [name, text] : texts) writer.append(tokenized(name, text, tokenizer));
   manifest.splits["train"] = writer.finish();

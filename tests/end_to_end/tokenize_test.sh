@@ -62,11 +62,13 @@ check "threads do not change the shards" cmp one/train/shard-00000.h5 three/trai
 exits 0 tokenize text --include '*.py' --tokenizer a.model --out small --shard-tokens 1000
 check "small shards are numbered" test -s small/train/shard-00003.h5
 exits 0 tokenize text --tokenizer byte --out bytes
-check "the byte tokenizer needs no model" test ! -e bytes/tokenizer.model
+check "the byte tokenizer needs no model" grep -q '"model": null' bytes/manifest.json
+check "the tokenizer is in the manifest, nowhere else" test ! -e one/tokenizer.model
+exits 0 data check one
 
 exits 2 tokenize text --tokenizer byte --out ds
 exits 0 tokenize text --tokenizer byte --out ds --overwrite
-check "an old tokenizer does not survive --overwrite" test ! -e ds/tokenizer.model
+check "an old tokenizer does not survive --overwrite" grep -q '"model": null' ds/manifest.json
 mkdir other && echo mine >other/notes.txt
 exits 2 tokenize text --tokenizer byte --out other --overwrite
 check "other files are left alone" grep -q mine other/notes.txt

@@ -47,6 +47,25 @@ expect_code 2 1 x data.mixture="$work/a=0" train.steps=2
 expect_code 2 1 x data.mixture="$work/a=1" data.path="$work/a" train.steps=2
 expect_code 2 1 x data.mixture="$work/a=1,$work/b=1" train.stream=true train.steps=2
 
+echo "== streams of whole documents: one order in every layout and over stops"
+documents=(data.path="$work/a" train.stream=true data.order=documents train.steps=24 train.global_batch=4 model.context=256)
+expect_code 0 1 docs1 "${documents[@]}"
+expect_code 0 2 docs2 "${documents[@]}" parallel.sequence=2 train.save_every=12 checkpoints.keep=0
+rm -rf "$work/docs2/checkpoints/step-0000024"
+expect_code 0 4 docs2 "${documents[@]}" parallel.sequence=2 train.resume=auto
+[[ $(hashes docs1) == "$(hashes docs2)" ]] || fail "the order of documents depends on the ranks"
+python3 - "$work/docs1/log.jsonl" "$work/docs2/log.jsonl" <<'P' || fail "losses of streams of documents depend on the layout, or padding is counted"
+import json, sys
+one, two = ([json.loads(l) for l in open(p)] for p in sys.argv[1:])
+assert len(one) == len(two) == 24, (len(one), len(two))
+for a, b in zip(one, two):
+    assert a["tokens"] == b["tokens"] <= 4 * 256 * a["step"], (a, b)
+    assert abs(a["loss"] - b["loss"]) < 2e-4 * a["loss"], (a["loss"], b["loss"])
+assert one[-1]["tokens"] < 4 * 256 * 24, "no window was padded"
+P
+expect_code 2 1 x data.path="$work/a" data.order=documents train.steps=2
+expect_code 2 1 x "${documents[@]}" model.fast_weight.document_reset=false
+
 echo "== damaged bytes"
 shard=$work/a/train/shard-00000.h5
 printf '\377' | dd of="$shard" bs=1 seek=$(($(stat -c %s "$shard") / 2)) conv=notrunc 2>"$work/dd"

@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/base/error.h"
-#include "launch/report/svg_chart.h"
+#include "launch/report/tables.h"
 #include "tests/support/temporary_folder.h"
 
 namespace fwl {
@@ -65,7 +65,7 @@ TEST_F(ReportTest, ThePageIsSelfContainedAndEscaped) {
   compare_with_baseline(report.rows);
   const std::string page = report_html(report);
   for (const char* forbidden :
-       {"<script", "src=", "@import", "url(http", "<link", "x <i>", "r <u>", "a <b>"}) {
+       {"<script", "src=", "@import", "url(http", "stylesheet", "x <i>", "r <u>", "a <b>"}) {
     EXPECT_EQ(page.find(forbidden), std::string::npos) << forbidden;
   }
   EXPECT_NE(page.find("a &lt;b&gt; &amp; &quot;c&quot;"), std::string::npos);
@@ -84,6 +84,91 @@ TEST_F(ReportTest, BadInputIsNamed) {
   EXPECT_THROW(read_eval_row("a=" + eval + ":fast"), ConfigError);
   EXPECT_THROW(read_eval_row("a=" + (folder_ / "none.json") + ":slow"), DataError);
   EXPECT_THROW(read_eval_row("no mode"), ConfigError);
+}
+
+nlohmann::json eval_mode(double nats, const std::vector<double>& nats_by_bin) {
+  nlohmann::json bins = nlohmann::json::array();
+  for (size_t i = 0; i < nats_by_bin.size(); ++i)
+    bins.push_back({{"low", i + 1}, {"high", i + 1}, {"tokens", 10}, {"nats", nats_by_bin[i]}});
+  return {{"nats_per_token", nats},
+          {"tokens", 20},
+          {"tokens_per_s", 100},
+          {"difference_to_static", {{"percent_interval", {-12.0, -8.0}}}},
+          {"breakdowns", {{"position", bins}}}};
+}
+
+TEST_F(ReportTest, AWholeEvaluationGivesItsModesStaticFirst) {
+  write_text(folder_ / "e.json", nlohmann::json{{"modes",
+                                                 {{"fast", eval_mode(1.8, {20, 10})},
+                                                  {"dynamic", eval_mode(1.9, {20, 15})},
+                                                  {"slow", eval_mode(2.0, {25, 15})}}}}
+                                     .dump());
+  Report report{"t"};
+  add_input(report, "FWL=" + (folder_ / "e.json"));
+  compare_with_baseline(report.rows);
+  ASSERT_EQ(report.rows.size(), 3U);
+  EXPECT_EQ(report.rows[0].label, "FWL, slow");
+  EXPECT_EQ(report.rows[1].label, "FWL, fast");
+  EXPECT_EQ(report.rows[1].change_low, -12.0);
+  EXPECT_TRUE(std::isnan(report.rows[0].change_low));
+  const std::vector<Chart> charts = breakdown_charts(report.rows);
+  ASSERT_EQ(charts.size(), 1U);
+  EXPECT_EQ(charts[0].series[0].y, (std::vector<double>{0.5, 0.5}));  // (25 - 20) / 10, (15 - 10) / 10
+  EXPECT_EQ(charts[0].series[1].y, (std::vector<double>{0.5, 0.0}));
+  ASSERT_TRUE(speed_quality_chart(report.rows).has_value());
+  EXPECT_NEAR(speed_quality_chart(report.rows)->series[1].y[0], 10.0, 1e-9);
+}
+
+TEST_F(ReportTest, BreakdownsOfOtherTokensAreNotCompared) {
+  nlohmann::json other = eval_mode(1.8, {20, 10});
+  other["breakdowns"]["position"][0]["tokens"] = 11;
+  write_text(folder_ / "e.json",
+             nlohmann::json{{"modes", {{"fast", other}, {"slow", eval_mode(2.0, {25, 15})}}}}.dump());
+  EXPECT_TRUE(breakdown_charts(read_eval_rows(folder_ / "e.json")).empty());
+}
+
+TEST_F(ReportTest, ScalingRowsWithoutEfficiencyAreComparedWithTheFewestGpus) {
+  const auto row = [](int gpus, const std::string& layout, double speed) {
+    return nlohmann::json{{"layout", layout}, {"gpus", gpus},          {"model", "m"},
+                          {"context", 4096},  {"tokens_per_s", speed}, {"kind", "weak"}};
+  };
+  write_text(folder_ / "s.json",
+             nlohmann::json{{"scaling", {row(1, "1x1", 100), row(4, "4x1", 380), row(4, "1x4", 300)}},
+                            {"plan", {row(1, "1x1", 100), row(16, "16x1", 1440)}}}
+                 .dump());
+  const std::vector<ScalingRow> rows = read_scaling(folder_ / "s.json");
+  ASSERT_EQ(rows.size(), 5U);
+  EXPECT_DOUBLE_EQ(rows[0].efficiency, 1.0);
+  EXPECT_DOUBLE_EQ(rows[1].efficiency, 0.95);
+  EXPECT_DOUBLE_EQ(rows[2].efficiency, 0.75);
+  EXPECT_DOUBLE_EQ(rows[4].efficiency, 0.9);
+  const std::vector<Chart> charts = scaling_charts(rows);
+  ASSERT_EQ(charts.size(), 2U);
+  EXPECT_EQ(charts[0].series.size(), 3U);  // data, sequence, data predicted
+  EXPECT_EQ(charts[0].series[0].look.colour, charts[0].series[2].look.colour);
+  EXPECT_NE(charts[0].series[0].look.dashes, charts[0].series[2].look.dashes);
+  write_text(folder_ / "bad.json", R"({"scaling": [{"gpus": 1, "tokens_per_s": 5, "kind": "wide"}]})");
+  EXPECT_THROW(read_scaling(folder_ / "bad.json"), DataError);
+}
+
+TEST_F(ReportTest, TablesQuoteWhatCsvMustQuote) {
+  EXPECT_EQ(csv_of({"t", {"a", "b"}, {{"x, \"y\"", 1.5}, {nullptr, 2}}}),
+            "a,b\r\n\"x, \"\"y\"\"\",1.5\r\n,2\r\n");
+}
+
+TEST_F(ReportTest, AFileOfNoKnownKindIsRefused) {
+  write_text(folder_ / "x.json", "{}");
+  Report report{"t"};
+  EXPECT_THROW(add_input(report, folder_ / "x.json"), DataError);
+  EXPECT_THROW(add_input(report, folder_ / "none"), DataError);
+}
+
+TEST(Chart, LogarithmicTicksAreRound) {
+  std::vector<double> values;
+  for (const Tick& tick : ticks_of({ScaleKind::kLogarithmic, 0.5, 30}, 5)) values.push_back(tick.value);
+  EXPECT_EQ(values, (std::vector<double>{0.5, 1, 2, 5, 10, 20}));
+  EXPECT_EQ(compact_number(65536), "65.5 k");
+  EXPECT_EQ(compact_number(0.002), "0.002");
 }
 
 TEST(Chart, TicksAreRoundAndInside) {

@@ -144,5 +144,54 @@ TEST(LanguageModel, ImpossibleShapesAreRefused) {
   EXPECT_THROW(validate(config), ConfigError);
 }
 
+// Positions [first, first + count) of a batch as a batch of its own.
+TokenBatch part_of(const TokenBatch& batch, int64_t first, int64_t count) {
+  const auto cut = [&](const Tensor& t) { return t.narrow(1, first, count).contiguous(); };
+  return {cut(batch.input_bt), cut(batch.label_bt), cut(batch.weight_bt), cut(batch.document_start_bt)};
+}
+
+TEST(LanguageModel, MaskedDocumentsOfAPackedWindowAreAsIfReadAlone) {
+  const std::vector<int64_t> starts = {0, 7, 8, 19};
+  for (const int64_t window : {0, 5}) {
+    for (const std::string update : {"none", "slow_gradient"}) {
+      ModelConfig config = small_model_config();
+      config.window = window;
+      config.document_mask = true;
+      config.fast_weight.update = update;
+      LanguageModel model = make_model(config);
+      const TokenBatch batch = random_batch(config, 2, config.context, at::kDouble, 3, starts);
+      const Pass pass = update == "none" ? Pass::kSlow : Pass::kFast;
+      const Tensor packed = model.logits(batch, pass);
+      model.parameters().zero_gradients();
+      model.training_loss(batch, 0.1).objective.backward();
+      const Tensor packed_gradient = model.parameters().gradients().clone();
+      model.parameters().zero_gradients();
+      for (size_t d = 0; d < starts.size(); ++d) {
+        const int64_t end = d + 1 < starts.size() ? starts[d + 1] : config.context;
+        const TokenBatch alone = part_of(batch, starts[d], end - starts[d]);
+        const Tensor difference = model.logits(alone, pass) - packed.narrow(1, starts[d], end - starts[d]);
+        EXPECT_LT(difference.abs().max().item<double>(), 1e-10) << "document " << d << ", window " << window;
+        model.training_loss(alone, 0.1).objective.backward();
+      }
+      EXPECT_LT((model.parameters().gradients() - packed_gradient).abs().max().item<double>(), 1e-10);
+      config.document_mask = false;
+      const Tensor unmasked = make_model(config).logits(batch, pass);
+      EXPECT_GT((unmasked - packed).abs().max().item<double>(), 1e-6) << "the mask has no effect";
+    }
+  }
+}
+
+TEST(LanguageModel, RefusesToMaskDocumentsOfASequenceThatGoesOn) {
+  ModelConfig config = small_model_config();
+  config.document_mask = true;
+  const LanguageModel model = make_model(config);
+  ContinuedSequence view;
+  EXPECT_THROW(
+      model.logits(random_batch(config, 1, config.context, at::kDouble, 3, {0, 9}), Pass::kFast, view),
+      ConfigError);
+  EXPECT_NO_THROW(
+      model.logits(random_batch(config, 1, config.context, at::kDouble, 3, {0}), Pass::kFast, view));
+}
+
 }  // namespace
 }  // namespace fwl

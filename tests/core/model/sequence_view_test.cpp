@@ -59,6 +59,27 @@ TEST(ContinuedSequence, WithForgettingFullAttentionOnlyTheFastWeightsGoOn) {
   EXPECT_GT((second_half(Pass::kFast) - alone(Pass::kFast)).abs().max().item<double>(), 1e-3);
 }
 
+TEST(ContinuedSequence, WithAForgottenWindowADocumentStartHidesAllEarlierText) {
+  for (const int64_t window : {0, 8}) {
+    ModelConfig config = small_model_config();
+    config.window = window;
+    const LanguageModel model(config, at::kCPU, at::kDouble, 3);
+    const TokenBatch batch = random_batch(config, 2, 48, at::kDouble, 5, {0, 24});
+    for (const Pass pass : {Pass::kSlow, Pass::kFast}) {
+      const auto second = [&](ContinuedSequence view) {
+        model.token_losses(positions_of(batch, 0, 24), pass, view);
+        return model.token_losses(positions_of(batch, 24, 24), pass, view);
+      };
+      const Tensor alone = model.token_losses(positions_of(batch, 24, 24), pass);
+      const Tensor forgotten = second(ContinuedSequence(FullAttention::kForgets, WindowMemory::kForgotten));
+      EXPECT_LT((forgotten - alone).abs().max().item<double>(), 1e-11) << "window " << window;
+      if (window == 0) continue;
+      const Tensor kept = second(ContinuedSequence(FullAttention::kForgets, WindowMemory::kKept));
+      EXPECT_GT((kept - alone).abs().max().item<double>(), 1e-6);
+    }
+  }
+}
+
 TEST(ContinuedSequence, WithoutDocumentResetTheStateCrossesDocuments) {
   ModelConfig config = small_model_config();
   const TokenBatch batch = random_batch(config, 1, 24, at::kDouble, 5, {0, 12});

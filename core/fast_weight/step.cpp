@@ -1,0 +1,157 @@
+#include "core/fast_weight/step.h"
+
+#include "core/fast_weight/norm_gradient.h"
+#include "core/kernels/row_products.h"
+#include "core/kernels/softmax_rows.h"
+
+namespace fwl {
+namespace {
+
+Tensor layer_norm(const Tensor& x_nd, const Tensor& scale_d, const Tensor& bias_d, double epsilon) {
+  return at::layer_norm(x_nd, {x_nd.size(-1)}, scale_d, bias_d, epsilon);
+}
+
+Tensor second_dense(const FastWeightWeights& w, const Tensor& act_nf, const Tensor& residual_nd) {
+  const Tensor out_nd = row_product(act_nf, w.dense2_df, w.dense2_bias_d);
+  return residual_nd.defined() ? out_nd + residual_nd : out_nd;
+}
+
+Tensor with_bias_input(const Tensor& x_nk, bool fast_biases) {
+  return fast_biases ? at::constant_pad_nd(x_nk, {0, 1}, 1) : x_nk;
+}
+
+bool has_first(const FastWeightOptions& options) {
+  return options.fast_layers == FastLayers::kBoth;
+}
+
+// Calls visit(tensor of the state, decay) for every fast tensor that is used.
+template <typename Visit>
+void for_each_fast(const FastWeightWeights& w, FastWeightState& state, Visit visit) {
+  const auto decay_of = [](const Tensor& log_decay) { return std::exp(log_decay.item<double>()); };
+  if (state.dense1_bfd.defined()) visit(state.dense1_bfd, decay_of(w.log_decay1));
+  if (state.dense2_bdf.defined()) visit(state.dense2_bdf, decay_of(w.log_decay2));
+  if (state.norm_bd.defined()) visit(state.norm_bd, decay_of(w.log_decay_norm));
+}
+
+// S query: [1, v] in the accumulation type.
+Tensor state_product(const Tensor& query_1k, const Tensor& gain_k, bool fast_biases, const Tensor& state_vk) {
+  const Tensor query = gain_k.defined() ? query_1k * gain_k : query_1k;
+  return row_product(with_bias_input(query, fast_biases).to(state_vk.scalar_type()), state_vk);
+}
+
+}  // namespace
+
+SlowRows slow_rows(const FastWeightWeights& w, const FastWeightOptions& options, const Tensor& hidden_nd) {
+  SlowRows s;
+  s.input_nd = w.input_norm_scale_d.defined()
+                   ? layer_norm(hidden_nd, w.input_norm_scale_d, w.input_norm_bias_d, options.norm_epsilon)
+                   : hidden_nd;
+  if (options.residual) s.residual_nd = hidden_nd;
+  s.before_act_nf = row_product(s.input_nd, w.dense1_fd, w.dense1_bias_f);
+  s.act_nf = at::relu(s.before_act_nf).square();
+  s.output_nd = second_dense(w, s.act_nf, s.residual_nd);
+  s.normed_nd = layer_norm(s.output_nd, w.norm_scale_d, w.norm_bias_d, options.norm_epsilon);
+  return s;
+}
+
+SlowRows select_rows(const SlowRows& rows, const Tensor& index) {
+  const auto at_index = [&](const Tensor& t) { return t.defined() ? t.index_select(0, index) : t; };
+  return {at_index(rows.input_nd), at_index(rows.residual_nd), at_index(rows.before_act_nf),
+          at_index(rows.act_nf),   at_index(rows.output_nd),   at_index(rows.normed_nd)};
+}
+
+SlowRows join_rows(const std::vector<SlowRows>& parts) {
+  const auto joined = [&](Tensor SlowRows::*member) {
+    if (!(parts.front().*member).defined()) return Tensor();
+    std::vector<Tensor> tensors;
+    for (const SlowRows& part : parts) tensors.push_back(part.*member);
+    return at::cat(tensors);
+  };
+  return {joined(&SlowRows::input_nd), joined(&SlowRows::residual_nd), joined(&SlowRows::before_act_nf),
+          joined(&SlowRows::act_nf),   joined(&SlowRows::output_nd),   joined(&SlowRows::normed_nd)};
+}
+
+GradientRows gradient_rows(const FastWeightWeights& w, const FastWeightOptions& options, const SlowRows& rows,
+                           const Tensor& label_n) {
+  Tensor error_nv = row_product(rows.normed_nd, w.unembedding.weight_vd, w.unembedding.bias_v);
+  const Tensor weight_n =
+      at::full({label_n.size(0)}, options.inner_loss_scale, w.step_size2.options().requires_grad(false));
+  cross_entropy_gradient_(error_nv, label_n, weight_n);
+  const Tensor q_nd = row_product_transposed(error_nv, w.unembedding.weight_vd);
+  GradientRows g;
+  g.dense2_nd = layer_norm_gradient(rows.output_nd, w.norm_scale_d, q_nd, options.norm_epsilon);
+  if (has_first(options))
+    g.dense1_nf = row_product_transposed(g.dense2_nd, w.dense2_df) * (2 * at::relu(rows.before_act_nf));
+  if (options.fast_norm)
+    g.norm_n2d = at::cat({q_nd * layer_norm(rows.output_nd, {}, {}, options.norm_epsilon), q_nd}, -1);
+  return g;
+}
+
+FastWeightState zero_step_state(const FastWeightWeights& w, const FastWeightOptions& options,
+                                at::ScalarType type) {
+  const int64_t bias = options.fast_biases ? 1 : 0, d = w.dense1_fd.size(1), f = w.dense1_fd.size(0);
+  const auto zeros = [&](at::IntArrayRef shape) {
+    return at::zeros(shape, at::TensorOptions().dtype(type).device(w.dense1_fd.device()));
+  };
+  FastWeightState state;
+  if (has_first(options)) state.dense1_bfd = zeros({f, d + bias});
+  state.dense2_bdf = zeros({d, f + bias});
+  if (options.fast_norm) state.norm_bd = zeros({2 * d, 1});
+  return state;
+}
+
+void learn_rows_(const FastWeightWeights& w, const FastWeightOptions& options, const SlowRows& keys,
+                 const GradientRows& gradients, FastWeightState& state) {
+  for_each_fast(w, state, [&](Tensor& tensor_vk, double decay) {
+    const bool first = tensor_vk.is_same(state.dense1_bfd), norm = tensor_vk.is_same(state.norm_bd);
+    const Tensor& value = first ? gradients.dense1_nf : norm ? gradients.norm_n2d : gradients.dense2_nd;
+    const Tensor key = norm ? at::ones({value.size(0), 1}, value.options())
+                            : with_bias_input(first ? keys.input_nd : keys.act_nf, options.fast_biases);
+    const std::vector<double> decays(static_cast<size_t>(value.size(0)), decay);
+    const auto type = tensor_vk.scalar_type();
+    add_outer_products_(tensor_vk, decays, value.to(type), key.to(type));
+  });
+}
+
+void pass_over_(const FastWeightWeights& w, int64_t positions, FastWeightState& state) {
+  for_each_fast(w, state, [&](Tensor& tensor_vk, double decay) {
+    for (int64_t i = 0; i < positions; ++i) tensor_vk.mul_(decay);
+  });
+}
+
+FastRows fast_row(const FastWeightWeights& w, const FastWeightOptions& options, const SlowRows& row,
+                  const FastWeightState& state) {
+  FastRows fast;
+  fast.act_nf = row.act_nf;
+  if (has_first(options)) {
+    const Tensor sum_nf = state_product(row.input_nd, w.query_gain1_d, options.fast_biases, state.dense1_bfd);
+    fast.act_nf =
+        at::relu(row.before_act_nf - (sum_nf * w.step_size1).to(row.before_act_nf.scalar_type())).square();
+  }
+  fast.sum_nd = state_product(fast.act_nf, w.query_gain2_f, options.fast_biases, state.dense2_bdf);
+  if (options.fast_norm) fast.norm_sum_n2d = state.norm_bd.t().clone();
+  return fast;
+}
+
+Tensor fast_normed(const FastWeightWeights& w, const FastWeightOptions& options, const SlowRows& rows,
+                   const std::vector<FastRows>& fast) {
+  const auto joined = [&](Tensor FastRows::*member) {
+    std::vector<Tensor> tensors;
+    for (const FastRows& f : fast) tensors.push_back(f.*member);
+    return at::cat(tensors);
+  };
+  const Tensor before_nd =
+      has_first(options) ? second_dense(w, joined(&FastRows::act_nf), rows.residual_nd) : rows.output_nd;
+  const Tensor output_nd = before_nd - (joined(&FastRows::sum_nd) * w.step_size2).to(before_nd.scalar_type());
+  if (!options.fast_norm) return layer_norm(output_nd, w.norm_scale_d, w.norm_bias_d, options.norm_epsilon);
+  const int64_t d = output_nd.size(1);
+  const Tensor sum_n2d = joined(&FastRows::norm_sum_n2d);
+  const auto type = output_nd.scalar_type();
+  const auto moved = [&](const Tensor& slow_d, int64_t first) {
+    return (slow_d - w.step_size_norm * sum_n2d.narrow(1, first, d)).to(type);
+  };
+  return layer_norm(output_nd, {}, {}, options.norm_epsilon) * moved(w.norm_scale_d, 0) +
+         moved(w.norm_bias_d, d);
+}
+
+}  // namespace fwl

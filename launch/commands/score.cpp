@@ -1,0 +1,171 @@
+#include <CLI/CLI.hpp>
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "core/base/error.h"
+#include "core/base/file.h"
+#include "core/base/log.h"
+#include "data/utf8.h"
+#include "launch/command.h"
+#include "launch/generation/score_page.h"
+#include "launch/generation/scorer.h"
+#include "launch/load_model.h"
+
+namespace fwl {
+namespace {
+
+using json = nlohmann::ordered_json;
+
+struct ScoreArguments {
+  ModelSource source;
+  std::string file, json_path, html_path;
+  ScoreOptions options;
+};
+
+std::string hex_of(const std::string& bytes) {
+  std::string text;
+  for (const char c : bytes) {
+    char pair[3];
+    std::snprintf(pair, sizeof pair, "%02x", static_cast<unsigned char>(c));
+    text += pair;
+  }
+  return text;
+}
+
+// "text" when the token's bytes are whole characters, else "bytes" in hexadecimal.
+json token_json(const ScoredToken& t, bool has_fast) {
+  json token = {{"id", t.id}};
+  if (invalid_utf8_bytes(t.bytes) == 0) {
+    token["text"] = t.bytes;
+  } else {
+    token["bytes"] = hex_of(t.bytes);
+  }
+  token["slow"] = t.slow;
+  token["fast"] = has_fast ? json(t.fast) : json();
+  return token;
+}
+
+json pass_json(double sum, const ScoreTotals& totals) {
+  const double nats = -sum / static_cast<double>(totals.tokens);
+  return {{"log_probability", sum},
+          {"nats_per_token", nats},
+          {"perplexity", std::exp(nats)},
+          {"bits_per_byte", -sum / std::log(2.0) / static_cast<double>(totals.bytes)}};
+}
+
+// One JSON object, written token by token: to standard output, or to a file that appears when it is whole.
+class ScoreJson {
+ public:
+  explicit ScoreJson(const std::string& path) : path_(path) {
+    if (path_.empty()) return;
+    file_.open(temporary(), std::ios::binary);
+    require<DataError>(file_.good(), path_,
+                       ": cannot be written (its folder is missing or read-only). Choose "
+                       "another file.");
+  }
+  ~ScoreJson() {
+    std::error_code ignored;
+    if (!path_.empty()) std::filesystem::remove(temporary(), ignored);
+  }
+  // `head`: members that come first.
+  void begin(const json& head) {
+    const std::string text = head.dump(-1, ' ', false, json::error_handler_t::replace);
+    out() << text.substr(0, text.size() - 1) << ",\n\"tokens\": [";
+  }
+  void add(const json& token) { out() << (std::exchange(first_, false) ? "\n" : ",\n") << token.dump(); }
+  void finish(const json& totals) {
+    out() << "\n],\n\"totals\": " << totals.dump() << "}\n" << std::flush;
+    require<DataError>(out().good(), path_.empty() ? "standard output" : path_,
+                       ": cannot be written (disk full, or closed). Choose another file.");
+    if (path_.empty()) return;
+    file_.close();
+    require<DataError>(!file_.fail() && std::rename(temporary().c_str(), path_.c_str()) == 0, path_,
+                       ": cannot be written (disk full, or the folder is read-only). Choose another file.");
+    sync_path(path_);
+  }
+
+ private:
+  std::ostream& out() { return path_.empty() ? std::cout : file_; }
+  std::string temporary() const { return path_ + ".tmp"; }
+  std::string path_;
+  std::ofstream file_;
+  bool first_ = true;
+};
+
+std::string about(const ScoreArguments& a, const std::string& file, int64_t context) {
+  return cat(
+      "Each token of ", file,
+      " is coloured by what the fast weights gained: the difference of its "
+      "log-probability under the fast and under the slow weights, given the text before it. Blue: the "
+      "fast weights made it more probable; orange: less. Hover over a token for its numbers. Windows of ",
+      context, " tokens, ",
+      a.options.carry ? "the state carried from window to window." : "each starts with empty fast weights.");
+}
+
+void run_score(const ScoreArguments& a) {
+  set_thread_count(1);
+  const std::unique_ptr<ByteSource> text =
+      open_bytes(a.file);  // a missing file is refused before the model is read
+  const LoadedModel loaded = load_model(a.source);
+  const LanguageModel& model = *loaded.model;
+  const bool has_fast = model.has_fast_weights();
+  require<ConfigError>(a.html_path.empty() || has_fast,
+                       "--html shows what fast weights gain, and this model has none "
+                       "(model.fast_weight.update is none). Leave it out.");
+  const std::string name = a.file == "-" ? "standard input" : a.file;
+  const int64_t context = a.options.context > 0 ? a.options.context : model.config().context;
+  ScoreJson report(a.json_path);
+  std::optional<ScorePage> page;
+  if (!a.html_path.empty()) page.emplace(a.html_path);
+  bool begun = false;
+  const auto visit = [&](const ScoredToken& token) {
+    if (!std::exchange(begun, true))
+      report.begin({{"file", name},
+                    {"checkpoint", loaded.info.path},
+                    {"context", context},
+                    {"carry", a.options.carry}});
+    report.add(token_json(token, has_fast));
+    if (page.has_value()) page->add(token);
+  };
+  const ScoreTotals totals = score_text(model, *loaded.tokenizer, *text, a.options, visit);
+  report.finish({{"tokens", totals.tokens},
+                 {"bytes", totals.bytes},
+                 {"slow", pass_json(totals.slow, totals)},
+                 {"fast", has_fast ? pass_json(totals.fast, totals) : json()}});
+  if (page.has_value())
+    page->finish(cat("What the fast weights gained: ", name), about(a, name, context), totals);
+}
+
+}  // namespace
+
+void add_score_command(CLI::App& app) {
+  auto a = std::make_shared<ScoreArguments>();
+  CLI::App* command = app.add_subcommand(
+      "score", "log-probability of every token of a text under slow and fast weights, as JSON and as a page");
+  add_model_options(*command, a->source);
+  command->add_option("file", a->file, "text to score, .gz and .zst too; -: standard input")
+      ->required()
+      ->type_name("FILE");
+  command->add_option("--context", a->options.context, "tokens per window; 0: as trained")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command->add_flag("--carry", a->options.carry,
+                    "fast weights and attention window go on from window to window (else each starts anew)");
+  command
+      ->add_option("--json", a->json_path,
+                   "write the JSON to this file (default: to standard output). Log-probabilities are in nats")
+      ->type_name("FILE");
+  command
+      ->add_option("--html", a->html_path,
+                   "write a page too: the text coloured by what the fast weights gained at each token")
+      ->type_name("FILE");
+  command->callback([a] { run_score(*a); });
+}
+
+}  // namespace fwl

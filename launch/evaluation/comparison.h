@@ -1,0 +1,46 @@
+// `fwl eval`: one model (and a control to compare it with) in several modes over the same held-out tokens,
+// with what has to be found on a validation split first.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "launch/evaluation/evaluator.h"
+#include "launch/load_model.h"
+
+namespace fwl {
+
+struct ComparisonOptions {
+  ModelSource model;
+  std::string static_checkpoint;  // its slow pass is the reference; empty: the model's own
+  std::string data;               // split to score
+  std::vector<EvalMode> modes;    // empty: slow, fast (with fast weights), dynamic
+  EvalOptions eval;
+  bool words = false;
+  int64_t count_tokens = 100'000'000;  // of the training split, for losses by frequency; 0: none
+
+  DynamicEvaluationConfig dynamic;
+  // What --tune searches unless it is given.
+  std::optional<std::string> dynamic_rule;
+  std::optional<double> dynamic_learning_rate, dynamic_decay;
+  std::optional<double> untrained_step_size;  // times the model's width
+  std::string tune_data, train_data;          // empty: no search; `train` beside the data
+  int64_t tune_documents = 0;
+};
+
+struct Comparison {
+  std::vector<EvalResult> results;
+  std::optional<size_t> reference;  // of the results
+  std::vector<std::string> notices;
+  nlohmann::json about;  // checkpoint, data, options
+
+  const EvalResult* static_result() const { return reference ? &results[*reference] : nullptr; }
+};
+
+// Collective over the group of all ranks. Throws ConfigError, DataError. Breakdowns are on rank 0.
+Comparison compare(const ComparisonOptions& options, Communicator& group);
+nlohmann::json to_json(const Comparison& comparison);
+
+}  // namespace fwl

@@ -1,0 +1,268 @@
+#include "launch/evaluation/evaluator.h"
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <optional>
+
+#include "core/base/device.h"
+#include "core/base/error.h"
+#include "data/loader.h"
+#include "launch/batches.h"
+#include "launch/evaluation/carried_window.h"
+#include "launch/evaluation/reading_flops.h"
+
+namespace fwl {
+namespace {
+
+double now_s() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+ReadingOptions with_context_of(const ModelConfig& model, ReadingOptions reading) {
+  if (reading.context == 0) reading.context = model.context;
+  return reading;
+}
+
+// `value` of every rank, the same list on all.
+std::vector<double> of_all_ranks(Communicator& group, double value) {
+  std::vector<double> values(static_cast<size_t>(group.size()), 0.0);
+  values[static_cast<size_t>(group.rank())] = value;
+  return all_reduce_sum(group, values);
+}
+
+TokenBatch positions_of(const TokenBatch& batch, int64_t first, int64_t count) {
+  const auto part = [&](const Tensor& t) { return t.narrow(1, first, count); };
+  return {part(batch.input_bt), part(batch.label_bt), part(batch.weight_bt), {}};
+}
+
+}  // namespace
+
+Evaluator::Evaluator(LanguageModel& model, const Split& split, const EvalOptions& options,
+                     Communicator& group)
+    : model_(model),
+      split_(split),
+      options_(options),
+      group_(group),
+      plan_(split, with_context_of(model.config(), options.reading)) {
+  require<DataError>(split.vocab_size() <= model.config().vocab_size, "the data set's vocabulary of ",
+                     split.vocab_size(), " does not fit the model's ", model.config().vocab_size,
+                     " (it was made with another tokenizer). Use the model's data set.");
+}
+
+bool Evaluator::reads_streams(EvalMode mode, const DynamicSetup& dynamic) const {
+  const ModeTraits& traits = traits_of(mode);
+  return (traits.carries && options_.carry == "stream") ||
+         (traits.adapts && dynamic.config.reset == "stream");
+}
+
+std::vector<ReadingUnit> Evaluator::units_of(EvalMode mode, const DynamicSetup& dynamic) const {
+  const ModeTraits& traits = traits_of(mode);
+  // A window of attention that is carried on needs no inputs twice.
+  const auto overlap = traits.carries && !forgets_between_windows() ? ReadingPlan::Overlap::kSkip
+                                                                    : ReadingPlan::Overlap::kRead;
+  if (reads_streams(mode, dynamic)) return plan_.by_stream(options_.streams, overlap);
+  if (traits.adapts) return plan_.by_document(1, overlap);
+  return traits.carries ? plan_.by_document(options_.batch, overlap) : plan_.by_window(options_.batch);
+}
+
+// Rows are padded at their end to the longest window; padding has loss weight 0. All windows have the same
+// overlap.
+TokenBatch Evaluator::batch_of(const std::vector<Window>& windows, Labels labels) const {
+  const int64_t overlap = windows.front().overlap;
+  int64_t longest = 0;
+  for (const Window& window : windows) longest = std::max(longest, window.inputs());
+  const auto rows = static_cast<int64_t>(windows.size());
+  Tensor tokens = at::zeros({rows, longest + 1}, at::kLong);
+  Tensor weight = at::zeros({rows, longest}, model_.accumulation_type());
+  for (int64_t r = 0; r < rows; ++r) {
+    const Window& window = windows[static_cast<size_t>(r)];
+    require<InternalError>(window.overlap == overlap, "windows of one batch have different overlaps");
+    split_.read_tokens(window.first, window.inputs() + 1, tokens[r].mutable_data_ptr<int64_t>());
+    weight[r].narrow(0, 0, window.inputs()).fill_(1);
+  }
+  tokens = tokens.to(model_.device());
+  const int64_t skipped = labels == Labels::kScored ? overlap : 0;
+  return {tokens.narrow(1, 0, longest),
+          tokens.narrow(1, 1 + skipped, longest - skipped),
+          weight.narrow(1, skipped, longest - skipped).contiguous().to(model_.device()),
+          {}};
+}
+
+std::unique_ptr<SequenceView> Evaluator::make_view(const ModeTraits& mode) const {
+  if (!mode.carries) return std::make_unique<WholeSequence>();
+  if (forgets_between_windows()) return std::make_unique<CarriedWindow>();
+  return std::make_unique<ContinuedSequence>();
+}
+
+void Evaluator::keep(const std::vector<Window>& windows, const Tensor& nats_bt) {
+  int64_t longest = 0;
+  for (const Window& window : windows) longest = std::max(longest, window.count);
+  const int64_t skipped = nats_bt.size(1) - longest;
+  scores_.push_back({windows, nats_bt.narrow(1, skipped, nats_bt.size(1) - skipped).contiguous()});
+}
+
+// Rows that have ended leave, so that memory and work depend on the window's length alone.
+void Evaluator::score_side_by_side(const ReadingUnit& unit, const ModeTraits& mode) {
+  const std::unique_ptr<SequenceView> view = make_view(mode);
+  const Labels labels = learns_from_overlap(mode) ? Labels::kAll : Labels::kScored;
+  size_t alive = unit.size();
+  for (size_t w = 0; w < unit.front().size(); ++w) {
+    std::vector<Window> windows;
+    for (const auto& row : unit)
+      if (w < row.size()) windows.push_back(row[w]);
+    if (windows.size() < alive)
+      view->set_stream_state(rows_of(view->stream_state(), 0, static_cast<int64_t>(windows.size())));
+    alive = windows.size();
+    keep(windows, model_.token_losses(batch_of(windows, labels), mode.pass, *view));
+  }
+}
+
+// Reads what an earlier window has scored, without a gradient step: attention needs it, and so do fast
+// weights that start from zero. Carried ones have learned it already.
+void Evaluator::read_overlap(TokenBatch overlap, const ModeTraits& mode, SequenceView& view) const {
+  if (learns_from_overlap(mode)) {
+    model_.token_losses(overlap, Pass::kFast, view);
+    return;
+  }
+  const FastWeightState fast = view.inbound_state();
+  const int64_t last = overlap.label_bt.size(1) - 1;  // one label: the least that a forward takes
+  overlap.label_bt = overlap.label_bt.narrow(1, last, 1);
+  overlap.weight_bt = overlap.weight_bt.narrow(1, last, 1);
+  model_.token_losses(overlap, Pass::kSlow, view);
+  StreamState after = view.stream_state();
+  after.fast = fast;
+  view.set_stream_state(after);
+}
+
+void Evaluator::score_adapting(const ReadingUnit& unit, const ModeTraits& mode, DynamicEvaluator& dynamic,
+                               const DynamicSetup& setup) {
+  StreamState state;
+  int64_t document = -1;
+  for (const Window& window : unit.front()) {
+    const bool is_new = window.document != document;
+    document = window.document;
+    if (is_new && setup.config.reset == "document") dynamic.reset();
+    if (!mode.carries || (is_new && options_.carry == "document")) state = {};
+    if (forgets_between_windows()) state = {0, {}, state.fast};
+    ContinuedSequence view;
+    view.set_stream_state(state);
+    const TokenBatch batch = batch_of({window}, Labels::kAll);
+    if (window.overlap > 0) read_overlap(positions_of(batch, 0, window.overlap), mode, view);
+    keep({window}, dynamic.score(positions_of(batch, window.overlap, window.count), view));
+    state = view.stream_state();
+  }
+}
+
+// Allocations and kernel choices are made at first use: the largest and the smallest batch once, outside the
+// clock.
+void Evaluator::warm_up(EvalMode mode, const DynamicSetup& dynamic, const std::vector<ReadingUnit>& units) {
+  if (units.empty()) return;
+  const ModeTraits& traits = traits_of(mode);
+  for (const ReadingUnit* unit : {&units.front(), &units.back()}) {
+    std::vector<Window> windows;
+    for (const auto& row : *unit) windows.push_back(row.front());
+    const TokenBatch batch = batch_of(windows, Labels::kAll);
+    model_.token_losses(batch, traits.pass);
+    if (traits.adapts)
+      DynamicEvaluator(model_, dynamic.config, dynamic.mean_square, traits.pass).score(batch);
+  }
+}
+
+// Every token's loss on every rank. Each slot has one owner, so that the sum adds zeros alone.
+std::vector<double> Evaluator::gather() const {
+  std::vector<double> nats(static_cast<size_t>(plan_.tokens()), 0.0);
+  for (const Scores& scores : scores_) {
+    const Tensor host = scores.nats_bt.to(at::kCPU, at::kDouble).contiguous();
+    for (size_t r = 0; r < scores.windows.size(); ++r) {
+      const Window& window = scores.windows[r];
+      std::copy_n(host.const_data_ptr<double>() + static_cast<int64_t>(r) * host.size(1), window.count,
+                  nats.begin() + window.slot);
+    }
+  }
+  if (group_.size() > 1)
+    group_.all_reduce_sum(at::from_blob(nats.data(), {static_cast<int64_t>(nats.size())}, at::kDouble));
+  return nats;
+}
+
+void Evaluator::fill_documents(EvalResult& result, const std::vector<double>& nats) const {
+  for (const PlannedDocument& d : plan_.documents()) {
+    double sum = 0;
+    for (int64_t i = d.slot; i < d.slot + d.predictions; ++i) sum += nats[static_cast<size_t>(i)];
+    result.nats.push_back(sum);
+    result.tokens.push_back(static_cast<double>(d.predictions));
+    result.bytes.push_back(static_cast<double>(d.bytes));
+  }
+}
+
+ScoredTokens Evaluator::tokens_of(const std::vector<double>& nats) const {
+  ScoredTokens scored;
+  scored.nats.assign(nats.begin(), nats.end());
+  std::vector<int64_t> tokens;
+  for (const PlannedDocument& d : plan_.documents()) {
+    tokens.resize(static_cast<size_t>(d.predictions));
+    split_.read_tokens(d.first_token + 1, d.predictions, tokens.data());
+    scored.token.insert(scored.token.end(), tokens.begin(), tokens.end());
+    scored.document.insert(scored.document.end(), tokens.size(), static_cast<int32_t>(d.index));
+    for (int64_t p = 1; p <= d.predictions; ++p) scored.position.push_back(p);
+  }
+  return scored;
+}
+
+EvalResult Evaluator::run(EvalMode mode, const DynamicSetup& dynamic) {
+  const ModeTraits& traits = traits_of(mode);
+  require<ConfigError>(traits.pass == Pass::kSlow || model_.has_fast_weights(), "--modes ", traits.name,
+                       ": this model has no fast weights (it was trained with "
+                       "model.fast_weight.update=none). Leave it out.");
+  const std::vector<ReadingUnit> units = units_of(mode, dynamic);
+  const std::vector<int> owner = share_out(units, group_.size());
+  warm_up(mode, dynamic, units);
+  scores_.clear();
+  synchronize(model_.device());
+  reset_peak_memory(model_.device());
+  group_.barrier();
+  const double start_s = now_s();
+  {
+    std::optional<DynamicEvaluator> adapting;
+    if (traits.adapts) adapting.emplace(model_, dynamic.config, dynamic.mean_square, traits.pass);
+    for (size_t i = 0; i < units.size(); ++i) {
+      if (owner[i] != group_.rank()) continue;
+      if (adapting) {
+        adapting->reset();
+        score_adapting(units[i], traits, *adapting, dynamic);
+      } else {
+        score_side_by_side(units[i], traits);
+      }
+    }
+    synchronize(model_.device());
+  }
+  const std::vector<double> seconds = of_all_ranks(group_, now_s() - start_s);
+  const std::vector<double> peaks =
+      of_all_ranks(group_, static_cast<double>(peak_memory_bytes(model_.device())));
+  EvalResult result;
+  result.mode = traits.name;
+  result.seconds = *std::max_element(seconds.begin(), seconds.end());
+  for (const double s : seconds) result.rank_seconds += s;
+  result.peak_memory_bytes = static_cast<int64_t>(*std::max_element(peaks.begin(), peaks.end()));
+  result.flops = reading_flops(model_.config(), units, traits,
+                               options_.carry == "stream" ? Carry::kStream : Carry::kDocument,
+                               dynamic.config.segment, model_.device());
+  const std::vector<double> nats = gather();
+  scores_.clear();
+  fill_documents(result, nats);
+  if (options_.keep_tokens && group_.rank() == 0) result.scored = tokens_of(nats);
+  return result;
+}
+
+Tensor gradient_mean_square(LanguageModel& model, const Split& train, int64_t batches, int64_t batch_rows,
+                            uint64_t seed, Pass pass) {
+  const Loader loader(train, model.config().context, seed);
+  GradientStatistics statistics(model, pass);
+  for (int64_t i = 0; i < batches; ++i) {
+    statistics.add(
+        to_device(loader.read(i * batch_rows, batch_rows), model.device(), model.accumulation_type()));
+  }
+  return statistics.mean_square();
+}
+
+}  // namespace fwl

@@ -1,0 +1,82 @@
+// Evaluation of a model on held-out documents, mode by mode over the same tokens (modes.h), in the windows of
+// a ReadingPlan. Every token but the document start is scored exactly once, before anything learns from it.
+//
+// Ranks share the plan's units; each computes its own with the whole model, and the tokens' losses are then
+// put together. A unit's computation does not depend on the number of ranks, and sums are taken over the
+// whole list, so the results do not either (bit for bit, as long as each rank has as many threads).
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/adapt/dynamic_evaluation.h"
+#include "launch/evaluation/reading_plan.h"
+#include "launch/evaluation/result.h"
+#include "parallel/communicator.h"
+
+namespace fwl {
+
+struct EvalOptions {
+  ReadingOptions reading;          // context 0: the model's
+  int64_t batch = 8;               // windows, or documents with a state of their own, at once
+  std::string carry = "document";  // carried modes: from window to window of a document, or of a whole stream
+  int64_t streams = 1;             // parts of the split that are read as streams, each from the start
+  bool keep_tokens = false;        // fills EvalResult::scored
+};
+
+// How dynamic evaluation learns; for the modes that adapt.
+struct DynamicSetup {
+  DynamicEvaluationConfig config;
+  Tensor mean_square;  // gradient statistics for the rms rule
+};
+
+class Evaluator {
+ public:
+  // All arguments outlive the object. Throws ConfigError for a stride above the context, DataError when the
+  // split holds no token to score or does not fit the model's vocabulary.
+  Evaluator(LanguageModel& model, const Split& split, const EvalOptions& options, Communicator& group);
+
+  // Collective over the group. kFastUntrained runs as kFast: give the model that fast weights were added to.
+  // Throws ConfigError when the model has no fast weights that the mode needs.
+  EvalResult run(EvalMode mode, const DynamicSetup& dynamic = {});
+  const ReadingPlan& plan() const { return plan_; }
+  const EvalOptions& options() const { return options_; }
+  // One stream has to be read from begin to end, by one rank.
+  bool reads_streams(EvalMode mode, const DynamicSetup& dynamic) const;
+
+ private:
+  // Losses of the scored labels of rows [B, count], where they belong; kept on the device until the end.
+  struct Scores {
+    std::vector<Window> windows;
+    Tensor nats_bt;
+  };
+  enum class Labels { kAll, kScored };  // of a window with an overlap
+  TokenBatch batch_of(const std::vector<Window>& windows, Labels labels) const;
+  std::vector<ReadingUnit> units_of(EvalMode mode, const DynamicSetup& dynamic) const;
+  bool forgets_between_windows() const { return model_.config().window == 0; }
+  std::unique_ptr<SequenceView> make_view(const ModeTraits& mode) const;
+  void read_overlap(TokenBatch overlap, const ModeTraits& mode, SequenceView& view) const;
+  void warm_up(EvalMode mode, const DynamicSetup& dynamic, const std::vector<ReadingUnit>& units);
+  void keep(const std::vector<Window>& windows, const Tensor& nats_bt);
+  void score_side_by_side(const ReadingUnit& unit, const ModeTraits& mode);
+  void score_adapting(const ReadingUnit& unit, const ModeTraits& mode, DynamicEvaluator& dynamic,
+                      const DynamicSetup& setup);
+  std::vector<double> gather() const;
+  void fill_documents(EvalResult& result, const std::vector<double>& nats) const;
+  ScoredTokens tokens_of(const std::vector<double>& nats) const;
+
+  LanguageModel& model_;
+  const Split& split_;
+  EvalOptions options_;
+  Communicator& group_;
+  ReadingPlan plan_;
+  std::vector<Scores> scores_;  // of the mode that is running
+};
+
+// Squared-gradient statistics for the rms rule from `batches` batches of training windows, of the loss of
+// `pass`.
+Tensor gradient_mean_square(LanguageModel& model, const Split& train, int64_t batches, int64_t batch_rows,
+                            uint64_t seed, Pass pass);
+
+}  // namespace fwl

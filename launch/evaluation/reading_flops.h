@@ -1,0 +1,17 @@
+// What a mode computes to read the units of a plan: core/model/flops.h, window by window. Padding of shorter
+// rows is left out.
+#pragma once
+
+#include "core/model/flops.h"
+#include "launch/evaluation/modes.h"
+#include "launch/evaluation/reading_plan.h"
+
+namespace fwl {
+
+enum class Carry { kDocument, kStream };  // how far the state of carried modes goes on
+
+// `segment`: tokens between the updates of dynamic evaluation, which are a backward each.
+double reading_flops(const ModelConfig& config, const std::vector<ReadingUnit>& units, const ModeTraits& mode,
+                     Carry carry, int64_t segment, at::Device device);
+
+}  // namespace fwl

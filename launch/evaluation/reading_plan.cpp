@@ -1,0 +1,122 @@
+#include "launch/evaluation/reading_plan.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "core/base/error.h"
+
+namespace fwl {
+namespace {
+
+__extension__ using Wide = __int128;
+
+int64_t inputs_of(const ReadingUnit& unit) {
+  int64_t inputs = 0;
+  for (const auto& row : unit)
+    for (const Window& window : row) inputs += window.inputs();
+  return inputs;
+}
+
+// `count` rows a unit, in the order given.
+std::vector<ReadingUnit> in_groups(const std::vector<std::vector<Window>>& rows, int64_t count) {
+  std::vector<ReadingUnit> units;
+  for (size_t r = 0; r < rows.size(); ++r) {
+    if (r % static_cast<size_t>(count) == 0) units.emplace_back();
+    units.back().push_back(rows[r]);
+  }
+  return units;
+}
+
+}  // namespace
+
+ReadingPlan::ReadingPlan(const Split& split, const ReadingOptions& options) : options_(options) {
+  if (options_.stride == 0) options_.stride = options_.context;
+  require<ConfigError>(options_.stride <= options_.context, "--stride ", options_.stride,
+                       " is above --context ", options_.context,
+                       " (tokens between two windows would not be scored). Give a stride of at most the "
+                       "context.");
+  const int64_t available = split.num_documents();
+  const int64_t wanted = options.max_documents > 0 ? std::min(options.max_documents, available) : available;
+  for (int64_t n = 0; n < wanted; ++n) {
+    const int64_t i = options.spread ? n * available / wanted : n;
+    const Document document = split.document(i);
+    documents_.push_back({i, document.first_token, document.num_tokens - 1, document.num_bytes, tokens_});
+    tokens_ += document.num_tokens - 1;
+    bytes_ += document.num_bytes;
+  }
+  require<DataError>(tokens_ > 0, "the split holds no token to score. Give a split with documents.");
+}
+
+std::vector<Window> ReadingPlan::windows(Overlap overlap) const {
+  const int64_t again = overlap == Overlap::kRead ? options_.context - options_.stride : 0;
+  std::vector<Window> windows;
+  for (size_t d = 0; d < documents_.size(); ++d) {
+    const PlannedDocument& document = documents_[d];
+    for (int64_t done = 0; done < document.predictions;) {
+      const int64_t before = done == 0 ? 0 : again;
+      const int64_t count = std::min(options_.context - before, document.predictions - done);
+      windows.push_back({static_cast<int64_t>(d), document.first_token + done - before, before, count,
+                         document.slot + done});
+      done += count;
+    }
+  }
+  return windows;
+}
+
+std::vector<ReadingUnit> ReadingPlan::by_window(int64_t rows) const {
+  std::vector<Window> order = windows(Overlap::kRead);
+  std::stable_sort(order.begin(), order.end(), [](const Window& a, const Window& b) {
+    return a.overlap != b.overlap ? a.overlap < b.overlap : a.count > b.count;
+  });
+  std::vector<ReadingUnit> units;
+  for (const Window& window : order) {
+    // Rows of one batch share the overlap.
+    const bool joins = !units.empty() && units.back().size() < static_cast<size_t>(rows) &&
+                       units.back().front().front().overlap == window.overlap;
+    if (!joins) units.emplace_back();
+    units.back().push_back({window});
+  }
+  return units;
+}
+
+std::vector<ReadingUnit> ReadingPlan::by_document(int64_t rows, Overlap overlap) const {
+  std::vector<std::vector<Window>> documents;
+  for (const Window& window : windows(overlap)) {
+    if (documents.empty() || documents.back().front().document != window.document) documents.emplace_back();
+    documents.back().push_back(window);
+  }
+  std::stable_sort(documents.begin(), documents.end(),
+                   [](const auto& a, const auto& b) { return a.size() > b.size(); });
+  return in_groups(documents, rows);
+}
+
+std::vector<ReadingUnit> ReadingPlan::by_stream(int64_t streams, Overlap overlap) const {
+  std::vector<ReadingUnit> units;
+  int64_t current = -1;
+  for (const Window& window : windows(overlap)) {
+    const int64_t first_slot = documents_[static_cast<size_t>(window.document)].slot;
+    const auto stream = static_cast<int64_t>(Wide{first_slot} * streams / tokens_);
+    if (stream != current) units.push_back({{}});
+    current = stream;
+    units.back().front().push_back(window);
+  }
+  return units;
+}
+
+std::vector<int> share_out(const std::vector<ReadingUnit>& units, int ranks) {
+  std::vector<int64_t> inputs;
+  for (const ReadingUnit& unit : units) inputs.push_back(inputs_of(unit));
+  std::vector<size_t> order(units.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return inputs[a] > inputs[b]; });
+  std::vector<int64_t> load(static_cast<size_t>(ranks), 0);
+  std::vector<int> owner(units.size(), 0);
+  for (const size_t unit : order) {
+    const auto least = std::min_element(load.begin(), load.end());
+    *least += inputs[unit];
+    owner[unit] = static_cast<int>(least - load.begin());
+  }
+  return owner;
+}
+
+}  // namespace fwl

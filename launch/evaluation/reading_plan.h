@@ -1,0 +1,75 @@
+// Which windows of which documents an evaluation reads, in which batches, and on which rank. All of it is
+// decided before a token is read and without regard to ranks, so that every window is computed in a batch of
+// the same shape whatever their number: the results are the same, bit for bit.
+//
+// A document is scored by windows of `context` predictions. The first scores all of its own; each later one
+// begins `context - stride` inputs before what is scored next, and scores `stride`. So every token but the
+// document start is scored exactly once, with at least `context - stride` inputs before it where there are.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "data/dataset.h"
+
+namespace fwl {
+
+struct ReadingOptions {
+  int64_t context = 0;        // predictions of the first window, inputs of the others
+  int64_t stride = 0;         // predictions of the other windows; 0: the context (nothing is read twice)
+  int64_t max_documents = 0;  // the first N; 0: all
+  bool spread = false;        // takes max_documents evenly from the whole split instead
+};
+
+// A document in the order of reading.
+struct PlannedDocument {
+  int64_t index = 0;        // in the split
+  int64_t first_token = 0;  // in the split's stream: the document start
+  int64_t predictions = 0;
+  int64_t bytes = 0;
+  int64_t slot = 0;  // of its first prediction among those of all documents
+};
+
+// Inputs [first, first + overlap + count) of the split's stream; the labels of the last `count` are scored.
+struct Window {
+  int64_t document = 0;  // place in the order of reading
+  int64_t first = 0;
+  int64_t overlap = 0;  // leading inputs whose labels an earlier window has scored
+  int64_t count = 0;
+  int64_t slot = 0;  // of its first scored label among those of all documents
+  int64_t inputs() const { return overlap + count; }
+};
+
+// Sequences that are read side by side, window by window; rows do not get longer.
+using ReadingUnit = std::vector<std::vector<Window>>;
+
+class ReadingPlan {
+ public:
+  // Throws ConfigError for a stride above the context, DataError for a split without a token to score.
+  ReadingPlan(const Split& split, const ReadingOptions& options);
+
+  const std::vector<PlannedDocument>& documents() const { return documents_; }
+  int64_t tokens() const { return tokens_; }
+  int64_t bytes() const { return bytes_; }
+  const ReadingOptions& options() const { return options_; }
+
+  // All windows, in reading order.
+  enum class Overlap { kRead, kSkip };  // kSkip: each window begins where the one before ended
+  std::vector<Window> windows(Overlap overlap) const;
+  // `rows` windows of like length a unit: for modes in which every window stands alone.
+  std::vector<ReadingUnit> by_window(int64_t rows) const;
+  // `rows` documents of like length a unit.
+  std::vector<ReadingUnit> by_document(int64_t rows, Overlap overlap) const;
+  // The documents cut into `streams` parts of about as many tokens, one a unit.
+  std::vector<ReadingUnit> by_stream(int64_t streams, Overlap overlap) const;
+
+ private:
+  ReadingOptions options_;
+  std::vector<PlannedDocument> documents_;
+  int64_t tokens_ = 0, bytes_ = 0;
+};
+
+// The rank of every unit: longest first, each to the rank with the least to read so far.
+std::vector<int> share_out(const std::vector<ReadingUnit>& units, int ranks);
+
+}  // namespace fwl

@@ -1,0 +1,41 @@
+// What an evaluation of one mode found, and how it is shown: the only place that turns it into JSON and into
+// rows of a table.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "core/model/flops.h"
+#include "launch/evaluation/intervals.h"
+#include "launch/evaluation/modes.h"
+#include "launch/evaluation/scored_tokens.h"
+
+namespace fwl {
+
+struct EvalResult {
+  std::string mode;
+  // Of each document, in reading order; sums of float64 in token order, the same on any number of ranks.
+  std::vector<double> nats, tokens, bytes, words;  // words: empty unless they were counted
+  ScoredTokens scored;      // empty on other ranks than the first, and unless asked for
+  double seconds = 0;       // of the slowest rank
+  double rank_seconds = 0;  // of all ranks together
+  double flops = 0;
+  int64_t peak_memory_bytes = 0;  // the largest of all ranks
+  nlohmann::json breakdowns;      // of `scored` (breakdown.h); null: none
+  nlohmann::json settings;        // what this mode was run with (rates, step sizes); null: nothing of its own
+
+  double nats_per_token() const;
+  double perplexity() const;
+  double bits_per_byte() const;
+  double word_perplexity() const;
+  double token_count() const;
+  double tokens_per_s() const { return token_count() / seconds; }
+};
+
+// `reference` is the static result that the others are compared with, over the same documents; null: none.
+nlohmann::json to_json(const EvalResult& result, const EvalResult* reference);
+// For the terminal, with a line per result.
+std::string table_of(const std::vector<EvalResult>& results, const EvalResult* reference);
+
+}  // namespace fwl

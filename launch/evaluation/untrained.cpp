@@ -1,0 +1,34 @@
+#include "launch/evaluation/untrained.h"
+
+#include <cmath>
+
+#include "core/base/error.h"
+
+namespace fwl {
+
+std::unique_ptr<LanguageModel> with_fast_weights(LanguageModel& control, at::ScalarType dtype) {
+  require<ConfigError>(
+      !control.has_fast_weights(),
+      "--modes fast-untrained: this model was trained with fast weights (the mode adds them "
+      "to a control, model.fast_weight.update=none). Give a control, or leave the mode out.");
+  ModelConfig config = control.config();
+  config.fast_weight.update = "slow_gradient";
+  config.fast_weight.step_size_space = "log";
+  config.fast_weight.step_size = "row";
+  const bool has_start = config.fast_weight.step_size_init > 0;
+  if (!has_start) config.fast_weight.step_size_init = FastWeightConfig().step_size_init;
+  auto model = std::make_unique<LanguageModel>(config, control.device(), dtype, 0);
+  const at::NoGradGuard no_grad;
+  for (const Parameter& parameter : control.parameters().all())
+    model->parameters()[parameter.name].copy_(parameter.value);
+  return model;
+}
+
+void set_step_size(LanguageModel& model, double step_size) {
+  const at::NoGradGuard no_grad;
+  const double raw = std::log(step_size / static_cast<double>(model.config().width));
+  for (const Parameter& parameter : model.parameters().all())
+    if (parameter.name.rfind("fast_weight.step_size.", 0) == 0) Tensor(parameter.value).fill_(raw);
+}
+
+}  // namespace fwl

@@ -1,0 +1,164 @@
+#include "launch/generation/generator.h"
+
+#include <ATen/CPUGeneratorImpl.h>
+
+#include <chrono>
+
+#include "core/base/error.h"
+#include "launch/generation/text_stream.h"
+
+namespace fwl {
+namespace {
+
+class Clock {
+ public:
+  double seconds() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+Pass pass_of(Adapt adapt) {
+  return adapt == Adapt::kOff ? Pass::kSlow : Pass::kFast;
+}
+
+}  // namespace
+
+Adapt parse_adapt(const std::string& name) {
+  for (const Adapt adapt : {Adapt::kPrompt, Adapt::kAll, Adapt::kOff}) {
+    if (name == name_of(adapt)) return adapt;
+  }
+  throw ConfigError(cat("--adapt ", name, " does not exist. Choose among prompt, all, off."));
+}
+
+const char* name_of(Adapt adapt) {
+  return adapt == Adapt::kPrompt ? "prompt" : adapt == Adapt::kAll ? "all" : "off";
+}
+
+const char* name_of(Ending ending) {
+  return ending == Ending::kMaxTokens    ? "max_tokens"
+         : ending == Ending::kStopString ? "stop"
+                                         : "document_end";
+}
+
+// One prompt's text while it grows.
+struct Generator::Text {
+  size_t prompt;
+  int64_t sequence;
+  TextStream stream;
+  at::Generator draws;
+  Continuation result;
+  std::string piece;  // to show
+};
+
+Generator::Generator(const LanguageModel& model, const Tokenizer& tokenizer, GenerationOptions options)
+    : model_(model), tokenizer_(tokenizer), options_(std::move(options)) {
+  require<ConfigError>(options_.adapt == Adapt::kOff || model.has_fast_weights(), "--adapt ",
+                       name_of(options_.adapt),
+                       ": this model has no fast weights (model.fast_weight.update is none: it is a static "
+                       "control). Use --adapt off.");
+  require<ConfigError>(options_.sampling.top_p > 0, "--top-p must be above 0 (no token would be left).");
+}
+
+// A new sequence and what it has to read; the last input predicts.
+std::vector<DecoderInput> Generator::begin(Decoder& decoder, const std::optional<ReadingState>& before,
+                                           const std::vector<int32_t>& tokens) const {
+  require<ConfigError>(!before.has_value() || before->has_fast_weights || options_.adapt == Adapt::kOff,
+                       "the state was read with --adapt off, so it holds no fast weights. Read the document "
+                       "again with --adapt ",
+                       name_of(options_.adapt), ", or answer with --adapt off.");
+  const int64_t sequence = before.has_value() ? decoder.add_sequence(before->state) : decoder.add_sequence();
+  std::vector<DecoderInput> inputs = {
+      {sequence, before.has_value() ? before->last_token : tokenizer_.document_start()}};
+  inputs.front().document_start = !before.has_value();
+  for (const int32_t token : tokens) inputs.push_back({sequence, token});
+  inputs.back().predict = true;
+  return inputs;
+}
+
+ReadingState Generator::read(const std::optional<ReadingState>& before, const std::vector<int32_t>& tokens) {
+  const Clock clock;
+  Decoder decoder(model_, pass_of(options_.adapt));
+  std::vector<DecoderInput> inputs = begin(decoder, before, tokens);
+  const DecoderInput last = inputs.back();
+  inputs.pop_back();
+  decoder.read(inputs);
+  if (!inputs.empty()) decoder.settle(last.sequence, last.token);
+  cost_.tokens_read += static_cast<int64_t>(inputs.size());
+  cost_.reading_s += clock.seconds();
+  cost_.memory_bytes = decoder.memory_bytes();
+  return {decoder.state(last.sequence), last.token, options_.adapt != Adapt::kOff};
+}
+
+// Draws the next token; false when the text has ended.
+bool Generator::take_token(Text& text, const Tensor& logits_v) const {
+  // A model may have more rows than its tokenizer has tokens (a padded vocabulary): those are never drawn.
+  const int64_t token =
+      sample_token(logits_v.narrow(0, 0, tokenizer_.vocab_size()), options_.sampling, text.draws);
+  Continuation& result = text.result;
+  if (token == tokenizer_.document_start()) {
+    result.ending = Ending::kDocumentEnd;
+    return false;
+  }
+  result.tokens.push_back(static_cast<int32_t>(token));
+  text.piece = text.stream.add(tokenizer_.decode({result.tokens.back()}));
+  if (text.stream.stopped()) result.ending = Ending::kStopString;
+  return !text.stream.stopped() && static_cast<int64_t>(result.tokens.size()) < options_.max_tokens;
+}
+
+std::vector<Continuation> Generator::run(const std::optional<ReadingState>& before,
+                                         const std::vector<std::vector<int32_t>>& prompts,
+                                         const Listener& listener) {
+  Decoder decoder(model_, pass_of(options_.adapt));
+  std::vector<Continuation> results(prompts.size());
+  std::vector<Text> texts;
+  std::vector<DecoderInput> inputs;
+  for (const std::vector<int32_t>& prompt : prompts) {
+    const std::vector<DecoderInput> reading = begin(decoder, before, prompt);
+    inputs.insert(inputs.end(), reading.begin(), reading.end());
+    texts.push_back({texts.size(),
+                     reading.front().sequence,
+                     TextStream(options_.stops),
+                     at::make_generator<at::CPUGeneratorImpl>(options_.seed),
+                     {},
+                     {}});
+  }
+  if (options_.max_tokens == 0) {
+    for (const Text& text : texts) listener(text.prompt, "", true);
+    return results;
+  }
+  const Clock reading;
+  Tensor logits_pv = decoder.read(inputs);
+  cost_.tokens_read += static_cast<int64_t>(inputs.size());
+  cost_.reading_s += reading.seconds();
+  cost_.memory_bytes = decoder.memory_bytes();
+  const Clock drawing;
+  while (!texts.empty()) {
+    inputs.clear();
+    std::vector<Text> alive;
+    for (size_t i = 0; i < texts.size(); ++i) {
+      Text& text = texts[i];
+      text.piece.clear();
+      const bool goes_on = take_token(text, logits_pv[static_cast<int64_t>(i)]);
+      if (!goes_on) text.piece += text.stream.finish();
+      listener(text.prompt, text.piece, !goes_on);
+      if (goes_on) {
+        inputs.push_back({text.sequence, text.result.tokens.back(), options_.adapt == Adapt::kAll, true});
+        alive.push_back(std::move(text));
+      } else {
+        decoder.drop_sequence(text.sequence);
+        cost_.tokens_drawn += static_cast<int64_t>(text.result.tokens.size());
+        text.result.text = text.stream.text();
+        results[text.prompt] = std::move(text.result);
+      }
+    }
+    texts = std::move(alive);
+    if (!inputs.empty()) logits_pv = decoder.read(inputs);
+  }
+  cost_.drawing_s += drawing.seconds();
+  return results;
+}
+
+}  // namespace fwl

@@ -1,0 +1,78 @@
+// Continues texts with a trained model, several side by side. Each text is a function of its prompt, the
+// options and the model alone (on the CPU bit for bit: core/model/decoder.h).
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/model/decoder.h"
+#include "core/model/sampling.h"
+#include "data/tokenizer.h"
+
+namespace fwl {
+
+// What the fast weights learn from; kOff: static weights.
+enum class Adapt { kPrompt, kAll, kOff };
+Adapt parse_adapt(const std::string& name);  // prompt, all, off; throws ConfigError
+const char* name_of(Adapt adapt);
+
+struct GenerationOptions {
+  int64_t max_tokens = 200;
+  SamplingOptions sampling;
+  uint64_t seed = 1;
+  std::vector<std::string> stops;
+  Adapt adapt = Adapt::kPrompt;
+};
+
+// A text that was read up to its last token, which is known but not read yet.
+struct ReadingState {
+  StreamState state;
+  int64_t last_token = 0;
+  bool has_fast_weights = false;
+};
+
+enum class Ending { kMaxTokens, kStopString, kDocumentEnd };
+const char* name_of(Ending ending);
+
+struct Continuation {
+  std::vector<int32_t> tokens;  // all that were drawn, those of a stop string too
+  std::string text;             // up to the stop string
+  Ending ending = Ending::kMaxTokens;
+};
+
+struct GenerationCost {
+  int64_t tokens_read = 0, tokens_drawn = 0;
+  double reading_s = 0, drawing_s = 0;
+  int64_t memory_bytes = 0;  // of the decoder's memories and states
+};
+
+class Generator {
+ public:
+  // Model and tokenizer outlive it. Throws ConfigError for an option that the model does not have.
+  Generator(const LanguageModel& model, const Tokenizer& tokenizer, GenerationOptions options);
+
+  // The state after `tokens`, from the document's start or from where `before` ended.
+  ReadingState read(const std::optional<ReadingState>& before, const std::vector<int32_t>& tokens);
+
+  // Shows the next piece of a prompt's text (whole UTF-8 characters); `ended`: nothing more will come.
+  using Listener = std::function<void(size_t prompt, const std::string& piece, bool ended)>;
+  // Continues each prompt, from the document's start or from where `before` ended.
+  std::vector<Continuation> run(const std::optional<ReadingState>& before,
+                                const std::vector<std::vector<int32_t>>& prompts, const Listener& listener);
+  const GenerationCost& cost() const { return cost_; }
+
+ private:
+  struct Text;
+  std::vector<DecoderInput> begin(Decoder& decoder, const std::optional<ReadingState>& before,
+                                  const std::vector<int32_t>& tokens) const;
+  bool take_token(Text& text, const Tensor& logits_v) const;
+
+  const LanguageModel& model_;
+  const Tokenizer& tokenizer_;
+  GenerationOptions options_;
+  GenerationCost cost_;
+};
+
+}  // namespace fwl

@@ -1,0 +1,102 @@
+#include "launch/generation/scorer.h"
+
+#include <algorithm>
+#include <deque>
+
+#include "core/base/error.h"
+#include "data/document_reader.h"
+
+namespace fwl {
+namespace {
+
+// The tokens of a text, piece by piece, as `fwl tokenize` cuts it.
+class TokenReader {
+ public:
+  TokenReader(ByteSource& bytes, const Tokenizer& tokenizer) : bytes_(bytes), tokenizer_(tokenizer) {}
+  // Up to `count` tokens; fewer at the end alone.
+  std::vector<int64_t> next(int64_t count) {
+    while (static_cast<int64_t>(ready_.size()) < count && encode_piece()) {
+    }
+    const auto end = ready_.begin() + std::min<int64_t>(count, static_cast<int64_t>(ready_.size()));
+    const std::vector<int64_t> tokens(ready_.begin(), end);
+    ready_.erase(ready_.begin(), end);
+    return tokens;
+  }
+  int64_t bytes_read() const { return bytes_read_; }
+
+ private:
+  bool encode_piece() {
+    while (!ended_ && held_.size() <= kPieceBytes) fill();
+    if (held_.empty()) return false;
+    const size_t length = piece_length(held_);
+    for (const int32_t id : tokenizer_.encode(std::string_view(held_).substr(0, length)))
+      ready_.push_back(id);
+    held_.erase(0, length);
+    return true;
+  }
+  void fill() {
+    constexpr size_t kReadBytes = size_t{1} << 18;
+    const size_t before = held_.size();
+    held_.resize(before + kReadBytes);
+    const size_t got = bytes_.read(held_.data() + before, kReadBytes);
+    held_.resize(before + got);
+    bytes_read_ += static_cast<int64_t>(got);
+    ended_ = got == 0;
+  }
+
+  ByteSource& bytes_;
+  const Tokenizer& tokenizer_;
+  std::string held_;  // read, not encoded
+  std::deque<int32_t> ready_;
+  int64_t bytes_read_ = 0;
+  bool ended_ = false;
+};
+
+// One window's batch: `last` is the token before `tokens`.
+TokenBatch window_of(int64_t last, const std::vector<int64_t>& tokens, const LanguageModel& model) {
+  std::vector<int64_t> all = {last};
+  all.insert(all.end(), tokens.begin(), tokens.end());
+  const auto length = static_cast<int64_t>(tokens.size());
+  const Tensor ids = at::tensor(all, at::kLong).to(model.device()).unsqueeze(0);
+  return {ids.narrow(1, 0, length),
+          ids.narrow(1, 1, length),
+          at::ones({1, length}, at::TensorOptions().dtype(model.accumulation_type()).device(model.device())),
+          {}};
+}
+
+std::vector<double> values_of(const Tensor& nll_bt, size_t count) {
+  if (!nll_bt.defined()) return std::vector<double>(count, 0.0);
+  const Tensor wide = nll_bt.flatten().to(at::kCPU, at::kDouble).contiguous();
+  return {wide.const_data_ptr<double>(), wide.const_data_ptr<double>() + wide.numel()};
+}
+
+}  // namespace
+
+ScoreTotals score_text(const LanguageModel& model, const Tokenizer& tokenizer, ByteSource& text,
+                       const ScoreOptions& options, const std::function<void(const ScoredToken&)>& visit) {
+  const int64_t context = options.context > 0 ? options.context : model.config().context;
+  ContinuedSequence carried(FullAttention::kForgets);
+  TokenReader reader(text, tokenizer);
+  ScoreTotals totals;
+  int64_t last = tokenizer.document_start();
+  for (auto tokens = reader.next(context); !tokens.empty(); tokens = reader.next(context)) {
+    WholeSequence whole;
+    SequenceView& view = options.carry ? static_cast<SequenceView&>(carried) : whole;
+    const LanguageModel::PassLosses losses = model.pass_losses(window_of(last, tokens, model), view);
+    const std::vector<double> slow = values_of(losses.slow_bt, tokens.size());
+    const std::vector<double> fast = values_of(losses.fast_bt, tokens.size());
+    for (size_t i = 0; i < tokens.size(); ++i) {
+      const auto id = static_cast<int32_t>(tokens[i]);
+      visit({id, tokenizer.decode({id}), -slow[i], -fast[i]});
+      totals.slow -= slow[i];
+      totals.fast -= fast[i];
+    }
+    totals.tokens += static_cast<int64_t>(tokens.size());
+    last = tokens.back();
+  }
+  totals.bytes = reader.bytes_read();
+  require<DataError>(totals.tokens > 0, "the text is empty (there is no token to score). Give another file.");
+  return totals;
+}
+
+}  // namespace fwl

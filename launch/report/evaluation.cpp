@@ -1,0 +1,172 @@
+#include "launch/report/evaluation.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "core/base/error.h"
+#include "core/base/file.h"
+#include "launch/report/reading.h"
+
+namespace fwl {
+namespace {
+
+using nlohmann::json;
+
+constexpr std::array<const char*, 5> kModeOrder = {"slow", "fast", "carried", "fast-untrained", "dynamic"};
+
+json read_modes(const std::string& path) {
+  const json file = json::parse(read_file(path, "evaluation result"), nullptr, /*allow_exceptions=*/false);
+  require<DataError>(
+      file.is_object() && file.contains("modes") && file["modes"].is_object() && !file["modes"].empty(), path,
+      " is no result of `fwl eval --json` (it needs an object 'modes'). Evaluate again, or "
+      "name another file.");
+  for (const auto& [name, values] : file["modes"].items())
+    require<DataError>(values.is_object(), path, ": mode '", name,
+                       "' is no JSON object (it should hold nats_per_token and others). Evaluate again.");
+  return file["modes"];
+}
+
+// [low, high] under `key`; NaN where there is none.
+void read_interval(const json& object, const std::string& key, const std::string& where, double& low,
+                   double& high) {
+  const auto found = object.find(key);
+  if (found == object.end() || found->is_null()) return;
+  require<DataError>(
+      found->is_array() && found->size() == 2 && (*found)[0].is_number() && (*found)[1].is_number(), where,
+      " has ", found->dump(), " for '", key,
+      "' (two numbers are needed). Evaluate again with this version of fwl.");
+  low = (*found)[0];
+  high = (*found)[1];
+}
+
+std::vector<LossBin> read_bins(const json& bins, const std::string& where) {
+  require<DataError>(bins.is_array(), where,
+                     " is no array of bins. Evaluate again with this version of fwl.");
+  std::vector<LossBin> read;
+  for (const json& bin : bins) {
+    require<DataError>(bin.is_object(), where, " holds ", bin.dump(),
+                       " (a bin is an object). Evaluate again.");
+    read.push_back({required_number(bin, "low", where), required_number(bin, "high", where),
+                    required_number(bin, "tokens", where), required_number(bin, "nats", where)});
+    require<DataError>(read.back().tokens > 0 && read.back().low <= read.back().high, where, " holds ",
+                       bin.dump(), " (a bin has tokens and low <= high). Evaluate again.");
+  }
+  std::sort(read.begin(), read.end(), [](const LossBin& a, const LossBin& b) { return a.low < b.low; });
+  return read;
+}
+
+EvalRow read_row(const std::string& label, const std::string& mode, const json& values,
+                 const std::string& path) {
+  const std::string where = cat(path, ", mode '", mode, "',");
+  EvalRow row{label, mode};
+  row.file = path;
+  row.nats_per_token = required_number(values, "nats_per_token", where);
+  row.tokens = required_number(values, "tokens", where);
+  row.perplexity = optional_number(values, "perplexity", where);
+  row.bits_per_byte = optional_number(values, "bits_per_byte", where);
+  row.tokens_per_s = optional_number(values, "tokens_per_s", where);
+  row.relative_time = optional_number(values, "relative_time", where);
+  row.relative_flops = optional_number(values, "relative_flops", where);
+  row.word_perplexity = optional_number(values, "word_perplexity", where);
+  row.peak_memory_bytes = optional_number(values, "peak_memory_bytes", where);
+  read_interval(values, "nats_per_token_interval", where, row.nats_low, row.nats_high);
+  if (const auto own = values.find("difference_to_static"); own != values.end() && own->is_object())
+    read_interval(*own, "percent_interval", where, row.own_change_low, row.own_change_high);
+  if (const auto found = values.find("breakdowns"); found != values.end() && found->is_object())
+    for (const auto& [name, bins] : found->items())
+      row.breakdowns[name] = read_bins(bins, cat(where, " breakdown '", name, "'"));
+  return row;
+}
+
+size_t rank_of_mode(const std::string& mode) {
+  return static_cast<size_t>(std::find(kModeOrder.begin(), kModeOrder.end(), mode) - kModeOrder.begin());
+}
+
+std::string with_unit(const std::string& text, double value, const std::string& unit) {
+  return std::isfinite(value) ? text + unit : text;
+}
+
+std::string interval_text(const EvalRow& row) {
+  if (!std::isfinite(row.change_low)) return "\u2013";
+  return cat(signed_percent(row.change_low), " to ", signed_percent(row.change_high));
+}
+
+bool any(const std::vector<EvalRow>& rows, double EvalRow::*member) {
+  return std::any_of(rows.begin(), rows.end(),
+                     [&](const EvalRow& row) { return std::isfinite(row.*member); });
+}
+
+}  // namespace
+
+EvalRow read_eval_row(const std::string& argument) {
+  const auto [label, file_and_mode] = split_label(argument);
+  const size_t colon = file_and_mode.rfind(':');
+  require<ConfigError>(
+      !label.empty() && colon != std::string::npos && colon > 0 && colon + 1 < file_and_mode.size(), "'",
+      argument, "' is no evaluation row (label, file and mode are needed). Write LABEL=FILE.json:MODE.");
+  const std::string path = file_and_mode.substr(0, colon), mode = file_and_mode.substr(colon + 1);
+  const json modes = read_modes(path);
+  std::string there;
+  for (const auto& [name, values] : modes.items()) there += (there.empty() ? "" : ", ") + name;
+  require<ConfigError>(modes.contains(mode), path, " holds no mode '", mode,
+                       "' (a row shows one mode). Choose one of: ", there,
+                       "; or evaluate again with --modes ", mode, ".");
+  return read_row(label, mode, modes[mode], path);
+}
+
+std::vector<EvalRow> read_eval_rows(const std::string& argument) {
+  const auto [label, path] = split_label(argument);
+  const json modes = read_modes(path);
+  std::vector<EvalRow> rows;
+  for (const auto& [mode, values] : modes.items())
+    rows.push_back(read_row(cat(label.empty() ? name_of_path(path) : label, ", ", mode), mode, values, path));
+  std::stable_sort(rows.begin(), rows.end(), [](const EvalRow& a, const EvalRow& b) {
+    return rank_of_mode(a.mode) < rank_of_mode(b.mode);
+  });
+  return rows;
+}
+
+void compare_with_baseline(std::vector<EvalRow>& rows) {
+  for (EvalRow& row : rows) {
+    const EvalRow& base = rows.front();
+    row.change_percent = 100 * (row.nats_per_token / base.nats_per_token - 1);
+    row.time_to_baseline = base.tokens_per_s / row.tokens_per_s;
+    if (&row == &base || row.file != base.file || base.mode != "slow") continue;
+    row.change_low = row.own_change_low;
+    row.change_high = row.own_change_high;
+  }
+}
+
+TextTable evaluation_table(const std::vector<EvalRow>& rows) {
+  const bool words = any(rows, &EvalRow::word_perplexity), flops = any(rows, &EvalRow::relative_flops);
+  const bool intervals = any(rows, &EvalRow::change_low);
+  TextTable table{{"model and mode", "nats/token", "change"}, {}};
+  if (intervals) table.header.push_back("95 % interval");
+  table.header.insert(table.header.end(), {"perplexity", "bits/byte"});
+  if (words) table.header.push_back("per word");
+  table.header.insert(table.header.end(), {"tokens/s", "time"});
+  if (flops) table.header.push_back("FLOPs");
+  table.header.push_back("peak memory");
+  for (const EvalRow& row : rows) {
+    const bool baseline = &row == &rows.front();
+    std::vector<std::string> cells = {row.label, fixed(row.nats_per_token, 4),
+                                      baseline ? "baseline" : signed_percent(row.change_percent)};
+    if (intervals) cells.push_back(interval_text(row));
+    cells.push_back(fixed(row.perplexity, 2));
+    cells.push_back(fixed(row.bits_per_byte, 4));
+    if (words) cells.push_back(fixed(row.word_perplexity, 2));
+    cells.push_back(short_number(row.tokens_per_s));
+    cells.push_back(with_unit(fixed(row.time_to_baseline, 2), row.time_to_baseline, "x"));
+    if (flops) cells.push_back(with_unit(fixed(row.relative_flops, 2), row.relative_flops, "x"));
+    cells.push_back(with_unit(short_number(row.peak_memory_bytes), row.peak_memory_bytes, "B"));
+    table.rows.push_back(cells);
+  }
+  const auto best = std::min_element(rows.begin(), rows.end(), [](const EvalRow& a, const EvalRow& b) {
+    return a.nats_per_token < b.nats_per_token;
+  });
+  if (rows.size() > 1) table.best = static_cast<size_t>(best - rows.begin());
+  return table;
+}
+
+}  // namespace fwl

@@ -1,0 +1,56 @@
+// Evaluation results (`fwl eval --json`) as rows of the report.
+#pragma once
+
+#include <limits>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "launch/report/page.h"
+
+namespace fwl {
+
+// Tokens whose quantity lies in [low, high], and the sum of their losses (launch/evaluation/breakdown.h).
+struct LossBin {
+  double low = 0, high = 0;
+  double tokens = 0;
+  double nats = 0;
+  double nats_per_token() const { return nats / tokens; }
+};
+
+// One mode of one evaluated model. Quantities that the evaluation did not write are NaN.
+struct EvalRow {
+  std::string label;
+  std::string mode;
+  double nats_per_token = 0;
+  double perplexity = 0;
+  double bits_per_byte = 0;
+  double tokens = 0;
+  double tokens_per_s = 0;
+  double relative_time = 0;  // to the static pass of the same model, as the evaluation measured it
+  double peak_memory_bytes = 0;
+  double change_percent = 0;    // of nats per token against the baseline row; negative is better
+  double time_to_baseline = 0;  // per token, by tokens_per_s, relative to the baseline row
+  double relative_flops = std::numeric_limits<double>::quiet_NaN();
+  double word_perplexity = std::numeric_limits<double>::quiet_NaN();
+  // 95 % intervals over documents. That of the change is known for modes of the baseline's own file alone,
+  // where the differences are paired.
+  double nats_low = std::numeric_limits<double>::quiet_NaN(), nats_high = nats_low;
+  double change_low = nats_low, change_high = nats_low;
+  std::string file = {};
+  double own_change_low = nats_low, own_change_high = nats_low;  // against the file's own static mode
+  std::map<std::string, std::vector<LossBin>> breakdowns = {};   // by "position" and others; may be empty
+};
+
+// Reads "LABEL=FILE.json:MODE". Throws DataError for a missing or malformed file, ConfigError for a malformed
+// argument and for a mode that the file does not hold.
+EvalRow read_eval_row(const std::string& argument);
+// Reads all modes of FILE.json (or LABEL=FILE.json), static first; rows are called "LABEL, MODE", the label
+// is the file's name unless given.
+std::vector<EvalRow> read_eval_rows(const std::string& argument);
+// Fills change_percent, its interval and time_to_baseline of all rows; the first is the baseline.
+void compare_with_baseline(std::vector<EvalRow>& rows);
+
+TextTable evaluation_table(const std::vector<EvalRow>& rows);
+
+}  // namespace fwl

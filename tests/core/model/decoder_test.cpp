@@ -1,0 +1,233 @@
+#include "core/model/decoder.h"
+
+#include <gtest/gtest.h>
+
+#include "core/base/error.h"
+#include "tests/support/small_model.h"
+
+namespace fwl {
+namespace {
+
+constexpr int64_t kLength = 40;
+
+struct Variant {
+  std::string name;
+  ModelConfig config;
+};
+
+Variant variant(const std::string& name, void (*change)(ModelConfig&)) {
+  ModelConfig config = small_model_config();
+  config.context = kLength;
+  change(config);
+  return {name, config};
+}
+
+void published_form(ModelConfig& c) {
+  FastWeightConfig& f = c.fast_weight;
+  f.residual = f.input_norm = f.document_reset = false;
+  f.fast_norm = f.fast_biases = true;
+  f.step_size = "scalar";
+  f.step_size_space = "linear";
+  f.step_size_init = 0.3;
+  f.decay_init = 1;
+}
+
+// Every option of the layer, and every part of the body.
+std::vector<Variant> variants() {
+  return {
+      variant("default", [](ModelConfig&) {}),
+      variant("published form", published_form),
+      variant("strong decay", [](ModelConfig& c) { c.fast_weight.decay_init = 0.8; }),
+      variant("no decay", [](ModelConfig& c) { c.fast_weight.decay_init = 1; }),
+      variant("fast biases", [](ModelConfig& c) { c.fast_weight.fast_biases = true; }),
+      variant("fast norm", [](ModelConfig& c) { c.fast_weight.fast_norm = true; }),
+      variant("second layer only", [](ModelConfig& c) { c.fast_weight.fast_layers = "second"; }),
+      variant("no document resets", [](ModelConfig& c) { c.fast_weight.document_reset = false; }),
+      variant("first order", [](ModelConfig& c) { c.fast_weight.second_order = false; }),
+      variant("query gains", [](ModelConfig& c) { c.fast_weight.query_gain = true; }),
+      variant("scaled inner loss", [](ModelConfig& c) { c.fast_weight.inner_loss_scale = 0.3; }),
+      variant("full attention", [](ModelConfig& c) { c.window = 0; }),
+      variant("learned positions and biases",
+              [](ModelConfig& c) {
+                c.positions = "learned";
+                c.projection_biases = c.unembedding_bias = true;
+                c.norm = "layer";
+                c.feed_forward = "gelu";
+              }),
+      variant("swiglu, untied",
+              [](ModelConfig& c) {
+                c.feed_forward = "swiglu";
+                c.tied_embedding = false;
+              }),
+      variant("no blocks", [](ModelConfig& c) { c.layers = 0; }),
+  };
+}
+
+// Biases and gains that matter: their initial values are 0 and 1.
+LanguageModel make_model(const ModelConfig& config, at::ScalarType type) {
+  LanguageModel model(config, at::kCPU, type, 11);
+  at::manual_seed(5);
+  const at::NoGradGuard no_grad;
+  for (const Parameter& p : model.parameters().all())
+    if (p.group == ParameterGroup::kNoDecay) Tensor(p.value).add_(at::randn_like(p.value), 0.1);
+  return model;
+}
+
+struct Text {
+  TokenBatch batch;
+  std::vector<DecoderInput> inputs(int64_t row, int64_t sequence) const {
+    std::vector<DecoderInput> all;
+    for (int64_t t = 0; t < batch.input_bt.size(1); ++t) {
+      DecoderInput input{sequence, batch.input_bt[row][t].item<int64_t>()};
+      input.learn = t == 0 || batch.weight_bt[row][t - 1].item<double>() != 0;
+      input.predict = true;
+      input.document_start =
+          batch.document_start_bt.defined() && batch.document_start_bt[row][t].item<bool>();
+      all.push_back(input);
+    }
+    return all;
+  }
+};
+
+// Two rows; documents start inside; some tokens are not learned from.
+Text text_for(const LanguageModel& model) {
+  Text text{random_batch(model.config(), 2, kLength, model.accumulation_type(), 3, {0, 9, 10, 26})};
+  for (const int64_t t : {3, 4, 14, 30}) text.batch.weight_bt.select(1, t).zero_();
+  return text;
+}
+
+void expect_equal_to_the_batch(at::ScalarType type, double tolerance) {
+  for (const Variant& v : variants()) {
+    const LanguageModel model = make_model(v.config, type);
+    const Text text = text_for(model);
+    for (const Pass pass : {Pass::kFast, Pass::kSlow}) {
+      const Tensor expected = model.logits(text.batch, pass);
+      Decoder decoder(model, pass);
+      const int64_t first = decoder.add_sequence(), second = decoder.add_sequence();
+      std::vector<Tensor> by_token;
+      for (const DecoderInput& input : text.inputs(0, first)) by_token.push_back(decoder.read({input}));
+      EXPECT_LT((at::cat(by_token) - expected[0]).abs().max().item<double>(), tolerance)
+          << v.name << ", token by token";
+      const Tensor together = decoder.read(text.inputs(1, second));
+      EXPECT_LT((together - expected[1]).abs().max().item<double>(), tolerance) << v.name << ", at once";
+    }
+    // The fast pass must matter, or the comparison would show nothing.
+    EXPECT_GT((model.logits(text.batch, Pass::kFast) - model.logits(text.batch, Pass::kSlow))
+                  .abs()
+                  .max()
+                  .item<double>(),
+              1e-2)
+        << v.name;
+  }
+}
+
+TEST(Decoder, EqualsTheBatchForwardWithEveryOptionInFloat64) {
+  expect_equal_to_the_batch(at::kDouble, 1e-9);
+}
+
+TEST(Decoder, EqualsTheBatchForwardWithEveryOptionInFloat32) {
+  expect_equal_to_the_batch(at::kFloat, 1e-4);
+}
+
+TEST(Decoder, NeitherCompanyNorCutsChangeABit) {
+  for (const Variant& v : variants()) {
+    const LanguageModel model = make_model(v.config, at::kFloat);
+    const Text text = text_for(model);
+    Decoder alone(model, Pass::kFast), together(model, Pass::kFast);
+    const Tensor expected = alone.read(text.inputs(0, alone.add_sequence()));
+    // Two sequences mixed, in runs of changing length.
+    const int64_t a = together.add_sequence(), b = together.add_sequence();
+    const auto of_a = text.inputs(0, a), of_b = text.inputs(1, b);
+    std::vector<Tensor> parts;
+    for (size_t done_a = 0, done_b = 0, step = 1; done_a < of_a.size(); step = step % 7 + 1) {
+      std::vector<DecoderInput> mixed;
+      std::vector<int64_t> mine;
+      for (size_t i = 0; i < step; ++i) {
+        if (done_b < of_b.size()) mixed.push_back(of_b[done_b++]);
+        if (done_a == of_a.size()) continue;
+        mine.push_back(static_cast<int64_t>(mixed.size()));
+        mixed.push_back(of_a[done_a++]);
+      }
+      parts.push_back(together.read(mixed).index_select(0, at::tensor(mine, at::kLong)));
+    }
+    EXPECT_TRUE(at::equal(at::cat(parts), expected)) << v.name;
+  }
+}
+
+TEST(Decoder, ASavedStateGoesOnBitForBit) {
+  for (const Variant& v : variants()) {
+    const LanguageModel model = make_model(v.config, at::kFloat);
+    const Text text = text_for(model);
+    Decoder whole(model, Pass::kFast), first(model, Pass::kFast), second(model, Pass::kFast);
+    const Tensor expected = whole.read(text.inputs(0, whole.add_sequence()));
+    for (const size_t cut : {0u, 1u, 5u, 23u}) {
+      const int64_t a = first.add_sequence();
+      const auto inputs = text.inputs(0, a);
+      const auto at = [&](size_t i) { return inputs.begin() + static_cast<int64_t>(i); };
+      first.read({at(0), at(cut)});
+      first.settle(a, inputs[cut].token, inputs[cut].learn);
+      const int64_t b = second.add_sequence(first.state(a));
+      auto rest = text.inputs(0, b);
+      rest.erase(rest.begin(), rest.begin() + static_cast<int64_t>(cut));
+      EXPECT_TRUE(at::equal(second.read(rest), expected.narrow(0, static_cast<int64_t>(cut),
+                                                               kLength - static_cast<int64_t>(cut))))
+          << v.name << ", cut at " << cut;
+    }
+  }
+}
+
+TEST(Decoder, TheStateIsThatOfTheBatchForward) {
+  const LanguageModel model = make_model(small_model_config(), at::kDouble);
+  const TokenBatch batch = random_batch(model.config(), 1, 21, at::kDouble, 3);
+  ContinuedSequence view;
+  model.token_losses(batch, Pass::kFast, view);
+  const StreamState expected = view.stream_state();
+  Decoder decoder(model, Pass::kFast);
+  const int64_t sequence = decoder.add_sequence();
+  decoder.read(Text{batch}.inputs(0, sequence));
+  decoder.settle(sequence, batch.label_bt[0][20].item<int64_t>());
+  const StreamState state = decoder.state(sequence);
+  EXPECT_EQ(state.position, expected.position);
+  EXPECT_TRUE(at::allclose(state.fast.dense1_bfd, expected.fast.dense1_bfd, 1e-9, 1e-12));
+  EXPECT_TRUE(at::allclose(state.fast.dense2_bdf, expected.fast.dense2_bdf, 1e-9, 1e-12));
+  ASSERT_EQ(state.layers.size(), expected.layers.size());
+  for (size_t i = 0; i < state.layers.size(); ++i) {
+    EXPECT_TRUE(at::allclose(state.layers[i].key_bhte, expected.layers[i].key_bhte, 1e-9, 1e-12));
+    EXPECT_TRUE(at::allclose(state.layers[i].value_bhte, expected.layers[i].value_bhte, 1e-9, 1e-12));
+  }
+}
+
+TEST(Decoder, MemoryDoesNotGrowWithASlidingWindow) {
+  const LanguageModel model = make_model(small_model_config(), at::kFloat);
+  Decoder decoder(model, Pass::kFast);
+  const int64_t sequence = decoder.add_sequence();
+  const int64_t before = decoder.memory_bytes();
+  for (int64_t t = 0; t < 300; ++t) decoder.read({{sequence, t % 31}});
+  EXPECT_EQ(decoder.memory_bytes(), before);
+  EXPECT_EQ(decoder.position(sequence), 300);
+}
+
+TEST(Decoder, AControlHasNoFastPassAndLearnedPositionsEnd) {
+  ModelConfig config = small_model_config();
+  config.fast_weight.update = "none";
+  const LanguageModel control = make_model(config, at::kFloat);
+  EXPECT_THROW(Decoder(control, Pass::kFast), ConfigError);
+  config.positions = "learned";
+  const LanguageModel learned = make_model(config, at::kFloat);
+  Decoder decoder(learned, Pass::kSlow);
+  const std::vector<DecoderInput> too_many(static_cast<size_t>(config.context + 1),
+                                           {decoder.add_sequence(), 1});
+  EXPECT_THROW(decoder.read(too_many), ConfigError);
+}
+
+TEST(Decoder, AnotherModelsStateIsRefused) {
+  const LanguageModel model = make_model(small_model_config(), at::kFloat);
+  ModelConfig other = small_model_config();
+  other.fast_weight.width = 24;
+  const LanguageModel wider = make_model(other, at::kFloat);
+  Decoder source(model, Pass::kFast), target(wider, Pass::kFast);
+  EXPECT_THROW(target.add_sequence(source.state(source.add_sequence())), ConfigError);
+}
+
+}  // namespace
+}  // namespace fwl

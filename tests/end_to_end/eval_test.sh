@@ -1,0 +1,112 @@
+#!/usr/bin/env bash
+# `fwl eval` as the complete comparison: all modes over the same tokens, the same numbers on 1, 2 and 3 ranks, sliding windows,
+# intervals, words, FLOPs, tuning, a control as reference, and what it refuses. Arguments: FWL_BINARY SOURCE_DIR.
+set -euo pipefail
+fwl=$(realpath "$1") source=$(realpath "$2")
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+export OMP_NUM_THREADS=1 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+export OMPI_MCA_btl_vader_single_copy_mechanism=none OMPI_MCA_mpi_yield_when_idle=1
+fail() { echo "FAILED: $*" >&2; exit 1; }
+quietly() { "$@" >"$work/out" 2>&1 || { cat "$work/out" >&2; fail "$*"; }; }
+refused() { # CODE PATTERN COMMAND...
+  local want=$1 pattern=$2 code=0
+  shift 2
+  "$@" >"$work/out" 2>&1 || code=$?
+  [[ $code == "$want" ]] || { cat "$work/out" >&2; fail "$*: exit code $code, not $want"; }
+  grep -qF -- "$pattern" "$work/out" || { cat "$work/out" >&2; fail "$*: nothing says '$pattern'"; }
+  echo "ok: $want: $pattern"
+}
+cd "$work"
+"$fwl" tokenize "$source/core/base" --include '*.h' --tokenizer byte --out data --split valid=0.3,test=0.4 >/dev/null
+train() { # RUN UPDATE
+  quietly "$fwl" train "$source/launch/configs/tiny.yaml" --set data.path=data --set run.dir="$1" --set train.device=cpu --set train.steps=12 \
+    --set model.layers=1 --set model.width=32 --set model.heads=2 --set model.fast_weight.width=64 --set model.fast_weight.update="$2"
+}
+train fwl slow_gradient
+train control none
+eval_ranks() { # RANKS OUT ARGUMENTS...
+  local ranks=$1 out=$2
+  shift 2
+  quietly mpirun --bind-to none --oversubscribe -n "$ranks" "$fwl" eval "$@" --device cpu --data data/test --json "$out.json"
+  cp out "$out.txt"
+}
+
+echo "== every mode, the same numbers on 1, 2 and 3 ranks"
+for ranks in 1 2 3; do
+  eval_ranks $ranks "fwl$ranks" fwl --modes slow,fast,carried,dynamic,fast-dynamic,carried-dynamic --context 64 --stride 48 --batch 2 \
+    --dynamic-segment 32 --dynamic-statistics 1 --max-documents 4 --words
+  eval_ranks $ranks "stream$ranks" fwl --modes slow,carried,dynamic --carry stream --dynamic-reset stream --dynamic-rule sgd --max-documents 3
+done
+[[ ! -s fwl1.txt ]] || ! grep -q "note: " fwl1.txt || fail "a note about ranks on one rank"
+grep -q "note: carried: one stream is read from begin to end, so one of 2 ranks reads it" stream2.txt || fail "no note of sequential modes"
+grep -q "note: dynamic: one stream" stream3.txt || fail "no note of sequential modes"
+eval_ranks 2 streams2 fwl --modes slow,carried --carry stream --streams 2 --max-documents 3
+! grep -q "note: " streams2.txt || fail "a note although every rank has a stream"
+python3 - <<'P' || fail "figures"
+import json, math
+load = lambda name: json.load(open(name + ".json"))
+exact = ["nats_per_token", "nats_per_token_interval", "perplexity", "perplexity_interval", "bits_per_byte", "bits_per_byte_interval",
+         "tokens", "documents", "bytes", "words", "word_perplexity", "flops", "relative_flops", "difference_to_static", "settings", "breakdowns"]
+for name in ("fwl", "stream"):
+    one = load(name + "1")
+    for ranks in (2, 3):
+        many = load(name + str(ranks))
+        assert many["ranks"] == ranks
+        for mode, m in one["modes"].items():
+            for key in exact:
+                assert m.get(key) == many["modes"][mode].get(key), (name, ranks, mode, key, m.get(key), many["modes"][mode].get(key))
+j = load("fwl1")
+assert j["static"] == "slow" and j["context"] == 64 and j["stride"] == 48 and j["intervals"]["resamples"] == 2000
+modes = j["modes"]
+assert list(sorted(modes)) == sorted("slow fast carried dynamic fast-dynamic carried-dynamic".split())
+slow = modes["slow"]
+for name, m in modes.items():
+    assert m["tokens"] == slow["tokens"] and m["words"] == slow["words"] > 0
+    low, high = m["nats_per_token_interval"]
+    assert low < m["nats_per_token"] < high
+    assert abs(m["perplexity"] - math.exp(m["nats_per_token"])) < 1e-9 * m["perplexity"]
+    assert abs(math.log(m["word_perplexity"]) * m["words"] - m["nats_per_token"] * m["tokens"]) < 1e-6 * m["tokens"]
+    assert m["bytes"] == m["tokens"]  # the byte tokenizer
+    assert abs(m["bits_per_byte"] - m["nats_per_token"] / math.log(2)) < 1e-9
+    d = m["difference_to_static"]
+    assert abs(d["nats_per_token"] - (m["nats_per_token"] - slow["nats_per_token"])) < 1e-9
+    assert d["nats_per_token_interval"][0] <= d["nats_per_token"] + 1e-12 and d["nats_per_token"] <= d["nats_per_token_interval"][1] + 1e-12
+    for name in ("position", "train_frequency", "occurrence", "document_length"):
+        bins = m["breakdowns"][name]
+        assert sum(b["tokens"] for b in bins) == m["tokens"] and abs(sum(b["nats"] for b in bins) / m["tokens"] - m["nats_per_token"]) < 1e-6
+    assert m["relative_time"] > 0 and m["tokens_per_s"] > 0 and m["peak_memory_bytes"] > 0
+assert slow["relative_flops"] == 1 and slow["difference_to_static"]["nats_per_token"] == 0
+assert 1 < modes["fast"]["relative_flops"] < 4 and 2.5 < modes["dynamic"]["relative_flops"] < 3.2
+assert modes["dynamic"]["settings"]["rule"] == "rms" == j["dynamic"]["rule"]
+a, b = load("streams2")["modes"], load("stream1")["modes"]
+assert a["slow"]["nats_per_token"] == b["slow"]["nats_per_token"] and a["carried"]["nats_per_token"] != b["carried"]["nats_per_token"]
+P
+
+echo "== a control as the reference, tuned modes"
+eval_ranks 1 against fwl --modes slow,fast --static control --max-documents 4
+eval_ranks 2 control control --modes slow,fast-untrained,dynamic --tune data/valid --tune-documents 1 --dynamic-segment 256 --dynamic-statistics 1 --max-documents 4
+python3 - <<'P' || fail "comparison with a control"
+import json
+a, c = json.load(open("against.json")), json.load(open("control.json"))
+assert a["static"] == "static" and a["modes"]["static"]["nats_per_token"] == c["modes"]["slow"]["nats_per_token"]
+d = a["modes"]["fast"]["difference_to_static"]["nats_per_token"]
+assert abs(d - (a["modes"]["fast"]["nats_per_token"] - c["modes"]["slow"]["nats_per_token"])) < 1e-9
+untrained, dynamic = c["modes"]["fast-untrained"]["settings"], c["modes"]["dynamic"]["settings"]
+for settings, key in ((untrained, "step_size"), (dynamic, "learning_rate")):
+    assert settings["tuned"]
+    best = min(settings["trials"], key=lambda t: t["nats_per_token"] if t["nats_per_token"] is not None else 1e9)
+    assert best[key] == settings[key], (settings, best)
+assert {t["rule"] for t in dynamic["trials"]} == {"sgd", "rms"} and {t["decay"] for t in dynamic["trials"]} == {0, 1e-4, 1e-3, 1e-2}
+assert dynamic["tuned"] and c["modes"]["dynamic"]["difference_to_static"]["nats_per_token"] < 0
+P
+
+echo "== refusals"
+refused 2 "--stride 65 is above --context 64" "$fwl" eval fwl --data data/test --context 64 --stride 65
+refused 2 "mode 'quick' does not exist" "$fwl" eval fwl --data data/test --modes slow,quick
+refused 2 "--modes names slow twice" "$fwl" eval fwl --data data/test --modes slow,slow
+refused 2 "this model has no fast weights" "$fwl" eval control --data data/test --modes carried
+refused 2 "this model was trained with fast weights" "$fwl" eval fwl --data data/test --modes fast-untrained
+mv data/valid data/gone
+refused 2 "searches its step size on a validation split" "$fwl" eval control --data data/test --modes fast-untrained
+echo "all passed"

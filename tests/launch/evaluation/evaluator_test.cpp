@@ -1,0 +1,257 @@
+#include "launch/evaluation/evaluator.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "core/base/error.h"
+#include "launch/evaluation/untrained.h"
+#include "tests/data/tiny_dataset.h"
+#include "tests/support/small_model.h"
+#include "tests/support/temporary_folder.h"
+
+namespace fwl {
+namespace {
+
+constexpr EvalMode kAllModes[] = {EvalMode::kSlow,    EvalMode::kFast,        EvalMode::kCarried,
+                                  EvalMode::kDynamic, EvalMode::kFastDynamic, EvalMode::kCarriedDynamic};
+
+class EvaluatorTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    write({{"a", some_text(333, 1)},
+           {"b", some_text(50, 2)},
+           {"c", some_text(97, 3)},
+           {"d", some_text(7, 4)},
+           {"e", some_text(96, 5)}});
+    dynamic_.config.rule = "sgd";
+    dynamic_.config.learning_rate = 0.05;
+    dynamic_.config.segment = 7;
+  }
+
+  void write(const Texts& texts) {
+    split_.reset();
+    write_dataset(folder_ / "set", texts, *make_tokenizer("byte", "", ""), 1000000);
+    split_ = std::make_unique<Split>(folder_ / "set");
+    config_.vocab_size = split_->vocab_size();
+  }
+
+  EvalOptions reading(int64_t context, int64_t stride, int64_t batch = 8) const {
+    EvalOptions options;
+    options.reading.context = context;
+    options.reading.stride = stride;
+    options.batch = batch;
+    options.keep_tokens = true;
+    return options;
+  }
+
+  EvalResult run(EvalMode mode, const EvalOptions& options) {
+    LanguageModel model(config_, at::kCPU, at::kDouble, 2);
+    return run(model, mode, options);
+  }
+  EvalResult run(LanguageModel& model, EvalMode mode, const EvalOptions& options) {
+    const auto alone = make_local_communicator();
+    return Evaluator(model, *split_, options, *alone).run(mode, dynamic_);
+  }
+  double nats(EvalMode mode, const EvalOptions& options) { return run(mode, options).nats_per_token(); }
+
+  TemporaryFolder folder_;
+  std::unique_ptr<Split> split_;
+  ModelConfig config_ = small_model_config();
+  DynamicSetup dynamic_;
+};
+
+// Largest difference of two runs' tokens, which must be the same ones.
+double largest_difference(const EvalResult& a, const EvalResult& b) {
+  EXPECT_EQ(a.scored.position, b.scored.position);
+  double largest = 0;
+  for (size_t i = 0; i < a.scored.nats.size(); ++i)
+    largest = std::max(largest, std::abs(static_cast<double>(a.scored.nats[i]) - b.scored.nats[i]));
+  return largest;
+}
+
+TEST_F(EvaluatorTest, CarriedWindowsEqualOneLongPassOverEveryDocument) {
+  for (const double decay : {0.97, 1.0}) {
+    config_.fast_weight.decay_init = decay;
+    const double whole = nats(EvalMode::kFast, reading(1000, 0, 1));
+    for (const int64_t context : {16, 24, 50}) {
+      for (const int64_t batch : {1, 2, 8})
+        EXPECT_NEAR(nats(EvalMode::kCarried, reading(context, 0, batch)), whole, 1e-10)
+            << context << " x " << batch;
+    }
+    EXPECT_NEAR(nats(EvalMode::kCarried, reading(24, 5)), whole, 1e-10) << "nothing is read twice";
+    EXPECT_GT(std::abs(nats(EvalMode::kFast, reading(24, 0)) - whole), 1e-4)
+        << "windows that start from zero differ";
+  }
+}
+
+TEST_F(EvaluatorTest, CarryingTheWholeStreamCrossesDocuments) {
+  EvalOptions stream = reading(24, 0, 1);
+  stream.carry = "stream";
+  const double whole = nats(EvalMode::kCarried, stream);
+  EXPECT_GT(std::abs(nats(EvalMode::kCarried, reading(24, 0, 1)) - whole), 1e-4);
+  stream.reading.context = 50;
+  EXPECT_NEAR(nats(EvalMode::kCarried, stream), whole, 1e-10) << "the window's length does not matter";
+  stream.streams = 3;
+  EXPECT_GT(std::abs(nats(EvalMode::kCarried, stream) - whole), 1e-4) << "each stream starts from zero";
+}
+
+TEST_F(EvaluatorTest, EveryModeKeepsEveryTokenOnceInReadingOrder) {
+  for (const EvalMode mode : kAllModes) {
+    for (const EvalOptions& options : {reading(24, 7)}) {
+      const EvalResult result = run(mode, options);
+      EXPECT_EQ(result.token_count(), 333 + 50 + 97 + 7 + 96);
+      ASSERT_EQ(result.scored.nats.size(), 583u);
+      size_t i = 0;
+      for (int32_t d = 0; d < 5; ++d) {
+        const Document document = split_->document(d);
+        std::vector<int64_t> tokens(static_cast<size_t>(document.num_tokens));
+        split_->read_tokens(document.first_token, document.num_tokens, tokens.data());
+        double sum = 0;
+        for (int64_t p = 1; p < document.num_tokens; ++p, ++i) {
+          EXPECT_EQ(result.scored.document[i], d);
+          EXPECT_EQ(result.scored.position[i], p);
+          EXPECT_EQ(result.scored.token[i], tokens[static_cast<size_t>(p)]);
+          EXPECT_GT(result.scored.nats[i], 0) << "no token is left out";
+          sum += result.scored.nats[i];
+        }
+        EXPECT_NEAR(result.nats[static_cast<size_t>(d)], sum, 1e-4 * sum) << name_of(mode);
+      }
+    }
+  }
+}
+
+// Sliding by one token scores every token with a full window before it: the last prediction of a pass over
+// those inputs alone.
+TEST_F(EvaluatorTest, SlidingWindowsScoreWithTheInputsBefore) {
+  config_.window = 0;
+  LanguageModel model(config_, at::kCPU, at::kDouble, 2);
+  const EvalResult result = run(model, EvalMode::kFast, reading(16, 1));
+  for (const int64_t label : {5, 16, 17, 40, 333}) {
+    const int64_t inputs = std::min<int64_t>(16, label), first = label - inputs;
+    Tensor tokens = at::empty({1, inputs + 1}, at::kLong);
+    split_->read_tokens(first, inputs + 1, tokens.mutable_data_ptr<int64_t>());
+    const TokenBatch batch{
+        tokens.narrow(1, 0, inputs), tokens.narrow(1, 1, inputs), at::ones({1, inputs}, at::kDouble), {}};
+    EXPECT_NEAR(result.scored.nats[static_cast<size_t>(label - 1)],
+                model.token_losses(batch, Pass::kFast)[0][inputs - 1].item<double>(), 1e-6);
+  }
+}
+
+TEST_F(EvaluatorTest, AWindowThatTheModelReachesOverMakesTheStrideIrrelevant) {
+  config_.layers = 1;  // reach: one window of 8
+  for (const EvalMode mode : {EvalMode::kSlow, EvalMode::kCarried})
+    EXPECT_LT(largest_difference(run(mode, reading(24, 10)), run(mode, reading(600, 0))), 1e-6)
+        << name_of(mode);
+  EXPECT_GT(largest_difference(run(EvalMode::kSlow, reading(24, 0)), run(EvalMode::kSlow, reading(600, 0))),
+            1e-3)
+      << "without an overlap the inputs before are missing";
+}
+
+// With full attention the state goes on while attention sees a window alone: learning a token twice or
+// decaying the state by the overlap would change the result of a body without attention.
+TEST_F(EvaluatorTest, AnOverlapIsNotLearnedTwice) {
+  config_.window = 0;
+  config_.layers = 0;
+  const EvalResult whole = run(EvalMode::kFast, reading(600, 0));
+  for (const EvalOptions& options : {reading(24, 0), reading(24, 7), reading(24, 1)})
+    EXPECT_LT(largest_difference(run(EvalMode::kCarried, options), whole), 1e-6);
+  dynamic_.config.learning_rate = 0;
+  for (const EvalOptions& options : {reading(24, 0), reading(24, 7)})
+    EXPECT_LT(largest_difference(run(EvalMode::kCarriedDynamic, options), whole), 1e-6);
+}
+
+TEST_F(EvaluatorTest, DynamicEvaluationWithoutLearningIsTheModeBelowIt) {
+  dynamic_.config.learning_rate = 0;
+  for (const int64_t window : {0, 8}) {
+    config_.window = window;
+    for (const EvalOptions& options : {reading(24, 10)}) {
+      EXPECT_LT(largest_difference(run(EvalMode::kDynamic, options), run(EvalMode::kSlow, options)), 1e-6);
+      EXPECT_LT(largest_difference(run(EvalMode::kFastDynamic, options), run(EvalMode::kFast, options)),
+                1e-6);
+      EXPECT_LT(largest_difference(run(EvalMode::kCarriedDynamic, options), run(EvalMode::kCarried, options)),
+                1e-6);
+    }
+  }
+}
+
+TEST_F(EvaluatorTest, LearningSlowWeightsOnTopOfFastOnesChangesWhatFollows) {
+  for (const auto& [adapting, below] : {std::pair{EvalMode::kFastDynamic, EvalMode::kFast},
+                                        std::pair{EvalMode::kCarriedDynamic, EvalMode::kCarried}}) {
+    const EvalResult a = run(adapting, reading(24, 0)), b = run(below, reading(24, 0));
+    for (size_t i = 0; i < 7; ++i)
+      EXPECT_NEAR(a.scored.nats[i], b.scored.nats[i], 1e-6) << "the first segment";
+    EXPECT_GT(std::abs(a.scored.nats[20] - b.scored.nats[20]), 1e-5);
+  }
+}
+
+// Documents that are alike but for one byte, which takes all 256 values. A prediction that has not seen the
+// token gives probabilities that sum to 1 over its values; one that learned from it before scoring it does
+// not.
+TEST_F(EvaluatorTest, ATokenIsScoredBeforeAnyUpdateThatUsesIt) {
+  constexpr int64_t kValues = 12;
+  config_.unembedding_bias = true;
+  for (const int64_t place : {1, 8, 9, 14, 16}) {
+    Texts texts;
+    for (int64_t value = 0; value < kValues; ++value) {
+      std::string text = some_text(17, 9);
+      for (char& c : text) c = static_cast<char>(c % kValues);
+      text[static_cast<size_t>(place - 1)] = static_cast<char>(value);
+      texts[cat("document ", 1000 + value)] = text;
+    }
+    write(texts);
+    for (const EvalMode mode : kAllModes) {
+      LanguageModel model(config_, at::kCPU, at::kDouble, 2);
+      {
+        const at::NoGradGuard no_grad;
+        Tensor bias = model.parameters()["unembedding.bias"];
+        bias.narrow(0, kValues, bias.size(0) - kValues).fill_(-1e4);
+      }
+      const EvalResult result = run(model, mode, reading(8, 4));
+      double sum = 0, before = result.scored.nats[0];
+      for (size_t i = 0; i < result.scored.nats.size(); ++i) {
+        if (result.scored.position[i] == place) sum += std::exp(-static_cast<double>(result.scored.nats[i]));
+        if (place > 1 && result.scored.position[i] == 1) {
+          EXPECT_NEAR(result.scored.nats[i], before, 1e-6) << "a later token moved an earlier score";
+        }
+      }
+      EXPECT_NEAR(sum, 1, 1e-5) << name_of(mode) << " at " << place;
+    }
+  }
+}
+
+TEST_F(EvaluatorTest, UntrainedFastWeightsAddOnlyTheLayersUpdates) {
+  config_.fast_weight.update = "none";
+  LanguageModel control(config_, at::kCPU, at::kDouble, 2);
+  const EvalResult slow = run(control, EvalMode::kSlow, reading(24, 0));
+  const auto model = with_fast_weights(control, at::kDouble);
+  set_step_size(*model, 1e-9);
+  EXPECT_LT(largest_difference(run(*model, EvalMode::kFastUntrained, reading(24, 0)), slow), 1e-6);
+  set_step_size(*model, 50);
+  const EvalResult fast = run(*model, EvalMode::kFastUntrained, reading(24, 0));
+  EXPECT_NEAR(fast.scored.nats[0], slow.scored.nats[0], 1e-6) << "nothing is learned before the first token";
+  EXPECT_GT(largest_difference(fast, slow), 1e-3);
+  EXPECT_LT(largest_difference(run(*model, EvalMode::kSlow, reading(24, 0)), slow), 1e-6);
+  EXPECT_THROW(with_fast_weights(*model, at::kDouble), ConfigError);
+  EXPECT_THROW(run(control, EvalMode::kFast, reading(24, 0)), ConfigError);
+}
+
+TEST_F(EvaluatorTest, AnEvaluationLeavesTheWeightsAsTheyWere) {
+  LanguageModel model(config_, at::kCPU, at::kDouble, 2);
+  const Tensor before = model.parameters().values().clone();
+  for (const EvalMode mode : kAllModes) run(model, mode, reading(24, 10));
+  EXPECT_TRUE(at::equal(model.parameters().values(), before));
+}
+
+TEST_F(EvaluatorTest, FlopsGrowWithWhatAModeComputes) {
+  const auto flops = [&](EvalMode mode, const EvalOptions& options) { return run(mode, options).flops; };
+  const double slow = flops(EvalMode::kSlow, reading(24, 0)), fast = flops(EvalMode::kFast, reading(24, 0));
+  EXPECT_GT(fast, 1.2 * slow);
+  EXPECT_LT(fast, 3 * slow);
+  EXPECT_NEAR(flops(EvalMode::kDynamic, reading(24, 0)) / slow, 3, 0.05);
+  EXPECT_GT(flops(EvalMode::kFastDynamic, reading(24, 0)), 2.9 * fast);
+  EXPECT_GT(flops(EvalMode::kSlow, reading(24, 6)), 1.5 * slow) << "inputs are read again";
+}
+
+}  // namespace
+}  // namespace fwl
