@@ -27,8 +27,11 @@ json to_json(const StepTraffic& t) {
 // `c` as it was measured: what `fwl plan --calibrate` reads.
 json to_json(RunConfig c, const BenchResult& r) {
   const auto [least, most] = std::minmax_element(r.tokens_per_s.begin(), r.tokens_per_s.end());
+  const ExchangeNames algorithms = exchanges_of(c, layout_of(c, world().size));
   return {{"config", to_yaml(fields_of(c))},
           {"layout", r.layout},
+          {"attention_exchange", algorithms.attention},
+          {"state_exchange", algorithms.state},
           {"device", r.device},
           {"dtype", r.dtype},
           {"exchange", r.exchange},
