@@ -149,6 +149,13 @@ void run_plan(const PlanArguments& a) {
   const std::vector<ScalingPoint> curves = scaling_curves(config, a.gpus, machine);
   print(plan, machine, model_name(config));
   print(curves);
+  const int useful = useful_gpus(curves);
+  if (!plan.grown && useful < a.gpus)
+    std::printf(
+        "More than %d GPUs hardly shorten a step of %lld sequences (each would run at less than half of one "
+        "GPU's "
+        "speed). A larger train.global_batch uses them, if the training bears it.\n",
+        useful, whole(config.train.global_batch));
   json others = json::array();
   for (const Prediction& p : plan.others) others.push_back(to_json(p));
   json best = to_json(plan.best);
@@ -157,6 +164,7 @@ void run_plan(const PlanArguments& a) {
                {"parameters", count_parameters(config.model)},
                {"reason", plan.reason},
                {"batch_raised", plan.grown},
+               {"useful_gpus", useful},
                {"rates_measured", machine.gpu.rates_measured || !a.calibrate.empty()},
                {"layouts", others}});
   write_json(a.json_path, {{"plan", best}, {"scaling", to_json(curves, model_name(config))}});

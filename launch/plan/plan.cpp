@@ -122,7 +122,7 @@ Plan make_plan(const RunConfig& config, int gpus, const Machine& machine) {
 std::vector<ScalingPoint> scaling_curves(const RunConfig& config, int gpus, const Machine& machine) {
   std::vector<ScalingPoint> weak, strong, sequence;
   const RunConfig one = one_gpu_batch(config, machine);
-  for (int n = 1; n <= gpus; n *= 2) {
+  for (int n = 1; n <= gpus; n = n < gpus ? std::min(2 * n, gpus) : gpus + 1) {
     const Prediction wide = predict(with_batch(one, n * one.train.global_batch), {n, 1}, machine);
     if (wide.fits) add_point(weak, "weak", wide);
     const std::vector<Prediction> fixed = weigh(config, n, machine);
@@ -132,6 +132,13 @@ std::vector<ScalingPoint> scaling_curves(const RunConfig& config, int gpus, cons
   weak.insert(weak.end(), strong.begin(), strong.end());
   weak.insert(weak.end(), sequence.begin(), sequence.end());
   return weak;
+}
+
+int useful_gpus(const std::vector<ScalingPoint>& curves) {
+  int most = 1;
+  for (const ScalingPoint& s : curves)
+    if (s.kind == "strong" && s.efficiency >= 0.5) most = std::max(most, s.prediction.shape.ranks());
+  return most;
 }
 
 }  // namespace fwl

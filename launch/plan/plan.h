@@ -29,8 +29,13 @@ struct Plan {
 // a rank. Throws ConfigError when nothing fits into memory.
 Plan make_plan(const RunConfig& config, int gpus, const Machine& machine);
 
-// 1, 2, 4, ... up to `gpus`. weak: as many sequences a GPU as one GPU's micro-batch; strong: the configured
-// global batch in its best layout, as far as it can be cut; sequence: 1 x N, the context growing with N.
+// 1, 2, 4, ... up to `gpus`, and these. weak: as many sequences a GPU as one GPU's micro-batch; strong: the
+// configured global batch in its best layout, as far as it can be cut; sequence: 1 x N, the context growing
+// with N.
 std::vector<ScalingPoint> scaling_curves(const RunConfig& config, int gpus, const Machine& machine);
+
+// The most GPUs of the strong curve that still run at half of one GPU's efficiency: more hardly shorten the
+// step.
+int useful_gpus(const std::vector<ScalingPoint>& curves);
 
 }  // namespace fwl

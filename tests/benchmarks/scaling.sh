@@ -78,7 +78,7 @@ else
 fi
 cat >"$work/small.yaml" <<Y
 model: {layers: 2, width: 128, heads: 8, context: 512, window: 100, vocab_size: 512, fast_weight: {chunk: 64}}
-train: {global_batch: 8, device: $([[ -n $cpu ]] && echo cpu || echo cuda), dtype: fp32, warmup_steps: 10, steps: 100}
+train: {global_batch: 8, device: $([[ -n $cpu ]] && echo cpu || echo cuda), dtype: fp64, warmup_steps: 10, steps: 100}
 Y
 bench() { # SECTION KIND MODEL RANKS SEQUENCE CONTEXT BATCH SETTINGS...
   local section=$1 kind=$2 model=$3 n=$4 s=$5 t=$6 batch=$7 setting set=()

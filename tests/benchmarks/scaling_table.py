@@ -2,6 +2,7 @@
 CPUs, number of ranks, seconds taken, the JSON file to write. Ends with 1 when a check failed."""
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -107,9 +108,10 @@ def stop_results():
     for line in open(path) if os.path.exists(path) else []:
         signal, victim, code, start, ended = line.rstrip("\n").split("\t")
         text = open(f"{work}/stop-{signal}.txt").read()
-        named = [l for l in text.splitlines() if f"rank {victim}" in l.lower()]
+        # What a rank says comes before what the launcher says of it.
+        named = sorted((l for l in text.splitlines() if re.search(rf"\brank {victim}\b", l)), key=lambda l: "mpirun" in l)
         result = dict(signal="SIG" + signal, rank=int(victim), of=ranks, exit_code=int(code), seconds_until_all_ended=round(float(ended) - float(start), 2),
-                      late_rank_named=bool(named), said=named[0].strip()[:300] if named else None)
+                      late_rank_named=bool(named), named_by="launcher" if named and "mpirun" in named[0] else "fwl" if named else None, said=named[0].strip()[:300] if named else None)
         if int(code) in (0, 124):
             failures.append(f"SIG{signal}: exit code {code}")
         if not named:
@@ -157,12 +159,12 @@ for s in scaling:
     sent = s["bytes_sent_per_step"]
     error = f"{100 * p['error']:+.1f} %" if p else ""
     print(f"{s['kind']:9} {s['model']:6} {s['layout']:7} {s['context']:7} {s['global_batch']:5} {s['tokens_per_s']:11,.0f} {100 * (s['efficiency'] or float('nan')):8.1f} % {error:>8} "
-          f"{100 * s['hidden_share']:5.0f} % {sent['gradients'] / 1e6:8.1f} {sent['attention'] / 1e6:8.1f} {sent['state'] / 1e6:8.1f} {s['peak_memory_bytes'] / 1e9:6.2f}")
+          f"{max(0, 100 * s['hidden_share']):5.0f} % {sent['gradients'] / 1e6:8.1f} {sent['attention'] / 1e6:8.1f} {sent['state'] / 1e6:8.1f} {s['peak_memory_bytes'] / 1e9:6.2f}")
 for e in report["exchanges"]:
     times = ", ".join(f"{name} {1e3 * t:.1f} ms" for name, t in e["step_s"].items())
     print(f"{e['gpus']} ranks, {e['what']}: {times}; auto takes {e['auto']}: {'right' if e['right'] else 'WRONG, ' + e['best'] + ' is faster'}")
 for k in kill:
-    print(f"{k['signal']} to rank {k['rank']} of {k['of']}: all ended after {k['seconds_until_all_ended']} s, exit code {k['exit_code']}, rank {'named' if k['late_rank_named'] else 'NOT named'}")
+    print(f"{k['signal']} to rank {k['rank']} of {k['of']}: all ended after {k['seconds_until_all_ended']} s, exit code {k['exit_code']}, rank {'named by ' + k['named_by'] if k['late_rank_named'] else 'NOT named'}")
 if report["resume"]:
     r = report["resume"]
     print(f"resume on {r['ranks']} ranks from step {r['from_step']}: {'ok, step ' + str(r['last_step']) if r['passed'] else 'FAILED'}")

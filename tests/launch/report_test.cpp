@@ -147,6 +147,10 @@ TEST_F(ReportTest, ScalingRowsWithoutEfficiencyAreComparedWithTheFewestGpus) {
   EXPECT_EQ(charts[0].series.size(), 3U);  // data, sequence, data predicted
   EXPECT_EQ(charts[0].series[0].look.colour, charts[0].series[2].look.colour);
   EXPECT_NE(charts[0].series[0].look.dashes, charts[0].series[2].look.dashes);
+  write_text(folder_ / "plan.json",
+             nlohmann::json{{"plan", {{"layout", "4x1"}}}, {"scaling", {row(1, "1x1", 100)}}}.dump());
+  ASSERT_EQ(read_scaling(folder_ / "plan.json").size(), 1U);
+  EXPECT_TRUE(read_scaling(folder_ / "plan.json")[0].predicted) << "the curves of `fwl plan --json`";
   write_text(folder_ / "bad.json", R"({"scaling": [{"gpus": 1, "tokens_per_s": 5, "kind": "wide"}]})");
   EXPECT_THROW(read_scaling(folder_ / "bad.json"), DataError);
 }

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/base/error.h"
@@ -57,7 +58,7 @@ TEST(Plan, OneLongSequenceIsCutAndOneThatFitsNowhereIsRefused) {
   RunConfig c = gpt2();
   c.train.global_batch = 1;
   c.train.micro_batch = 0;
-  c.model.context = 400000;
+  c.model.context = 800000;
   EXPECT_THROW(make_plan(c, 1, h200()), ConfigError);
   EXPECT_EQ(make_plan(c, 4, h200()).best.shape.to_string(), "1x4");
   c.model.context = 100'000'000;
@@ -97,6 +98,24 @@ TEST(Plan, CurvesGoToTheAskedGpusAndNeverBeatOne) {
     EXPECT_EQ(s.prediction.global_batch, s.prediction.shape.ranks() * 16);
   }
   EXPECT_EQ(weak, 7);  // 1, 2, 4, ..., 64
+}
+
+TEST(Plan, ABatchHasAMostUsefulNumberOfGpus) {
+  const std::vector<ScalingPoint> curves = scaling_curves(gpt2(), 1000, h200());
+  const int useful = useful_gpus(curves);
+  EXPECT_GE(useful, 8);
+  EXPECT_LT(useful, 64);
+  for (const ScalingPoint& s : curves) {
+    const int gpus = s.prediction.shape.ranks();
+    if (s.kind == "weak") {
+      EXPECT_GT(s.efficiency, 0.5) << gpus;
+    } else if (s.kind == "strong" && gpus > useful) {
+      EXPECT_LT(s.efficiency, 0.5) << gpus;
+    }
+  }
+  EXPECT_TRUE(std::any_of(curves.begin(), curves.end(), [](const ScalingPoint& s) {
+    return s.kind == "weak" && s.prediction.shape.ranks() == 1000;
+  })) << "the curve ends at the GPUs that were asked for";
 }
 
 TEST(Plan, TheStepAndItsPartsAddUp) {
