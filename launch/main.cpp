@@ -28,6 +28,7 @@ void declare_commands(CLI::App& app) {
   fwl::add_score_command(app);
   fwl::add_verify_command(app);
   fwl::add_bench_command(app);
+  fwl::add_plan_command(app);
   fwl::add_inspect_command(app);
   fwl::add_report_command(app);
   fwl::add_watch_command(app);

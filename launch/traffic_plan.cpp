@@ -41,12 +41,20 @@ int64_t gradient_bytes(const RunConfig& c, int rank, int ranks, int64_t paramete
   return bytes;
 }
 
+int64_t wire_bytes(const RunConfig& c) {
+  return static_cast<int64_t>(c10::elementSize(sequence_exchange_of(c).state_wire));
+}
+
+StateAlgorithm state_algorithm(const RunConfig& c, int ranks, int64_t rows) {
+  return choose_state_algorithm(c.parallel.state_exchange, ranks,
+                                rows * state_size(c.model).elements * wire_bytes(c));
+}
+
 int64_t state_bytes(const RunConfig& c, int sequence_rank, int ranks, int64_t rows) {
   const StateSize size = state_size(c.model);
-  const auto wire = static_cast<int64_t>(c10::elementSize(sequence_exchange_of(c).state_wire));
+  const int64_t wire = wire_bytes(c);
   const int64_t accumulation = c.train.dtype == "fp64" ? 8 : 4;
-  const StateAlgorithm algorithm =
-      choose_state_algorithm(c.parallel.state_exchange, ranks, rows * size.elements * wire);
+  const StateAlgorithm algorithm = state_algorithm(c, ranks, rows);
   const auto one = [&](int64_t carry_bytes) {
     return state_exchange_bytes(algorithm, ranks, rows, size.elements, size.tensors, wire, carry_bytes);
   };
@@ -70,7 +78,22 @@ int64_t attention_step_bytes(const RunConfig& c, int sequence_rank, int ranks, i
   return m.layers * (forward + backward);
 }
 
+int64_t first_micro_rows(const RunConfig& c, const MeshShape& shape) {
+  const int64_t rows = c.train.global_batch / shape.data;
+  return c.train.micro_batch > 0 ? std::min(c.train.micro_batch, rows) : rows;
+}
+
 }  // namespace
+
+ExchangeNames exchanges_of(const RunConfig& c, const MeshShape& shape) {
+  if (shape.sequence == 1) return {};
+  ExchangeNames names;
+  names.attention = name_of(
+      choose_attention_algorithm(c.parallel.attention, shape.sequence, c.model.heads, c.model.window));
+  if (c.model.fast_weight.update != "none")
+    names.state = name_of(state_algorithm(c, shape.sequence, first_micro_rows(c, shape)));
+  return names;
+}
 
 StepTraffic predicted_traffic(const RunConfig& c, const MeshShape& shape, int data_rank, int sequence_rank,
                               int64_t parameters, Backend backend) {
@@ -79,7 +102,7 @@ StepTraffic predicted_traffic(const RunConfig& c, const MeshShape& shape, int da
       gradient_bytes(c, data_rank * shape.sequence + sequence_rank, shape.ranks(), parameters, backend);
   if (shape.sequence == 1) return traffic;
   const int64_t rows = c.train.global_batch / shape.data;
-  const int64_t micro = c.train.micro_batch > 0 ? std::min(c.train.micro_batch, rows) : rows;
+  const int64_t micro = first_micro_rows(c, shape);
   for (int64_t done = 0; done < rows; done += micro) {
     const int64_t part = std::min(micro, rows - done);
     traffic.attention += attention_step_bytes(c, sequence_rank, shape.sequence, part);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "launch/run_config.h"
 #include "parallel/mesh.h"
@@ -20,7 +21,12 @@ enum class Backend { kMpi, kNccl };
 // `parameters`: the number of the model's.
 StepTraffic predicted_traffic(const RunConfig& config, const MeshShape& shape, int data_rank,
                               int sequence_rank, int64_t parameters, Backend backend);
-// The same as counted by the groups since they were made.
+// Which algorithms the config means in a layout, "auto" resolved; empty where nothing is exchanged.
+struct ExchangeNames {
+  std::string attention, state;
+};
+ExchangeNames exchanges_of(const RunConfig& config, const MeshShape& shape);
+// Bytes sent as counted by the groups since they were made.
 StepTraffic counted_traffic(Mesh& mesh);
 
 }  // namespace fwl

@@ -24,9 +24,14 @@ json to_json(const StepTraffic& t) {
   return {{"gradients", t.gradients}, {"attention", t.attention}, {"state", t.state}};
 }
 
-json to_json(const RunConfig& c, const BenchResult& r) {
+// `c` as it was measured: what `fwl plan --calibrate` reads.
+json to_json(RunConfig c, const BenchResult& r) {
   const auto [least, most] = std::minmax_element(r.tokens_per_s.begin(), r.tokens_per_s.end());
-  return {{"layout", r.layout},
+  const ExchangeNames algorithms = exchanges_of(c, layout_of(c, world().size));
+  return {{"config", to_yaml(fields_of(c))},
+          {"layout", r.layout},
+          {"attention_exchange", algorithms.attention},
+          {"state_exchange", algorithms.state},
           {"device", r.device},
           {"dtype", r.dtype},
           {"exchange", r.exchange},

@@ -191,11 +191,14 @@ std::vector<ScalingRow> read_scaling(const std::string& argument) {
   require<DataError>(file.is_object() && (file.contains("scaling") || file.contains("plan")), path,
                      " holds neither 'scaling' nor 'plan' (arrays of rows). Name another file.");
   std::vector<ScalingRow> rows;
+  // `fwl plan --json` has one object "plan": its curves are predicted.
+  const bool all_predicted = file.contains("plan") && file["plan"].is_object();
   for (const char* key : {"scaling", "plan"}) {
-    if (!file.contains(key)) continue;
+    if (!file.contains(key) || file[key].is_object()) continue;
     require<DataError>(file[key].is_array(), path, ": '", key, "' is no array. Write the file again.");
     for (size_t i = 0; i < file[key].size(); ++i)
-      rows.push_back(read_row(file[key][i], cat(path, ", ", key, "[", i, "]"), std::string(key) == "plan"));
+      rows.push_back(read_row(file[key][i], cat(path, ", ", key, "[", i, "]"),
+                              all_predicted || std::string(key) == "plan"));
   }
   fill_efficiencies(rows);
   return rows;

@@ -22,7 +22,8 @@ struct ScalingRow {
   bool predicted = false;
 };
 
-// The rows of the arrays "scaling" and "plan" of FILE.json (or LABEL=FILE.json). A row without an efficiency
+// The rows of the arrays "scaling" and "plan" of FILE.json (or LABEL=FILE.json). With an object "plan" (`fwl
+// plan --json`) all are predicted. A row without an efficiency
 // gets that to the row with the fewest GPUs of its line. Throws DataError (file, row).
 std::vector<ScalingRow> read_scaling(const std::string& argument);
 

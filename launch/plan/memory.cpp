@@ -1,0 +1,129 @@
+#include "launch/plan/memory.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/base/device.h"
+#include "core/fast_weight/linear_attention.h"
+#include "core/fast_weight/loss_head.h"
+
+namespace fwl {
+namespace {
+
+// Tensors of [B, T, d] and [B, T, f] that the Fast Weight Layer keeps beyond the slow block's: fitted to the
+// measured peaks (launch/plan/measurements.json).
+constexpr double kLayerWidths = 5;
+// Of a transformer block, beside the feed-forward's hidden: both norms' inputs and outputs, q, k, v,
+// attention's result, statistics.
+constexpr double kBlockWidths = 8.2;
+constexpr double kKeptResidualBytes = 4.0 * (1 << 30);  // core/fast_weight/loss_head.cpp
+constexpr double kNcclGroupBytes = 0.4e9;               // ASSUMED: NCCL's channels of one group
+
+double real(int64_t value) {
+  return static_cast<double>(value);
+}
+
+int64_t feed_forward_width(const ModelConfig& c) {
+  return std::llround(c.feed_forward_ratio * real(c.width));
+}
+
+int64_t block_parameters(const ModelConfig& c) {
+  const int64_t d = c.width, hidden = feed_forward_width(c),
+                up = (c.feed_forward == "swiglu" ? 2 : 1) * hidden;
+  const int64_t norms = 2 * (c.norm == "layer" ? 2 : 1) * d;
+  const int64_t biases = c.projection_biases ? 3 * d + d + up + d : 0;
+  return norms + 4 * d * d + up * d + hidden * d + biases;
+}
+
+int64_t fast_parameters(const ModelConfig& c) {
+  const FastWeightConfig& f = c.fast_weight;
+  if (f.update == "none") return 0;
+  const int64_t d = c.width, hidden = layer_width(c);
+  const bool both = f.fast_layers == "both", row = f.step_size == "row";
+  const int64_t tensors = 1 + (both ? 1 : 0) + (f.fast_norm ? 1 : 0);
+  const int64_t step_sizes = row ? d + (both ? hidden : 0) + (f.fast_norm ? d : 0) : tensors;
+  return step_sizes + (f.decay_init < 1.0 ? tensors : 0) + (f.query_gain ? d + hidden : 0);
+}
+
+double element_bytes(const RunConfig& c) {
+  return real(static_cast<int64_t>(c10::elementSize(parse_dtype(c.train.dtype))));
+}
+
+double accumulation_bytes(const RunConfig& c) {
+  return c.train.dtype == "fp64" ? 8 : 4;
+}
+
+double activation_bytes(const RunConfig& c, double tokens) {
+  const ModelConfig& m = c.model;
+  const double d = real(m.width), f = real(layer_width(m));
+  const double up = (m.feed_forward == "swiglu" ? 3 : 1) * real(feed_forward_width(m));
+  double widths = real(m.layers) * (kBlockWidths * d + up) + kBlockWidths * d + f;
+  if (m.fast_weight.update != "none") widths += kLayerWidths * (d + f);
+  return tokens * widths * element_bytes(c);
+}
+
+double head_bytes(const RunConfig& c, double tokens) {
+  const ModelConfig& m = c.model;
+  const double v = real(m.vocab_size), s = element_bytes(c);
+  const double block = std::min(tokens, real(head_block_tokens(m.vocab_size, at::kCUDA))) * v * s;
+  const double gradient = v * real(m.width) * (accumulation_bytes(c) + s);
+  if (m.fast_weight.update == "none" || !m.fast_weight.second_order) return block + gradient;
+  const double residuals = tokens * v * s;
+  return gradient + block + (residuals <= kKeptResidualBytes ? residuals : block);
+}
+
+double chunk_state_bytes(const RunConfig& c, int64_t length, int64_t rows) {
+  const FastWeightConfig& f = c.model.fast_weight;
+  if (f.update == "none") return 0;
+  const int64_t d = c.model.width, hidden = layer_width(c.model);
+  const int64_t chunk = f.chunk > 0 ? std::min(f.chunk, length) : fastest_chunk(length, hidden, d, at::kCUDA);
+  if (chunk >= length) return 0;
+  const double chunks = std::ceil(real(length) / real(chunk)), tensors = f.fast_layers == "both" ? 2 : 1;
+  // Kept of every tensor; one is being made in the accumulation type.
+  return real(rows) * chunks * real(d * hidden) * (tensors * element_bytes(c) + accumulation_bytes(c));
+}
+
+double communication_bytes(const RunConfig& c, const MeshShape& shape, double tokens, int64_t rows) {
+  double bytes = shape.ranks() > 1 ? kNcclGroupBytes + real(c.parallel.bucket_bytes()) : 0;
+  if (shape.sequence == 1) return bytes;
+  const double d = real(c.model.width), states = real(rows) * 2 * d * real(layer_width(c.model));
+  const bool gathers = c.model.window == 0 && c.model.heads % shape.sequence != 0;
+  const double keys = tokens * 2 * d * element_bytes(c) * (gathers ? shape.sequence : 2);
+  const double exchanged = c.model.fast_weight.update == "none" ? 0 : 3 * states * accumulation_bytes(c);
+  return bytes + kNcclGroupBytes + keys + exchanged;
+}
+
+}  // namespace
+
+int64_t layer_width(const ModelConfig& c) {
+  return c.fast_weight.width > 0 ? c.fast_weight.width : 4 * c.width;
+}
+
+int64_t count_parameters(const ModelConfig& c) {
+  const int64_t d = c.width, hidden = layer_width(c);
+  const int64_t positions = c.positions == "rotary" ? 0 : c.max_positions > 0 ? c.max_positions : c.context;
+  const int64_t norms = (c.fast_weight.input_norm ? 2 * d : 0) + 2 * d;
+  const int64_t layer = 2 * hidden * d + hidden + d + norms;
+  const int64_t unembedding =
+      (c.tied_embedding ? 0 : c.vocab_size * d) + (c.unembedding_bias ? c.vocab_size : 0);
+  return (c.vocab_size + positions) * d + c.layers * block_parameters(c) + layer + unembedding +
+         fast_parameters(c);
+}
+
+MemoryPlan plan_memory(const RunConfig& c, const MeshShape& shape, int64_t micro_rows) {
+  const double parameters = real(count_parameters(c.model));
+  const double a = accumulation_bytes(c), s = element_bytes(c);
+  const int64_t length = c.model.context / shape.sequence;
+  const double tokens = real(micro_rows * length);
+  MemoryPlan m;
+  m.weights = parameters * (a + (s < a ? s : 0));
+  m.gradients = parameters * a;
+  m.moments = 2 * parameters * a / (c.parallel.shard_optimizer ? shape.ranks() : 1);
+  m.activations = activation_bytes(c, tokens);
+  m.head = head_bytes(c, tokens);
+  m.chunk_states = chunk_state_bytes(c, length, micro_rows);
+  m.communication = communication_bytes(c, shape, tokens, micro_rows);
+  return m;
+}
+
+}  // namespace fwl

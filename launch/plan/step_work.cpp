@@ -1,0 +1,114 @@
+#include "launch/plan/step_work.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "core/fast_weight/linear_attention.h"
+#include "core/model/flops.h"
+#include "launch/plan/memory.h"
+
+namespace fwl {
+namespace {
+
+// Keys that a query looks at on average at which attention runs at half of its best rate.
+constexpr double kHalfRateReach = 512;
+
+double real(int64_t value) {
+  return static_cast<double>(value);
+}
+
+bool is_fast(const ModelConfig& m) {
+  return m.fast_weight.update != "none";
+}
+
+// Forward and backward of one sequence's part on one rank. Attention: the whole sequence's, shared evenly.
+Flops flops_of_part(const ModelConfig& m, int ranks) {
+  const Pass pass = is_fast(m) ? Pass::kFast : Pass::kSlow;
+  SequenceRead read;
+  read.positions = m.context / ranks;
+  read.device = at::kCUDA;
+  read.has_inbound = read.carries_state = ranks > 1 && is_fast(m);
+  Flops part = forward_flops(m, pass, read);
+  part += backward_flops(m, pass, read);
+  part.attention = training_flops(m, m.context, at::kCUDA).attention / ranks;
+  return part;
+}
+
+double mean_reach(const ModelConfig& m) {
+  const double t = real(m.context), w = m.window == 0 ? t : std::min(t, real(m.window));
+  return (w * (w + 1) / 2 + (t - w) * w) / t;
+}
+
+double chunk_state_elements(const ModelConfig& m, int64_t length) {
+  const int64_t d = m.width, f = layer_width(m), wanted = m.fast_weight.chunk;
+  const int64_t chunk = wanted > 0 ? std::min(wanted, length) : fastest_chunk(length, f, d, at::kCUDA);
+  if (chunk >= length) return 0;
+  return std::ceil(real(length) / real(chunk)) * real(d * f) * (m.fast_weight.fast_layers == "both" ? 2 : 1);
+}
+
+}  // namespace
+
+const std::array<const char*, kWorkKinds> kWorkNames = {
+    "matrix products", "full attention", "window attention", "elementwise",  "softmax rows",
+    "fast layer",      "chunk states",   "parameters",       "micro-batches"};
+
+StepWork count_work(const RunConfig& c, const MeshShape& shape, int64_t micro_rows) {
+  const ModelConfig& m = c.model;
+  const int64_t rows = c.train.global_batch / shape.data, length = m.context / shape.sequence;
+  const double tokens = real(rows * length), d = real(m.width);
+  const Flops part = flops_of_part(m, shape.sequence);
+  const bool windowed = m.window > 0 && m.window < m.context;
+  StepWork work{};
+  work[kMatrixProducts] = real(rows) * (part.body + part.layer + part.head) / 1e12;
+  work[windowed ? kWindowAttention : kFullAttention] =
+      real(rows) * part.attention / 1e12 * (1 + kHalfRateReach / mean_reach(m));
+  work[kElementwise] = tokens * real(m.layers + 1) * d * 2 / 1e9;
+  work[kSoftmaxRows] = tokens * real(m.vocab_size) * 2 * (is_fast(m) ? 3 : 1) / 1e9;
+  if (is_fast(m)) {
+    work[kLayerElementwise] = tokens * real(layer_width(m)) * 2 / 1e9;
+    work[kChunkStates] = real(rows) * chunk_state_elements(m, length) * 4 / 1e9;
+  }
+  work[kParameters] = real(count_parameters(m)) / 1e8;
+  work[kMicroBatches] = std::ceil(real(rows) / real(micro_rows));
+  return work;
+}
+
+double step_flops(const RunConfig& c) {
+  return real(c.train.global_batch) * training_flops(c.model, c.model.context, at::kCUDA).total();
+}
+
+double time_of(const StepWork& work, const WorkRates& rates) {
+  return std::inner_product(work.begin(), work.end(), rates.begin(), 0.0);
+}
+
+const WorkRates& profiled_rates() {
+  // 708 and 209 TFLOP/s at a reach of 512 (so twice as fast far beyond), FlashAttention's window 15 %
+  // slower; 21 ms of elementwise work, 4.3 ms of softmax rows, 1.3 ms of optimizer and as much beside it.
+  static const WorkRates rates = {1.41e-3, 2.39e-3, 2.75e-3, 16e-3, 0.7e-3, 37e-3, 4e-3, 1.5e-3, 1e-3};
+  return rates;
+}
+
+const WorkRates& rate_doubts() {
+  static const WorkRates doubts = {0.08, 0.3, 0.4, 0.2, 0.2, 0.4, 0.7, 0.5, 1.0};
+  return doubts;
+}
+
+const WorkRates& h200_rates() {
+  static const WorkRates rates = {1.588e-3, 1.57e-3, 4.1e-3,  14.5e-3, 0.788e-3,
+                                  27e-3,    5.3e-3,  2.27e-3, 0.68e-3};
+  return rates;
+}
+
+WorkRates rates_for(const Gpu& gpu, const WorkRates& h200) {
+  const Gpu& base = find_gpu("h200");
+  const double compute = base.bf16_flops / gpu.bf16_flops,
+               memory = base.memory_bandwidth / gpu.memory_bandwidth;
+  WorkRates rates = h200;
+  for (const WorkKind kind : {kMatrixProducts, kFullAttention, kWindowAttention}) rates[kind] *= compute;
+  for (const WorkKind kind : {kElementwise, kSoftmaxRows, kLayerElementwise, kChunkStates, kParameters})
+    rates[kind] *= memory;
+  return rates;
+}
+
+}  // namespace fwl
