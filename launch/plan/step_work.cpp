@@ -95,8 +95,8 @@ const WorkRates& rate_doubts() {
 }
 
 const WorkRates& h200_rates() {
-  static const WorkRates rates = {1.588e-3, 1.57e-3, 4.1e-3,  14.5e-3, 0.788e-3,
-                                  27e-3,    5.3e-3,  2.27e-3, 0.68e-3};
+  static const WorkRates rates = {1.4654e-3, 2.7718e-3, 4.5734e-3, 12.813e-3, 0.7526e-3,
+                                  33.080e-3, 5.8881e-3, 2.1615e-3, 1.0564e-3};
   return rates;
 }
 
