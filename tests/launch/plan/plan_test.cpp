@@ -57,7 +57,7 @@ TEST(Plan, OneLongSequenceIsCutAndOneThatFitsNowhereIsRefused) {
   RunConfig c = gpt2();
   c.train.global_batch = 1;
   c.train.micro_batch = 0;
-  c.model.context = 400000;
+  c.model.context = 800000;
   EXPECT_THROW(make_plan(c, 1, h200()), ConfigError);
   EXPECT_EQ(make_plan(c, 4, h200()).best.shape.to_string(), "1x4");
   c.model.context = 100'000'000;
