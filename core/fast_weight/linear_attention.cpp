@@ -2,20 +2,13 @@
 
 #include <algorithm>
 
+#include "core/base/autograd.h"
 #include "core/base/error.h"
 #include "core/kernels/decay_mask.h"
 #include "core/kernels/matmul.h"
 
 namespace fwl {
 namespace {
-
-using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
-
-// Tensors that may be undefined go through autograd::Function as optionals.
-std::optional<Tensor> optional_of(const Tensor& t) {
-  return t.defined() ? std::optional<Tensor>(t) : std::nullopt;
-}
 
 // How chunks of C positions let states through, with the document mask folded in, in float64. The leading
 // size n is 1 when no document starts inside (the weights are the same for every sequence and chunk), else

@@ -2,19 +2,12 @@
 
 #include <algorithm>
 
+#include "core/base/autograd.h"
 #include "core/kernels/matmul.h"
 #include "core/kernels/softmax_rows.h"
 
 namespace fwl {
 namespace {
-
-using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
-
-// Tensors that may be undefined go through autograd::Function as optionals.
-std::optional<Tensor> optional_of(const Tensor& t) {
-  return t.defined() ? std::optional<Tensor>(t) : std::nullopt;
-}
 
 // Calls visit(first, count) over blocks of tokens.
 template <typename Visit>

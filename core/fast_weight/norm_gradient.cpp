@@ -1,13 +1,11 @@
 #include "core/fast_weight/norm_gradient.h"
 
+#include "core/base/autograd.h"
 #include "core/kernels/norm.h"
 #include "core/kernels/norm_cuda.h"
 
 namespace fwl {
 namespace {
-
-using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
 
 // Mean over the last dim of a * b, kept as a column.
 Tensor mean_of_product(const Tensor& a_nd, const Tensor& b_nd) {

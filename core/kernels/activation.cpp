@@ -1,5 +1,6 @@
 #include "core/kernels/activation.h"
 
+#include "core/base/autograd.h"
 #include "core/kernels/activation_cuda.h"
 
 namespace fwl {
@@ -17,13 +18,12 @@ Tensor u_bar_of(Activation kind, const Tensor& u, const Tensor& act_bar) {
 
 class ActivationFunction : public torch::autograd::Function<ActivationFunction> {
  public:
-  static Tensor forward(torch::autograd::AutogradContext* ctx, const Tensor& u, bool gelu) {
+  static Tensor forward(AutogradContext* ctx, const Tensor& u, bool gelu) {
     ctx->saved_data["gelu"] = gelu;
     ctx->save_for_backward({u});
     return activate(gelu ? Activation::kGelu : Activation::kSquaredRelu, u);
   }
-  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
-                                                 torch::autograd::variable_list bars) {
+  static variable_list backward(AutogradContext* ctx, variable_list bars) {
     const Tensor u = ctx->get_saved_variables()[0];
     const auto kind = ctx->saved_data["gelu"].toBool() ? Activation::kGelu : Activation::kSquaredRelu;
     return {u_bar_of(kind, u, bars[0]), Tensor()};
@@ -32,12 +32,11 @@ class ActivationFunction : public torch::autograd::Function<ActivationFunction> 
 
 class SquaredReluGradient : public torch::autograd::Function<SquaredReluGradient> {
  public:
-  static Tensor forward(torch::autograd::AutogradContext* ctx, const Tensor& u, const Tensor& bar) {
+  static Tensor forward(AutogradContext* ctx, const Tensor& u, const Tensor& bar) {
     ctx->save_for_backward({u, bar});
     return u_bar_of(Activation::kSquaredRelu, u, bar);
   }
-  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
-                                                 torch::autograd::variable_list cotangents) {
+  static variable_list backward(AutogradContext* ctx, variable_list cotangents) {
     const auto saved = ctx->get_saved_variables();
     const Tensor &u = saved[0], &bar = saved[1], &cotangent = cotangents[0];
     return {at::threshold_backward((bar * cotangent).mul_(2), u, 0),

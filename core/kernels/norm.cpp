@@ -1,12 +1,10 @@
 #include "core/kernels/norm.h"
 
+#include "core/base/autograd.h"
 #include "core/kernels/norm_cuda.h"
 
 namespace fwl {
 namespace {
-
-using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
 
 class AddNormFunction : public torch::autograd::Function<AddNormFunction> {
  public:
@@ -32,10 +30,6 @@ class AddNormFunction : public torch::autograd::Function<AddNormFunction> {
     return {b.x_bar, has_delta ? b.x_bar : Tensor(), b.scale_bar_d, b.bias_bar_d, Tensor()};
   }
 };
-
-std::optional<Tensor> optional_of(const Tensor& t) {
-  return t.defined() ? std::optional<Tensor>(t) : std::nullopt;
-}
 
 Tensor normalised(const Tensor& x, const Tensor& scale_d, const Tensor& bias_d, double epsilon) {
   if (bias_d.defined()) return at::layer_norm(x, {x.size(-1)}, scale_d, bias_d, epsilon);

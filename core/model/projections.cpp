@@ -1,14 +1,9 @@
 #include "core/model/projections.h"
 
+#include "core/base/autograd.h"
+
 namespace fwl {
 namespace {
-
-using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
-
-std::optional<Tensor> optional_of(const Tensor& t) {
-  return t.defined() ? std::optional<Tensor>(t) : std::nullopt;
-}
 
 // Gradients of y = x W^T + b, everything with its leading dims flattened.
 struct ProjectionBackward {
