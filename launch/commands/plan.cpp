@@ -137,7 +137,7 @@ void print(const std::vector<ScalingPoint>& curves) {
 }
 
 WorkRates rates_of(const PlanArguments& a) {
-  return a.calibrate.empty() ? h200_rates() : fit_rates(read_measurements(a.calibrate), h200_rates());
+  return a.calibrate.empty() ? h200_rates() : fit_rates(read_measurements(a.calibrate, a.gpu), h200_rates());
 }
 
 void run_plan(const PlanArguments& a) {

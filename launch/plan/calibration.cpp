@@ -42,12 +42,12 @@ MeshShape shape_in(const std::string& layout, const std::string& where) {
   return shape;
 }
 
-Measurement read_measurement(const json& row, const std::string& where) {
+Measurement read_measurement(const json& row, const std::string& gpu, const std::string& where) {
   require<DataError>(row.is_object() && row.contains("config"), where,
                      " has no 'config' (what was measured). Measure again with this version of fwl.");
   Measurement m;
   m.name = text_in(row, "name", where, where);
-  m.gpu = text_in(row, "gpu", "h200", where);
+  m.gpu = text_in(row, "gpu", gpu, where);
   m.config = parse_run_config(text_in(row, "config", "", where), where);
   if (m.config.model.vocab_size == 0) m.config.model.vocab_size = kBenchVocabulary;
   m.shape = shape_in(text_in(row, "layout", "1x1", where), where);
@@ -91,16 +91,16 @@ void add_prior(Equations& equations) {
 
 }  // namespace
 
-std::vector<Measurement> read_measurements(const std::string& path) {
+std::vector<Measurement> read_measurements(const std::string& path, const std::string& gpu) {
   const json file = json::parse(read_file(path, "measurement"), nullptr, /*allow_exceptions=*/false);
   require<DataError>(file.is_object(), path,
                      " is no JSON object (a result of `fwl bench train --json` is one). Name another file.");
-  if (!file.contains("measurements")) return {read_measurement(file, path)};
+  if (!file.contains("measurements")) return {read_measurement(file, gpu, path)};
   require<DataError>(file["measurements"].is_array(), path,
                      ": 'measurements' is no array. Write the file again.");
   std::vector<Measurement> all;
   for (const json& row : file["measurements"])
-    all.push_back(read_measurement(row, cat(path, ", measurements[", all.size(), "]")));
+    all.push_back(read_measurement(row, gpu, cat(path, ", measurements[", all.size(), "]")));
   return all;
 }
 

@@ -19,10 +19,10 @@ struct Measurement {
 };
 
 // A result of `fwl bench train --json`, or an object with an array "measurements" of such results. Used of
-// each: `config` (YAML; keys left out have their defaults), `layout`, `gpu` (h200 unless said),
+// each: `config` (YAML; keys left out have their defaults), `layout`, `gpu` (`gpu` unless said),
 // `tokens_per_s` (a number, or an object with `median`), `peak_memory_bytes`, `name`. Throws DataError (file,
 // row) and ConfigError.
-std::vector<Measurement> read_measurements(const std::string& path);
+std::vector<Measurement> read_measurements(const std::string& path, const std::string& gpu);
 
 // The H200 rates that explain the measured steps of one GPU kind best: least squares in relative errors, with
 // `prior` and rate_doubts() as what was known before. Measurements of several GPUs count with what the

@@ -27,6 +27,8 @@ gpus=$(nvidia-smi -L 2>/dev/null | grep -c '^GPU' || true)
 [[ -n $ranks ]] || ranks=${cpu:+4}
 ranks=${ranks:-$gpus}
 [[ -n $cpu || $ranks -le $gpus ]] || { echo "$ranks ranks need $ranks GPUs, $gpus are there. Ask for fewer." >&2; exit 2; }
+for ((n = 1; 2 * n <= ranks; n *= 2)); do :; done
+ranks=$n # layouts are powers of two
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
 work=$(mktemp -d)

@@ -92,7 +92,8 @@ def exchanges():
         for gpus in sorted({r["gpus"] for r in found}):
             here = {r["kind"]: r["result"] for r in found if r["gpus"] == gpus}
             auto = here.get("full-auto") if what == "full" else here.get("state-auto")
-            times = {b[field]: b["step_s"] for kind, b in here.items() if kind.startswith(what + "-") and not kind.endswith("auto")}
+            times = {b[field]: b["step_s"] for kind, b in here.items()
+                     if kind.startswith(what + "-") and not kind.endswith("auto")}
             if auto is None or not times:
                 continue
             picked = auto[field]

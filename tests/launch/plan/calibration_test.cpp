@@ -13,7 +13,7 @@ namespace {
 constexpr double kPromised = 0.10;  // relative error
 
 std::vector<Measurement> measurements() {
-  return read_measurements(FWL_SOURCE_DIR "/launch/plan/measurements.json");
+  return read_measurements(FWL_SOURCE_DIR "/launch/plan/measurements.json", "a100");
 }
 
 Prediction predicted(const Measurement& m, const WorkRates& rates) {
@@ -89,11 +89,24 @@ TEST(Calibration, ASlowerMachineIsLearnedFromItsOwnMeasurements) {
   }
 }
 
+TEST(Calibration, AMeasurementThatNamesNoGpuIsOfTheOneThatIsPlannedFor) {
+  TemporaryFolder folder;
+  write_text(folder / "bench.json",
+             R"({"config": "model: {layers: 2}\ntrain: {dtype: bf16}", "tokens_per_s": {"median": 1e5}})");
+  const std::vector<Measurement> one = read_measurements(folder / "bench.json", "a100");
+  ASSERT_EQ(one.size(), 1u);
+  EXPECT_EQ(one[0].gpu, "a100");
+  EXPECT_EQ(one[0].tokens_per_s, 1e5);
+  const WorkRates rates = fit_rates(one, h200_rates());
+  const double before = std::abs(error_of(one[0], h200_rates())), after = std::abs(error_of(one[0], rates));
+  EXPECT_LT(after, before) << "the A100's rates are fitted, not the H200's taken for them";
+}
+
 TEST(Calibration, BadMeasurementsAreNamed) {
   TemporaryFolder folder;
   const auto refused = [&](const std::string& text) {
     write_text(folder / "bench.json", text);
-    EXPECT_THROW(read_measurements(folder / "bench.json"), Error) << text;
+    EXPECT_THROW(read_measurements(folder / "bench.json", "h200"), Error) << text;
   };
   refused("[]");
   refused("{");
