@@ -72,10 +72,12 @@ parallel: {timeout_s: 60}
 Y
 }
 if [[ -n $cpu ]]; then
-  config 124m 2 64 8 512 32 && config 350m 3 96 8 512 32
+  small=tiny-2x64 large=tiny-3x96 # the names say what is measured
+  config $small 2 64 8 512 32 && config $large 3 96 8 512 32
   context=128 rows=8 large_rows=4 lengths=(256 512 1024)
 else
-  config 124m 12 768 12 50304 512 && config 350m 24 1024 16 50304 512
+  small=124m large=350m
+  config $small 12 768 12 50304 512 && config $large 24 1024 16 50304 512
   context=1024 rows=32 large_rows=16 lengths=(16384 65536 262144)
 fi
 cat >"$work/small.yaml" <<Y
@@ -97,11 +99,11 @@ verify() { # RANKS: all layouts
 }
 exchanges() { # RANKS CONTEXT: state exchanges; attention with and without a window
   local n=$1 t=$2 name
-  bench exchange state-auto 124m "$n" "$n" "$t" 2
-  for name in all_gather all_to_all; do bench exchange "state-$name" 124m "$n" "$n" "$t" 2 parallel.state_exchange=$name; done
-  for name in all_gather all_to_all; do bench exchange "window-$name" 124m "$n" "$n" "$t" 2 parallel.attention=$name; done
-  bench exchange full-auto 124m "$n" "$n" "$t" 2 model.window=0
-  for name in all_gather all_to_all; do bench exchange "full-$name" 124m "$n" "$n" "$t" 2 model.window=0 parallel.attention=$name; done
+  bench exchange state-auto "$small" "$n" "$n" "$t" 2
+  for name in all_gather all_to_all; do bench exchange "state-$name" "$small" "$n" "$n" "$t" 2 parallel.state_exchange=$name; done
+  for name in all_gather all_to_all; do bench exchange "window-$name" "$small" "$n" "$n" "$t" 2 parallel.attention=$name; done
+  bench exchange full-auto "$small" "$n" "$n" "$t" 2 model.window=0
+  for name in all_gather all_to_all; do bench exchange "full-$name" "$small" "$n" "$n" "$t" 2 model.window=0 parallel.attention=$name; done
 }
 
 stop_a_rank() { # SIGNAL: to the last rank in the middle of a step; how long the others live, who is named
@@ -142,7 +144,7 @@ resume_on_half() { # goes on from what the stopped run has saved
 
 "$fwl" tokenize "$source/core" --include '*.cpp' --include '*.h' --tokenizer byte --out "$work/data" --split test=0.1 >"$work/tokenize.txt" 2>&1
 [[ $ranks == 1 ]] || verify "$ranks"
-for ((n = 1; n <= ranks; n *= 2)); do bench scaling weak 124m "$n" 1 "$context" $((rows * n)); done
+for ((n = 1; n <= ranks; n *= 2)); do bench scaling weak "$small" "$n" 1 "$context" $((rows * n)); done
 if [[ $ranks -gt 1 ]]; then
   stop_a_rank KILL && resume_on_half
   stop_a_rank STOP || true
@@ -151,14 +153,14 @@ for ((n = 1; n <= ranks; n *= 2)); do
   for t in "${lengths[@]}"; do
     # One GPU holds no more than the middle length; few ranks no longest one.
     [[ $n -ge 4 || $t -lt ${lengths[2]} ]] || continue
-    bench scaling sequence 124m "$n" "$n" "$t" 1
+    bench scaling sequence "$small" "$n" "$n" "$t" 1
   done
 done
-for ((n = 1; n <= ranks; n *= 2)); do bench scaling strong 124m "$n" 1 "$context" $((2 * rows)) train.micro_batch=$rows; done
-for ((n = 1; n <= ranks; n *= 2)); do bench scaling weak 350m "$n" 1 "$context" $((large_rows * n)); done
+for ((n = 1; n <= ranks; n *= 2)); do bench scaling strong "$small" "$n" 1 "$context" $((2 * rows)) train.micro_batch=$rows; done
+for ((n = 1; n <= ranks; n *= 2)); do bench scaling weak "$large" "$n" 1 "$context" $((large_rows * n)); done
 for ((n = ranks; n >= 2; n /= 2)); do exchanges "$n" "${lengths[0]}"; done
 for ((n = ranks / 2; n >= 2; n /= 2)); do verify "$n"; done
-for ((n = 1; n <= ranks; n *= 2)); do bench scaling strong 350m "$n" 1 "$context" $((2 * large_rows)) train.micro_batch=$large_rows; done
+for ((n = 1; n <= ranks; n *= 2)); do bench scaling strong "$large" "$n" 1 "$context" $((2 * large_rows)) train.micro_batch=$large_rows; done
 
 python3 "$source/tests/benchmarks/scaling_table.py" "$work" "$fwl" "${cpu:-no}" "$ranks" "$SECONDS" "$out/scaling.json" | tee "$out/scaling.txt"
 exit "${PIPESTATUS[0]}"

@@ -154,12 +154,12 @@ print(f"\n{device}, {ranks} ranks, {seconds} s")
 print(f"{'verify':9} {'worst':>9}")
 for v in report["verify"]:
     print(f"{v['layout']:9} {v['worst'] if v['worst'] is not None else float('nan'):9.1e} {'ok' if v['passed'] else 'FAILED'}")
-print(f"{'kind':9} {'model':6} {'layout':7} {'T':>7} {'B':>5} {'tokens/s':>11} {'efficiency':>10} {'plan':>8} {'hidden':>7} {'grad MB':>8} {'attn MB':>8} {'state MB':>8} {'GB':>6}")
+print(f"{'kind':9} {'model':9} {'layout':7} {'T':>7} {'B':>5} {'tokens/s':>11} {'efficiency':>10} {'plan':>8} {'hidden':>7} {'grad MB':>8} {'attn MB':>8} {'state MB':>8} {'GB':>6}")
 for s in scaling:
     p = next((p for p in plan if all(p[k] == s[k] for k in ("layout", "model", "context", "kind"))), None)
     sent = s["bytes_sent_per_step"]
     error = f"{100 * p['error']:+.1f} %" if p else ""
-    print(f"{s['kind']:9} {s['model']:6} {s['layout']:7} {s['context']:7} {s['global_batch']:5} {s['tokens_per_s']:11,.0f} {100 * (s['efficiency'] or float('nan')):8.1f} % {error:>8} "
+    print(f"{s['kind']:9} {s['model']:9} {s['layout']:7} {s['context']:7} {s['global_batch']:5} {s['tokens_per_s']:11,.0f} {100 * (s['efficiency'] or float('nan')):8.1f} % {error:>8} "
           f"{max(0, 100 * s['hidden_share']):5.0f} % {sent['gradients'] / 1e6:8.1f} {sent['attention'] / 1e6:8.1f} {sent['state'] / 1e6:8.1f} {s['peak_memory_bytes'] / 1e9:6.2f}")
 for e in report["exchanges"]:
     times = ", ".join(f"{name} {1e3 * t:.1f} ms" for name, t in e["step_s"].items())
