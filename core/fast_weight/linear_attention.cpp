@@ -292,7 +292,7 @@ LocalStates local_states(const Tensor& k_btk, const Tensor& v_btv, const Tensor&
 int64_t fastest_chunk(int64_t length, int64_t key_dim, int64_t value_dim, at::Device device) {
   if (!device.is_cuda()) return std::min<int64_t>(length, 64);
   // FLOPs a token and layer: products within chunks, writing and reading the states, and the states' traffic
-  // at the FLOPs that the GPU could have done meanwhile (H200: DESIGN 90).
+  // at the FLOPs that the GPU could have done meanwhile (H200: DESIGN 93).
   constexpr double kFlopsPerByte = 150, kBytesPerStateElement = 16;
   const auto cost = [&](int64_t chunk) {
     const double within = 2.0 * static_cast<double>(chunk * (key_dim + value_dim));

@@ -27,8 +27,7 @@ struct InnerLoss {
 };
 
 // The slow pass's loss and its gradient with respect to x, as one op. Differentiable (second order included)
-// in x, E and bias through both results; the logits are recomputed block by block in the backward. weight_n:
-// accumulation type.
+// in x, E and bias through both results. weight_n: accumulation type.
 InnerLoss inner_loss(const Tensor& x_nd, const Unembedding& unembedding, const Tensor& label_n,
                      const Tensor& weight_n, Residuals residuals = Residuals::kKeptIfSmall);
 
