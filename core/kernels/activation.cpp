@@ -1,6 +1,7 @@
 #include "core/kernels/activation.h"
 
 #include "core/base/autograd.h"
+#include "core/kernels/activation_cpu.h"
 #include "core/kernels/activation_cuda.h"
 
 namespace fwl {
@@ -8,6 +9,7 @@ namespace {
 
 Tensor gradient_of(Activation kind, const Tensor& u, const Tensor& act_bar) {
   if (kind == Activation::kGelu) return at::gelu_backward(act_bar, u, "tanh");
+  if (cpu::has_squared_relu(u)) return cpu::squared_relu_gradient(u, act_bar);
   return at::relu(u).mul_(2).mul_(act_bar);
 }
 
@@ -48,11 +50,14 @@ class SquaredReluGradient : public torch::autograd::Function<SquaredReluGradient
 
 Tensor activate(Activation kind, const Tensor& u) {
   if (u.is_cuda()) return cuda::activate(kind, u);
-  return kind == Activation::kGelu ? at::gelu(u, "tanh") : at::relu(u).square_();
+  if (kind == Activation::kGelu) return at::gelu(u, "tanh");
+  return cpu::has_squared_relu(u) ? cpu::squared_relu(u) : at::relu(u).square_();
 }
 
 ActivationBackward activate_backward(Activation kind, const Tensor& u, const Tensor& act_bar) {
   if (u.is_cuda()) return cuda::activate_backward(kind, u, act_bar, /*wants_act=*/true);
+  if (kind == Activation::kSquaredRelu && cpu::has_squared_relu(u))
+    return cpu::squared_relu_backward(u, act_bar);
   return {activate(kind, u), gradient_of(kind, u, act_bar)};
 }
 

@@ -1,6 +1,7 @@
 #include "core/kernels/norm.h"
 
 #include "core/base/autograd.h"
+#include "core/kernels/norm_cpu.h"
 #include "core/kernels/norm_cuda.h"
 
 namespace fwl {
@@ -11,8 +12,9 @@ class AddNormFunction : public torch::autograd::Function<AddNormFunction> {
   // Without a delta the sum is x, which is no output: autograd adds its gradient itself.
   static variable_list forward(AutogradContext* ctx, const Tensor& x, const std::optional<Tensor>& delta,
                                const Tensor& scale_d, const std::optional<Tensor>& bias, double epsilon) {
+    const auto kernel = x.is_cuda() ? &cuda::add_norm : &cpu::add_norm;
     const cuda::AddNormForward f =
-        cuda::add_norm(x, delta.value_or(Tensor()), scale_d, bias.value_or(Tensor()), epsilon);
+        kernel(x, delta.value_or(Tensor()), scale_d, bias.value_or(Tensor()), epsilon);
     ctx->set_materialize_grads(false);
     ctx->saved_data["has_delta"] = delta.has_value();
     ctx->save_for_backward({f.sum, scale_d, f.mean_n, f.inverse_sigma_n});
@@ -25,8 +27,9 @@ class AddNormFunction : public torch::autograd::Function<AddNormFunction> {
     if (!norm_bar.defined()) return {sum_bar, has_delta ? sum_bar : Tensor(), Tensor(), Tensor(), Tensor()};
     const auto saved = ctx->get_saved_variables();
     const auto whole = [](const Tensor& t) { return t.defined() ? t.contiguous() : t; };
+    const auto kernel = saved[0].is_cuda() ? &cuda::add_norm_backward : &cpu::add_norm_backward;
     const cuda::AddNormBackward b =
-        cuda::add_norm_backward(saved[0], saved[1], saved[2], saved[3], whole(norm_bar), whole(sum_bar));
+        kernel(saved[0], saved[1], saved[2], saved[3], whole(norm_bar), whole(sum_bar));
     return {b.x_bar, has_delta ? b.x_bar : Tensor(), b.scale_bar_d, b.bias_bar_d, Tensor()};
   }
 };
@@ -44,7 +47,7 @@ bool has_norm_kernels(const Tensor& x) {
 
 AddNorm add_norm(const Tensor& x, const Tensor& delta, const Tensor& scale_d, const Tensor& bias_d,
                  double epsilon) {
-  if (!has_norm_kernels(x)) {
+  if (!has_norm_kernels(x) && !cpu::has_add_norm(x)) {
     const Tensor sum = delta.defined() ? x + delta : x;
     return {sum, normalised(sum, scale_d, bias_d, epsilon)};
   }

@@ -50,13 +50,15 @@ Tensor blocked_window_attention(const Tensor& q_bhte, const Tensor& k_bhte, cons
                                    : banded_attention(first_q, first_k, first_v, window);
   if (blocks == 1) return first.narrow(2, 0, length);
   const int64_t rest = blocks - 1;
-  // [B, H, rest, 2W, E]: block g together with block g - 1, as overlapping views, then one batch dim for (b,
-  // block).
+  // [B, rest, H, 2W, E]: block g behind block g - 1, then one batch dim for (b, block). A copy each: the
+  // gradient of overlapping views is slow.
   const auto pairs = [&](const Tensor& x) {
-    return x.narrow(2, before, blocks * window)
-        .unfold(2, 2 * window, window)
-        .permute({0, 2, 1, 4, 3})
-        .reshape({batch * rest, heads, 2 * window, head_dim});
+    const auto from = [&](int64_t start) {
+      return x.narrow(2, before + start, rest * window)
+          .reshape({batch, heads, rest, window, head_dim})
+          .transpose(1, 2);
+    };
+    return at::cat({from(0), from(window)}, 3).flatten(0, 1);
   };
   const Tensor queries = q.narrow(2, window, rest * window)
                              .reshape({batch, heads, rest, window, head_dim})
