@@ -10,8 +10,8 @@
 #include "launch/batches.h"
 #include "launch/carried_state.h"
 #include "launch/load_model.h"
-#include "launch/step_gradient.h"
 #include "launch/synthetic_batch.h"
+#include "launch/training_step.h"
 #include "parallel/session.h"
 
 namespace fwl {
@@ -94,41 +94,30 @@ void complete_gradient(Mesh& mesh, Parameters& parameters, ShardedOptimizer& opt
 class Side {
  public:
   Side(const RunConfig& config, Mesh& mesh, at::Device device)
-      : config_(config),
-        mesh_(mesh),
-        model_(config.model, device, parse_dtype(config.train.dtype),
-               static_cast<uint64_t>(config.train.seed)),
-        optimizer_(mesh.world(), model_.parameters(), config.train.optimizer, config.parallel.sharding(),
-                   config.parallel.bucket_bytes()),
-        step_(model_, mesh, config_) {}
+      : config_(config), mesh_(mesh), step_(config_, mesh, device) {}
 
   // Nats per token.
   double gradient(const Text& text, int64_t step) {
-    model_.parameters().zero_gradients();
     const double tokens = text.tokens(config_);
-    const LossSums own = step_.accumulate(
+    const LossSums own = step_.compute_gradient(
         [&](int64_t first_row, int64_t rows) {
-          return text.batch(step, config_, step_.share(), first_row, rows, model_);
+          return text.batch(step, config_, step_.gradient().share(), first_row, rows, step_.model());
         },
         tokens);
-    complete_gradient(mesh_, model_.parameters(), optimizer_);
+    complete_gradient(mesh_, step_.model().parameters(), step_.optimizer());
     return all_reduce_sum(mesh_.host(), {own.main}).front() / tokens;
   }
   void update(int64_t step) {
-    const double norm = optimizer_.gradient_norm(mesh_.host()), clip = config_.train.clip_norm;
-    optimizer_.step(learning_rate_at(config_.train.schedule(), step),
-                    clip > 0 && norm > clip ? clip / norm : 1);
+    step_.optimizer().step(learning_rate_at(config_.train.schedule(), step), config_.train.clip_norm);
   }
-  const std::vector<Parameter>& parameters() { return model_.parameters().all(); }
-  NamedTensors streams() { return gather_streams(mesh_, step_); }
-  std::string describe_exchange() const { return step_.describe_exchange(); }
+  const std::vector<Parameter>& parameters() { return step_.model().parameters().all(); }
+  NamedTensors streams() { return gather_streams(mesh_, step_.gradient()); }
+  std::string describe_exchange() { return step_.gradient().describe_exchange(); }
 
  private:
   RunConfig config_;
   Mesh& mesh_;
-  LanguageModel model_;
-  ShardedOptimizer optimizer_;
-  StepGradient step_;
+  TrainingStep step_;
 };
 
 void compare(Side& serial, Side& parallel, double ArrayDifference::*what, ParallelReport* report) {

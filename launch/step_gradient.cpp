@@ -63,7 +63,7 @@ std::unique_ptr<SequenceView> StepGradient::make_view() const {
   return std::make_unique<WholeSequence>();
 }
 
-LossSums StepGradient::accumulate(const BatchSource& source, double tokens) {
+Tensor StepGradient::accumulate(const BatchSource& source, double tokens) {
   Tensor sums = at::zeros({2}, at::TensorOptions().dtype(at::kDouble).device(model_.device()));
   for (size_t i = 0; i < views_.size(); ++i) {
     const int64_t done = static_cast<int64_t>(i) * micro_rows_;
@@ -74,8 +74,7 @@ LossSums StepGradient::accumulate(const BatchSource& source, double tokens) {
     sums.add_(at::stack({loss.main_sum, loss.slow_sum}).to(at::kDouble));
   }
   reducer_.reduce();
-  const Tensor host = sums.to(at::kCPU);
-  return {host[0].item<double>(), host[1].item<double>()};
+  return sums;
 }
 
 StreamState StepGradient::stream_state() const {

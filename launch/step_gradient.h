@@ -39,8 +39,9 @@ class StepGradient {
   int64_t micro_rows() const { return micro_rows_; }
   // Collective over the world. Adds the gradients of this rank's share of a global batch with `tokens`
   // loss-weighted tokens to the model's gradients, then sums them over all ranks. With train.stream each
-  // call goes on where the one before ended.
-  LossSums accumulate(const BatchSource& source, double tokens);
+  // call goes on where the one before ended. Returns this rank's loss sums ([2]: main, slow; float64), on the
+  // device, which may still be at work.
+  Tensor accumulate(const BatchSource& source, double tokens);
 
   // Collective over the mesh's sequence axis. What train.stream carries, for this rank's rows: complete on
   // the first rank of a sequence. Tensors' first dim is the row.

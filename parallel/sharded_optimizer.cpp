@@ -14,11 +14,6 @@ std::vector<ElementRange> owned_ranges(Communicator& group, Parameters& paramete
   return shard_ranges(parameters.count(), per_bucket, group.rank(), group.size());
 }
 
-double sum_of_squares(const Tensor& flat) {
-  const double norm = global_norm(flat);
-  return norm * norm;
-}
-
 }  // namespace
 
 std::vector<ElementRange> shard_ranges(int64_t count, int64_t per_bucket, int rank, int ranks) {
@@ -45,27 +40,38 @@ ShardedOptimizer::ShardedOptimizer(Communicator& group, Parameters& parameters, 
   shared_elements_ = parameters.count() % per_bucket % group.size();
 }
 
-double ShardedOptimizer::gradient_norm(Communicator& host) {
+Tensor ShardedOptimizer::gradient_norm() {
   const Tensor& gradient = parameters_.gradients();
   if (!is_sharded()) return global_norm(gradient);
-  double own = 0;
+  const Tensor squares = at::zeros({1}, gradient.options().dtype(at::kDouble));
   for (const ElementRange& range : owned()) {
     const bool is_shared =
         range.first + shared_elements_ == parameters_.count() && range.count == shared_elements_;
     if (is_shared && group_.rank() != 0) continue;
-    own += sum_of_squares(gradient.narrow(0, range.first, range.count));
+    squares.add_(global_norm(gradient.narrow(0, range.first, range.count)).square());
   }
-  return std::sqrt(all_reduce_scalar_sum(host, own));
+  group_.all_reduce_sum(squares);
+  return squares.sqrt().squeeze(0);
 }
 
-void ShardedOptimizer::step(double learning_rate, double gradient_scale) {
-  if (!is_sharded()) return adamw_.step(learning_rate, gradient_scale);
+Tensor ShardedOptimizer::step(double learning_rate, double clip) {
   const at::NoGradGuard no_grad;
+  const Tensor norm = gradient_norm();
+  const UpdateScale scale = clipped_scale(norm, clip);
+  if (is_sharded()) {
+    update_and_gather(learning_rate, scale);
+  } else {
+    adamw_.step(learning_rate, scale);
+  }
+  return norm;
+}
+
+void ShardedOptimizer::update_and_gather(double learning_rate, const UpdateScale& scale) {
   const size_t parts = owned().size() - (shared_elements_ > 0 ? 1 : 0);
   std::vector<TransferPtr> gathers;
-  adamw_.begin_update();
+  adamw_.begin_update(scale);
   for (size_t i = 0; i < owned().size(); ++i) {
-    adamw_.update_range(i, learning_rate, gradient_scale);
+    adamw_.update_range(i, learning_rate, scale);
     if (i >= parts) continue;
     const ElementRange own = owned()[i];
     Tensor& values = parameters_.values();

@@ -25,12 +25,11 @@ class ShardedOptimizer {
   ShardedOptimizer(Communicator& group, Parameters& parameters, const AdamWConfig& config,
                    OptimizerSharding sharding, int64_t bucket_bytes);
 
-  // Norm of the summed gradient, the same on all ranks. Collective over `host`, a group of all ranks on the
-  // host, when sharded.
-  double gradient_norm(Communicator& host);
-  // Collective over the group when sharded. Updates this rank's elements; a bucket's weights are gathered
-  // while the next is updated. Later work on the current stream sees all weights.
-  void step(double learning_rate, double gradient_scale);
+  // Clips the summed gradient to norm `clip` (0: no clipping) and updates all weights; where the norm is not
+  // finite it changes nothing, on any rank. Returns the norm ([], float64, on the device, the same on all
+  // ranks). Waits for no GPU: later work on the current stream sees all weights. Collective over the group
+  // when sharded: a rank updates its elements, and a bucket's weights are gathered while the next is updated.
+  Tensor step(double learning_rate, double clip);
 
   // Moments of this rank's elements, end to end in the order of owned(); the last `shared_elements()` of them
   // are the same on all ranks.
@@ -40,6 +39,8 @@ class ShardedOptimizer {
   OptimizerSharding sharding() const { return sharding_; }
 
  private:
+  Tensor gradient_norm();
+  void update_and_gather(double learning_rate, const UpdateScale& scale);
   bool is_sharded() const { return sharding_ == OptimizerSharding::kSharded && group_.size() > 1; }
 
   Communicator& group_;

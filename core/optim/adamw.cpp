@@ -26,20 +26,24 @@ AdamW::AdamW(Parameters& parameters, const AdamWConfig& config, std::vector<Elem
   }
   first_ = at::zeros({elements}, parameters.values().options());
   second_ = at::zeros_like(first_);
+  updates_ = at::zeros({}, first_.options().dtype(at::kFloat));
 }
 
-void AdamW::step(double learning_rate, double gradient_scale) {
-  begin_update();
-  for (size_t i = 0; i < owned_.size(); ++i) update_range(i, learning_rate, gradient_scale);
+UpdateScale clipped_scale(const Tensor& norm, double clip) {
+  UpdateScale scale;
+  scale.inverse = (clip > 0 ? (norm / clip).clamp_min(1) : at::ones_like(norm)).to(at::kFloat);
+  scale.skip = norm.isfinite().logical_not().to(at::kFloat);
+  return scale;
 }
 
-void AdamW::update_range(size_t index, double learning_rate, double gradient_scale) {
+void AdamW::step(double learning_rate, const UpdateScale& scale) {
+  begin_update(scale);
+  for (size_t i = 0; i < owned_.size(); ++i) update_range(i, learning_rate, scale);
+}
+
+void AdamW::update_range(size_t index, double learning_rate, const UpdateScale& scale) {
   const at::NoGradGuard no_grad;
   const ElementRange range = owned_[index];
-  const auto scalar = [&](double value) {
-    return at::full({}, value, parameters_.values().options().dtype(at::kFloat));
-  };
-  const Tensor update = scalar(static_cast<double>(updates_)), inverse_scale = scalar(1.0 / gradient_scale);
   for (const ParameterGroup group :
        {ParameterGroup::kDecay, ParameterGroup::kNoDecay, ParameterGroup::kStepSize}) {
     const Tensor whole = parameters_.slice(parameters_.values(), group);
@@ -55,14 +59,14 @@ void AdamW::update_range(size_t index, double learning_rate, double gradient_sca
         group == ParameterGroup::kStepSize ? learning_rate * config_.step_size_rate_factor : learning_rate;
     const double decay = group == ParameterGroup::kDecay ? config_.weight_decay : 0.0;
     at::_fused_adamw_(part(parameters_.values()), part(parameters_.gradients()), moments(first_),
-                      moments(second_), {}, update, rate, config_.beta1, config_.beta2, decay,
+                      moments(second_), {}, updates_, rate, config_.beta1, config_.beta2, decay,
                       config_.epsilon,
-                      /*amsgrad=*/false, /*maximize=*/false, inverse_scale);
+                      /*amsgrad=*/false, /*maximize=*/false, scale.inverse, scale.skip);
   }
 }
 
-double global_norm(const Tensor& flat) {
-  return at::linalg_vector_norm(flat).item<double>();
+Tensor global_norm(const Tensor& flat) {
+  return at::linalg_vector_norm(flat).to(at::kDouble);
 }
 
 }  // namespace fwl
