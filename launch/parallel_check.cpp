@@ -111,6 +111,9 @@ class Side {
     step_.optimizer().step(learning_rate_at(config_.train.schedule(), step), config_.train.clip_norm);
   }
   const std::vector<Parameter>& parameters() { return step_.model().parameters().all(); }
+  // Flat; the values collective over the mesh's world.
+  Tensor gradients() { return step_.model().parameters().gradients(); }
+  Tensor values() { return step_.optimizer().gather_values(); }
   NamedTensors streams() { return gather_streams(mesh_, step_.gradient()); }
   std::string describe_exchange() { return step_.gradient().describe_exchange(); }
 
@@ -120,15 +123,16 @@ class Side {
   TrainingStep step_;
 };
 
-void compare(Side& serial, Side& parallel, double ArrayDifference::*what, ParallelReport* report) {
+// `serial`, `parallel`: flat.
+void compare(const std::vector<Parameter>& parameters, const Tensor& serial, const Tensor& parallel,
+             double ArrayDifference::*what, ParallelReport* report) {
   const at::NoGradGuard no_grad;
-  for (size_t i = 0; i < serial.parameters().size(); ++i) {
-    const Parameter &a = serial.parameters()[i], &b = parallel.parameters()[i];
-    const bool gradient = what == &ArrayDifference::gradient;
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    const Parameter& p = parameters[i];
+    const auto part = [&](const Tensor& flat) { return flat.narrow(0, p.offset, p.gradient.numel()); };
     double& largest = report->arrays[i].*what;
-    report->arrays[i].name = a.name;
-    largest = std::max(largest,
-                       gradient ? difference(a.value.grad(), b.value.grad()) : difference(a.value, b.value));
+    report->arrays[i].name = p.name;
+    largest = std::max(largest, difference(part(serial), part(parallel)));
   }
 }
 
@@ -185,11 +189,13 @@ ParallelReport check_parallel(RunConfig config, int64_t steps) {
       report.loss_difference =
           std::max(report.loss_difference,
                    std::abs(parallel_loss - report.losses.back()) / std::abs(report.losses.back()));
-      compare(*serial, parallel, &ArrayDifference::gradient, &report);
+      compare(serial->parameters(), serial->gradients(), parallel.gradients(), &ArrayDifference::gradient,
+              &report);
     }
     parallel.update(step);
     if (serial) serial->update(step);
-    if (serial) compare(*serial, parallel, &ArrayDifference::weight, &report);
+    const Tensor values = parallel.values();
+    if (serial) compare(serial->parameters(), serial->values(), values, &ArrayDifference::weight, &report);
     if (!config.train.stream) continue;
     const NamedTensors streams = parallel.streams();
     if (serial) compare_streams(serial->streams(), streams, &report);

@@ -45,23 +45,27 @@ bool set_old_run_aside(const std::string& dir) {
   }
 }
 
-// The moments that this rank writes, so that each is written once.
-struct OwnedMoments {
-  std::vector<ElementRange> ranges;
-  Tensor first, second;
-};
-
-OwnedMoments owned_moments(ShardedOptimizer& optimizer, ElementRange share, int rank) {
+// What this rank writes of weights and moments, so that each element is written once. `even_share`: its part
+// where all ranks have everything.
+std::vector<SliceBlock> optimizer_blocks(Parameters& parameters, ShardedOptimizer& optimizer,
+                                         ElementRange even_share, int rank) {
   AdamW& own = optimizer.own();
+  const auto even = [&](const char* kind, const Tensor& flat) {
+    return flat_block(kind, parameters, {even_share},
+                      flat.detach().narrow(0, even_share.first, even_share.count));
+  };
   const int64_t kept = own.first_moments().numel(), shared = optimizer.shared_elements();
   if (shared == kept)  // replicated
-    return {{share},
-            own.first_moments().narrow(0, share.first, share.count),
-            own.second_moments().narrow(0, share.first, share.count)};
+    return {even("weights", parameters.values()), even("first_moments", own.first_moments()),
+            even("second_moments", own.second_moments())};
   std::vector<ElementRange> ranges = own.owned();
   const int64_t written = kept - (rank == 0 ? 0 : shared);
   if (rank != 0 && shared > 0) ranges.pop_back();
-  return {ranges, own.first_moments().narrow(0, 0, written), own.second_moments().narrow(0, 0, written)};
+  const auto spread = [&](const char* kind, const Tensor& flat) {
+    return flat_block(kind, parameters, ranges, flat.narrow(0, 0, written));
+  };
+  return {own.masters().defined() ? spread("weights", own.masters()) : even("weights", parameters.values()),
+          spread("first_moments", own.first_moments()), spread("second_moments", own.second_moments())};
 }
 
 }  // namespace
@@ -143,7 +147,9 @@ void Trainer::load(CheckpointReader& reader) {
   Parameters& parameters = step_->model().parameters();
   check_fits(reader, parameters);
   AdamW& own = step_->optimizer().own();
-  read_flat(reader, "weights", parameters, {{0, parameters.count()}}, parameters.values());
+  // Room for all weights, also where each rank keeps but a part of them.
+  read_flat(reader, "weights", parameters, {{0, parameters.count()}}, parameters.gradients());
+  own.set_values(parameters.gradients());
   read_flat(reader, "first_moments", parameters, own.owned(), own.first_moments());
   read_flat(reader, "second_moments", parameters, own.owned(), own.second_moments());
   if (config_.train.stream) restore_carried_streams(reader);
@@ -336,13 +342,8 @@ CheckpointInfo Trainer::checkpoint_info() {
 std::vector<SliceBlock> Trainer::owned_blocks() {
   Parameters& parameters = step_->model().parameters();
   const Communicator& ranks = mesh_->host();
-  const ElementRange range = part_of({0, parameters.count()}, ranks.rank(), ranks.size());
-  const auto part = [&](const Tensor& flat) { return flat.detach().narrow(0, range.first, range.count); };
-  std::vector<SliceBlock> blocks = {flat_block("weights", parameters, {range}, part(parameters.values()))};
-  const OwnedMoments moments = owned_moments(step_->optimizer(), range, ranks.rank());
-  blocks.push_back(flat_block("first_moments", parameters, moments.ranges, moments.first));
-  blocks.push_back(flat_block("second_moments", parameters, moments.ranges, moments.second));
-  return blocks;
+  return optimizer_blocks(parameters, step_->optimizer(),
+                          part_of({0, parameters.count()}, ranks.rank(), ranks.size()), ranks.rank());
 }
 
 // Collective over the mesh's sequence axis with train.stream.

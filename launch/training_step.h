@@ -51,7 +51,7 @@ class TrainingStep {
  private:
   const RunConfig& config_;
   LanguageModel model_;
-  ShardedOptimizer optimizer_;
+  ShardedOptimizer optimizer_;  // before the gradient: it may release values, which makes new leaves
   StepGradient gradient_;
 };
 

@@ -33,8 +33,11 @@ class AdamW {
  public:
   // Updates all parameters.
   AdamW(Parameters& parameters, const AdamWConfig& config);
-  // Updates elements `owned` of the flat parameters, and keeps moments for them alone.
-  AdamW(Parameters& parameters, const AdamWConfig& config, std::vector<ElementRange> owned);
+  // Updates elements `owned` of the flat parameters, and keeps moments for them alone; with kOwn also their
+  // values, of which the parameters then get what store() takes.
+  enum class Masters { kParameters, kOwn };
+  AdamW(Parameters& parameters, const AdamWConfig& config, std::vector<ElementRange> owned,
+        Masters masters = Masters::kParameters);
 
   // One update from parameters.gradients(). Waits for nothing.
   void step(double learning_rate, const UpdateScale& scale);
@@ -42,6 +45,10 @@ class AdamW {
   void begin_update(const UpdateScale& scale) { updates_ = updates_ + 1 - scale.skip; }
   void update_range(size_t index, double learning_rate, const UpdateScale& scale);
 
+  // With kOwn: the values of the owned ranges, end to end; undefined otherwise.
+  const Tensor& masters() const { return masters_; }
+  // All values ([count()], on the parameters' device), as far as they are kept here.
+  void set_values(const Tensor& values);
   // For checkpoints: first and second moments of the owned ranges, end to end, and the number of updates
   // made (which waits for the device).
   Tensor& first_moments() { return first_; }
@@ -55,7 +62,7 @@ class AdamW {
   AdamWConfig config_;
   std::vector<ElementRange> owned_;
   std::vector<int64_t> moment_offset_;  // of each owned range
-  Tensor first_, second_;
+  Tensor first_, second_, masters_;
   Tensor updates_;  // [], float32: exact up to 16 million
 };
 
