@@ -54,8 +54,8 @@ FastTensorFlops fast_tensor(const FastWeightConfig& f, int64_t k, int64_t v, con
   const int64_t chunk = f.chunk > 0 ? std::min(f.chunk, length) : fastest_chunk(length, k, v, read.device);
   const bool between_chunks = chunk < length;
   const double state = 2.0 * static_cast<double>(k * v), inbound = read.has_inbound ? state : 0;
-  const double within_keys = 2.0 * static_cast<double>(chunk * k),
-               within_values = 2.0 * static_cast<double>(chunk * v);
+  const double within_keys = 2.0 * computed_keys(chunk) * static_cast<double>(k),
+               within_values = 2.0 * computed_keys(chunk) * static_cast<double>(v);
   // What the gradient goes through: a state that is left behind has none.
   const double written = between_chunks ? state : 0, read_back = written;
   const double through = written + read_back + inbound + within_keys + within_values;
