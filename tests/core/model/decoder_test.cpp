@@ -39,6 +39,13 @@ std::vector<Variant> variants() {
       variant("published form", published_form),
       variant("strong decay", [](ModelConfig& c) { c.fast_weight.decay_init = 0.8; }),
       variant("no decay", [](ModelConfig& c) { c.fast_weight.decay_init = 1; }),
+      variant("a decay for every head",
+              [](ModelConfig& c) {
+                c.fast_weight.decay_init = 0.7;
+                c.fast_weight.decay_heads = 4;
+                c.fast_weight.decay_init_slowest = 0.99;
+                c.fast_weight.fast_biases = c.fast_weight.fast_norm = true;
+              }),
       variant("fast biases", [](ModelConfig& c) { c.fast_weight.fast_biases = true; }),
       variant("fast norm", [](ModelConfig& c) { c.fast_weight.fast_norm = true; }),
       variant("second layer only", [](ModelConfig& c) { c.fast_weight.fast_layers = "second"; }),
