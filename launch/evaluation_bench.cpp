@@ -30,7 +30,7 @@ void dynamic_step(LanguageModel& model, const TokenBatch& batch) {
   Parameters& parameters = model.parameters();
   parameters.zero_gradients();
   WholeSequence whole;
-  model.segment_loss(batch, whole).total.backward();
+  parameters.backward(model.segment_loss(batch, whole).total);
   const at::NoGradGuard no_grad;
   parameters.values().add_(parameters.gradients(),
                            -kDynamicRate / static_cast<double>(batch.label_bt.numel()));

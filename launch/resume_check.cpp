@@ -30,7 +30,7 @@ ChangeKind kind_of(const std::string& path, const std::string& before, const std
   // Weights are stored as float64 under fp64, as float32 otherwise.
   if (path == "train.dtype")
     return before == "fp64" || after == "fp64" ? ChangeKind::kFunction : ChangeKind::kAllowed;
-  if (path == "parallel.state_wire") return ChangeKind::kAllowed;
+  if (is_one_of(path, {"parallel.state_wire", "parallel.gradient_wire"})) return ChangeKind::kAllowed;
   if (begins_with_one_of(path, {"run.", "checkpoints.", "parallel."})) return ChangeKind::kFree;
   if (is_one_of(path, {"data.path", "train.resume", "train.device", "train.save_every", "train.max_seconds",
                        "train.log_every", "train.max_skipped", "train.tensorboard", "train.micro_batch"}))

@@ -44,8 +44,7 @@ StepGradient::StepGradient(LanguageModel& model, Mesh& mesh, const RunConfig& co
       share_(batch_share(config, mesh.shape(), mesh.data_rank(), mesh.sequence_rank())),
       micro_rows_(config.train.micro_batch > 0 ? std::min(config.train.micro_batch, share_.rows)
                                                : share_.rows),
-      reducer_(mesh.world(), model.parameters(), config.parallel.bucket_bytes(),
-               reduction_for(config.parallel.sharding())) {
+      reducer_(mesh.world(), model.parameters(), reducer_options_of(config)) {
   for (int64_t done = 0; done < share_.rows; done += micro_rows_) views_.push_back(make_view());
 }
 
@@ -71,7 +70,7 @@ LossSums StepGradient::accumulate(const BatchSource& source, double tokens) {
     const TokenBatch batch = source(share_.first_row + done, std::min(micro_rows_, share_.rows - done));
     const TrainingLoss loss = model_.training_loss(batch, 1.0 / tokens, *views_[i]);
     if (i + 1 == views_.size()) reducer_.expect_last_backward();
-    loss.objective.backward();
+    model_.parameters().backward(loss.objective);
     sums.add_(at::stack({loss.main_sum, loss.slow_sum}).to(at::kDouble));
   }
   reducer_.reduce();

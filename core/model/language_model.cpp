@@ -104,7 +104,7 @@ LanguageModel::LanguageModel(const ModelConfig& config, at::Device device, at::S
   at::Generator generator = at::make_generator<at::CPUGeneratorImpl>(seed);
   declare_body(config_, generator, parameters_);
   declare_layer(config_, generator, parameters_);
-  parameters_.build(device, accumulation_type());
+  parameters_.build(device, accumulation_type(), compute_);
 }
 
 at::ScalarType LanguageModel::accumulation_type() const {

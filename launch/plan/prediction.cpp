@@ -48,8 +48,7 @@ void add_gradients(const RunConfig& c, const MeshShape& shape, const Machine& m,
   const Link link = link_of(m.gpu, shape.ranks());
   const double calls = buckets * (c.parallel.shard_optimizer ? 2 : 1);
   // A sharded optimizer gathers the weights after the step, which nothing hides.
-  const double gathered =
-      c.parallel.shard_optimizer ? static_cast<double>(sent.gradients) / link.bandwidth : 0;
+  const double gathered = c.parallel.shard_optimizer ? bytes * (1 - 1.0 / shape.ranks()) / link.bandwidth : 0;
   t.gradients = transfer_s(link, sent.gradients, calls) + gathered;
   const double hideable = kBackwardShare * t.compute / micro_batches;
   t.exposed += std::max(kExposedGradients * t.gradients, t.gradients - gathered - hideable) + gathered;

@@ -35,7 +35,7 @@ struct Training {
   GradientReducer reducer;
   ShardedOptimizer optimizer;
   Training(Communicator& group, OptimizerSharding sharding)
-      : reducer(group, model.parameters(), kBucketBytes, reduction_for(sharding)),
+      : reducer(group, model.parameters(), {kBucketBytes, reduction_for(sharding), {}}),
         optimizer(group, model.parameters(), steady(), sharding, kBucketBytes) {}
 
   double step(Communicator& group, int step) {
