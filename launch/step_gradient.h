@@ -8,6 +8,7 @@
 
 #include "core/model/language_model.h"
 #include "launch/run_config.h"
+#include "launch/state_norms.h"
 #include "parallel/gradient_reducer.h"
 #include "parallel/mesh.h"
 #include "parallel/sharded_sequence.h"
@@ -39,8 +40,8 @@ class StepGradient {
   int64_t micro_rows() const { return micro_rows_; }
   // Collective over the world. Adds the gradients of this rank's share of a global batch with `tokens`
   // loss-weighted tokens to the model's gradients, then sums them over all ranks. With train.stream each
-  // call goes on where the one before ended.
-  LossSums accumulate(const BatchSource& source, double tokens);
+  // call goes on where the one before ended. `norms`, unless null, is given the states after the windows.
+  LossSums accumulate(const BatchSource& source, double tokens, StateNorms* norms = nullptr);
 
   // Collective over the mesh's sequence axis. What train.stream carries, for this rank's rows: complete on
   // the first rank of a sequence. Tensors' first dim is the row.
@@ -52,6 +53,7 @@ class StepGradient {
 
  private:
   std::unique_ptr<SequenceView> make_view() const;
+  TrainingLoss loss_of(const TokenBatch& batch, double tokens, SequenceView& view, StateNorms* norms);
 
   LanguageModel& model_;
   Mesh& mesh_;

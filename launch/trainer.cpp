@@ -179,7 +179,7 @@ void Trainer::run() {
     const int64_t tokens_before = progress_.tokens;
     const StepResult result = train_step();
     interval_tokens += progress_.tokens - tokens_before;
-    if (progress_.step % config_.train.log_every == 0 || progress_.step == config_.train.steps) {
+    if (logs_after(progress_.step)) {
       log_interval(result, now_s() - interval_start, interval_tokens);
       interval_start = now_s();
       interval_tokens = 0;
@@ -196,6 +196,10 @@ void Trainer::run() {
   if (progress_.step < config_.train.steps)
     throw Interrupted(cat("ended early after step ", progress_.step, " of ", config_.train.steps,
                           ", saved. Start again with train.resume=auto to go on (exit code 75)."));
+}
+
+bool Trainer::logs_after(int64_t step) const {
+  return step % config_.train.log_every == 0 || step == config_.train.steps;
 }
 
 // Why this rank wants to end early; empty when it does not.
@@ -226,8 +230,11 @@ Trainer::StepResult Trainer::train_step() {
   // ranks.
   const int64_t labels = loader_->labels_in(progress_.samples, config_.train.global_batch);
   const auto tokens = static_cast<double>(labels);
-  const LossSums own = step_->accumulate(
-      [&](int64_t first_row, int64_t rows) { return feed_->next(first_row, rows); }, tokens);
+  norms_.reset();
+  if (model_->has_fast_weights() && logs_after(progress_.step + 1)) norms_.emplace(*model_);
+  const LossSums own =
+      step_->accumulate([&](int64_t first_row, int64_t rows) { return feed_->next(first_row, rows); }, tokens,
+                        norms_ ? &*norms_ : nullptr);
   const LossSums sums = sum_over_ranks(own);
   // Sums over all ranks: every rank sees the same values, so all of them decide alike.
   result.grad_norm = optimizer_->gradient_norm(mesh_->host());
@@ -271,6 +278,7 @@ void Trainer::log_interval(const StepResult& last, double interval_s, int64_t in
   std::optional<IntervalTimes> times;
   if (config_.parallel.timing && config_.train.log_every <= kTimedSteps)
     times = interval_times(*mesh_, device_);
+  const MeanStateNorms norms = norms_ ? norms_->mean(mesh_->host()) : MeanStateNorms();
   if (log_) {
     LogEntry entry;
     entry.step = progress_.step;
@@ -289,6 +297,8 @@ void Trainer::log_interval(const StepResult& last, double interval_s, int64_t in
     entry.documents_left_out = feed_->documents_left_out();
     entry.step_sizes = model_->mean_step_sizes();
     entry.decays = model_->decays();
+    entry.state_norms = norms.state;
+    entry.fast_to_slow = norms.fast_to_slow;
     entry.total_steps = config_.train.steps;
     if (config_.train.tensorboard) entry.step_size_rows = step_sizes_by_row(*model_);
     if (times) {

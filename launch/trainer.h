@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -56,6 +57,7 @@ class Trainer {
   void count_skip(const StepResult& result, double loss);
   void log_interval(const StepResult& last, double interval_s, int64_t interval_tokens);
   std::string wish_to_stop() const;
+  bool logs_after(int64_t step) const;
   LossSums sum_over_ranks(const LossSums& own);
   CheckpointInfo checkpoint_info();
   std::vector<SliceBlock> owned_blocks();
@@ -73,6 +75,7 @@ class Trainer {
   std::unique_ptr<LanguageModel> model_;
   std::unique_ptr<ShardedOptimizer> optimizer_;
   std::unique_ptr<StepGradient> step_;
+  std::optional<StateNorms> norms_;  // of the step, when it is logged
   std::unique_ptr<RunLock> lock_;    // first rank only
   std::unique_ptr<BatchFeed> feed_;  // while run() runs
   std::unique_ptr<RunLog> log_;      // first rank only

@@ -76,6 +76,10 @@ for step in x:
     for key in ("loss", "loss_slow", "grad_norm", "learning_rate", "tokens"):
         p, q = x[step][key], y[step][key]
         assert p == q if sys.argv[5] == "bits" else abs(p - q) <= 2e-4 * abs(p), (step, key, p, q)
+    for key in ("state_norm", "fast_to_slow"):  # absent for a control
+        p, q = x[step].get(key, {}), y[step].get(key, {})
+        assert p.keys() == q.keys(), (step, key, p, q)
+        assert all(p[k] == q[k] if sys.argv[5] == "bits" else abs(p[k] - q[k]) <= 2e-3 * abs(p[k]) for k in p), (step, key, p, q)
 P
   [[ $4 != bits ]] || same_files "${runs:-$work}/$1/checkpoints/$name" "${runs:-$work}/$2/checkpoints/$name" || fail "the tensors of $1 and $2 differ"
   echo "ok: $1 = $2 ($4)"
