@@ -1,5 +1,7 @@
 #include "launch/state_norms.h"
 
+#include "launch/tensorboard/step_sizes.h"
+
 namespace fwl {
 namespace {
 
@@ -33,8 +35,9 @@ void StateNorms::add(const FastWeightState& state) {
     if (!state_bvk.defined()) continue;
     // Norms of rows first: no copy of the state.
     const Tensor rows_bv = at::linalg_vector_norm(state_bvk, 2, {2});
-    const Tensor step = step_of_rows(model_.step_size(kFastNames[i].name), rows_bv.size(1));
-    const Tensor slow = at::linalg_vector_norm(model_.parameters()[kFastNames[i].slow]);
+    const Tensor step = step_of_rows(step_size_of(model_, kFastNames[i].name), rows_bv.size(1));
+    const Tensor slow = at::linalg_vector_norm(model_.parameters().leaf(kFastNames[i].slow), 2, {}, false,
+                                               rows_bv.scalar_type());
     add_to(sums_[i].state, at::linalg_vector_norm(rows_bv, 2, {1}));
     add_to(sums_[i].change, at::linalg_vector_norm(rows_bv * step, 2, {1}) / slow);
     sums_[i].sequences += state_bvk.size(0);

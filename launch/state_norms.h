@@ -22,7 +22,7 @@ struct MeanStateNorms {
 
 class StateNorms {
  public:
-  // `model` outlives the object.
+  // `model` outlives the object. The slow weights are read as the forward reads them.
   explicit StateNorms(const LanguageModel& model) : model_(model) {}
   // The states of some sequences (first dim) after their last position. Waits for nothing.
   void add(const FastWeightState& state);

@@ -65,7 +65,7 @@ void GradientReducer::watch(Parameters& parameters, int64_t elements) {
   parameters_of_bucket_.assign(buckets_.size(), {parameters.all().size(), 0});
   for (const Parameter& p : parameters.all()) {
     const auto first = static_cast<size_t>(p.offset / elements);
-    const auto last = static_cast<size_t>((p.offset + p.value.numel() - 1) / elements);
+    const auto last = static_cast<size_t>((p.offset + p.gradient.numel() - 1) / elements);
     for (size_t b = first; b <= last; ++b) {
       auto& [least, most] = parameters_of_bucket_[b];
       least = std::min(least, buckets_of_parameter_.size());

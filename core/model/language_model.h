@@ -70,8 +70,6 @@ class LanguageModel {
   // Step sizes as the layer uses them: mean over rows, by layer ("dense1", "dense2", "norm"); empty for a
   // control.
   std::vector<std::pair<std::string, double>> mean_step_sizes() const;
-  // One per output row, or one alone ([]); undefined where the layer has none. Differentiable.
-  Tensor step_size(const std::string& layer) const;
   std::vector<std::pair<std::string, double>> decays() const;
 
   // The layer's weights as its functions take them, for those who run it themselves (core/model/decoder.h).
@@ -79,6 +77,7 @@ class LanguageModel {
   const FastWeightOptions& layer_options() const { return options_; }
 
  private:
+  Tensor step_size(const std::string& layer) const;
   Tensor log_decay(const std::string& layer) const;
   Tensor slow_forward(const WeightView& weights, const TokenBatch& batch, SequenceView& view) const;
   FastWeightResult fast_forward(const WeightView& weights, const TokenBatch& batch, SequenceView& view) const;

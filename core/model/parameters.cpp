@@ -67,28 +67,38 @@ void Parameters::build(at::Device device, at::ScalarType dtype, at::ScalarType c
     Tensor value = view(values_, offset, d.initial);
     value.copy_(d.initial);
     value.requires_grad_(true);
-    value.mutable_grad() = view(gradients_, offset, d.initial);
+    const Tensor gradient = view(gradients_, offset, d.initial);
+    value.mutable_grad() = gradient;
     Tensor leaf = value;
     if (copies_.defined() && d.group != ParameterGroup::kStepSize)
       leaf = with_hook(view(copies_, offset, d.initial).requires_grad_(true));
     index_[d.name] = parameters_.size();
-    parameters_.push_back({d.name, d.group, value, leaf, offset});
+    parameters_.push_back({d.name, d.group, value, gradient, leaf, offset});
     offset += d.initial.numel();
   }
   declared_.clear();
   collected_.assign(parameters_.size(), false);
 }
 
-const Tensor& Parameters::operator[](const std::string& name) const {
+const Parameter& Parameters::find(const std::string& name) const {
   const auto found = index_.find(name);
   require<InternalError>(found != index_.end(), "no parameter '", name, "'");
-  return parameters_[found->second].value;
+  return parameters_[found->second];
+}
+
+const Tensor& Parameters::operator[](const std::string& name) const {
+  const Tensor& value = find(name).value;
+  require<InternalError>(value.defined(), "the value of '", name, "' is another rank's");
+  return value;
 }
 
 const Tensor& Parameters::leaf(const std::string& name) const {
-  const auto found = index_.find(name);
-  require<InternalError>(found != index_.end(), "no parameter '", name, "'");
-  return parameters_[found->second].leaf;
+  return find(name).leaf;
+}
+
+Tensor& Parameters::values() {
+  require<InternalError>(released_ == 0, "the values are spread over the ranks");
+  return values_;
 }
 
 void Parameters::zero_gradients() {
@@ -101,8 +111,8 @@ void Parameters::zero_gradients() {
 void Parameters::refresh_copies() const {
   if (!copies_.defined()) return;
   const at::NoGradGuard no_grad;
-  Tensor copies = copies_;
-  copies.copy_(values_.narrow(0, 0, copies.numel()));
+  const int64_t count = copies_.numel() - released_;
+  copies_.narrow(0, released_, count).copy_(values_.narrow(0, 0, count));
 }
 
 void Parameters::collect_gradients(size_t first, size_t last) {
@@ -112,7 +122,7 @@ void Parameters::collect_gradients(size_t first, size_t last) {
   for (size_t i = first; i < last; ++i) {
     Parameter& p = parameters_[i];
     if (!p.has_copy() || !p.leaf.grad().defined()) continue;
-    (collected_[i] ? sums : fresh).push_back(p.value.grad());
+    (collected_[i] ? sums : fresh).push_back(p.gradient);
     (collected_[i] ? more_grads : fresh_grads).push_back(p.leaf.grad());
     p.leaf.mutable_grad().reset();
     collected_[i] = true;
@@ -127,9 +137,34 @@ void Parameters::backward(const Tensor& objective) {
   collect_gradients();
 }
 
-Tensor Parameters::slice(const Tensor& flat, ParameterGroup group) const {
+ElementRange Parameters::range_of(ParameterGroup group) const {
   const int g = static_cast<int>(group);
-  return flat.narrow(0, group_begin_[g], group_begin_[g + 1] - group_begin_[g]);
+  return {group_begin_[g], group_begin_[g + 1] - group_begin_[g]};
+}
+
+void Parameters::release_values(int64_t end) {
+  require<InternalError>(copies_.defined() && end <= copies_.numel() && released_ == 0,
+                         "values that have no copies cannot be released");
+  const at::NoGradGuard no_grad;
+  refresh_copies();
+  values_ = values_.narrow(0, end, count() - end).clone();
+  released_ = end;
+  for (Parameter& p : parameters_) {
+    const bool had_copy = p.has_copy();
+    p.value.reset();
+    if (p.offset < end) continue;
+    p.value = values_.narrow(0, p.offset - end, p.gradient.numel()).view(p.gradient.sizes()).detach();
+    p.value.requires_grad_(true).mutable_grad() = p.gradient;
+    if (!had_copy) p.leaf = p.value;
+  }
+}
+
+void Parameters::store(int64_t first, const Tensor& values) {
+  const at::NoGradGuard no_grad;
+  const int64_t below = std::clamp<int64_t>(released_ - first, 0, values.numel());
+  const int64_t rest = values.numel() - below;
+  if (below > 0) copies_.narrow(0, first, below).copy_(values.narrow(0, 0, below));
+  if (rest > 0) values_.narrow(0, first + below - released_, rest).copy_(values.narrow(0, below, rest));
 }
 
 }  // namespace fwl

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "core/base/range.h"
 #include "core/base/torch.h"
 
 namespace fwl {
@@ -27,9 +28,10 @@ constexpr int kParameterGroups = 3;
 struct Parameter {
   std::string name;
   ParameterGroup group;
-  Tensor value;    // view of the flat values; its grad() is a view of the flat gradients
-  Tensor leaf;     // what graphs are made of: `value`, or its copy in the compute dtype
-  int64_t offset;  // first element in the flat tensor
+  Tensor value;     // view of the flat values; its grad() is `gradient`. Undefined once they are released
+  Tensor gradient;  // view of the flat gradients
+  Tensor leaf;      // what graphs are made of: `value`, or its copy in the compute dtype
+  int64_t offset;   // first element in the flat tensor
   bool has_copy() const { return !leaf.is_same(value); }
 };
 
@@ -52,13 +54,12 @@ class Parameters {
   const Tensor& leaf(const std::string& name) const;  // likewise
   bool has(const std::string& name) const { return index_.count(name) > 0; }
   const std::vector<Parameter>& all() const { return parameters_; }
-  int64_t count() const { return values_.numel(); }
+  int64_t count() const { return gradients_.numel(); }
   at::ScalarType compute_type() const { return (copies_.defined() ? copies_ : values_).scalar_type(); }
 
-  Tensor& values() { return values_; }        // flat, [count()]
+  Tensor& values();                           // flat, [count()]; throws InternalError once they are released
   Tensor& gradients() { return gradients_; }  // flat; every parameter's grad() is a view of it
-  // The slice of a flat tensor (values, gradients, moments) that holds one group.
-  Tensor slice(const Tensor& flat, ParameterGroup group) const;
+  ElementRange range_of(ParameterGroup group) const;
   void zero_gradients();
 
   // The copies take the values. Before every forward that reads them: values change in many places.
@@ -70,7 +71,18 @@ class Parameters {
   // Differentiates and collects the rest.
   void backward(const Tensor& objective);
 
+  // With copies: gives up the values of elements [0, end), end <= count of the copied ones. The copies are
+  // what this rank has of them then, and store() is how they change; whoever computes the values keeps them.
+  void release_values(int64_t end);
+  int64_t released() const { return released_; }
+  // Elements [first, first + values.numel()) take these values, as far as they are kept, or their copies do.
+  void store(int64_t first, const Tensor& values);
+  // Flat: the copies of elements [0, released()), and the values of the rest.
+  const Tensor& copies() const { return copies_; }
+  const Tensor& kept_values() const { return values_; }
+
  private:
+  const Parameter& find(const std::string& name) const;
   class CollectHook;
   struct Declared {
     std::string name;
@@ -81,7 +93,9 @@ class Parameters {
   std::vector<Parameter> parameters_;
   std::map<std::string, size_t> index_;
   int64_t group_begin_[kParameterGroups + 1] = {};
-  Tensor values_, gradients_;
+  Tensor values_;  // of the elements from released_ on
+  Tensor gradients_;
+  int64_t released_ = 0;
   Tensor copies_;                // flat, of the first groups; undefined without copies
   std::vector<bool> collected_;  // since zero_gradients(): the gradient is no longer zero
   int64_t waiting_bytes_ = 0;    // of gradients in the copies

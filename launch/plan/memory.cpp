@@ -116,9 +116,11 @@ MemoryPlan plan_memory(const RunConfig& c, const MeshShape& shape, int64_t micro
   const int64_t length = c.model.context / shape.sequence;
   const double tokens = real(micro_rows * length);
   MemoryPlan m;
-  m.weights = parameters * (a + (s < a ? s : 0));
+  // With copies in a narrower type a sharded optimizer spreads the values as well.
+  const double shards = c.parallel.shard_optimizer ? shape.ranks() : 1;
+  m.weights = s < a ? parameters * (a / shards + s) : parameters * a;
   m.gradients = parameters * a;
-  m.moments = 2 * parameters * a / (c.parallel.shard_optimizer ? shape.ranks() : 1);
+  m.moments = 2 * parameters * a / shards;
   m.activations = activation_bytes(c, tokens);
   m.head = head_bytes(c, tokens);
   m.chunk_states = chunk_state_bytes(c, length, micro_rows);

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "core/base/error.h"
+#include "launch/tensorboard/step_sizes.h"
 #include "tests/support/small_model.h"
 
 namespace fwl {
@@ -65,7 +66,7 @@ TEST_F(StateNormsTest, TheyAreMeansOverTheSequencesOfAStep) {
     for (int64_t b = 0; b < 5; ++b) {
       sum += state_bvk[b].square().sum().sqrt().item<double>();
       change +=
-          (state_bvk[b] * model_->step_size(name).reshape({-1, 1})).square().sum().sqrt().item<double>();
+          (state_bvk[b] * step_size_of(*model_, name).reshape({-1, 1})).square().sum().sqrt().item<double>();
     }
     const Tensor slow = model_->parameters()[cat("fast_weight.", name, ".weight")];
     EXPECT_EQ(mean.state[i].first, name);
