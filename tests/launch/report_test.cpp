@@ -155,6 +155,34 @@ TEST_F(ReportTest, ScalingRowsWithoutEfficiencyAreComparedWithTheFewestGpus) {
   EXPECT_THROW(read_scaling(folder_ / "bad.json"), DataError);
 }
 
+TEST_F(ReportTest, APlannedCurveIsOneLineWhateverLayoutIsBest) {
+  const auto row = [](const char* kind, int gpus, const std::string& layout, double speed) {
+    return nlohmann::json{{"layout", layout}, {"gpus", gpus},          {"model", "m"},
+                          {"context", 4096},  {"tokens_per_s", speed}, {"kind", kind}};
+  };
+  nlohmann::json plan = {{"plan", {{"layout", "2x2"}}}, {"scaling", nlohmann::json::array()}};
+  for (const char* kind : {"weak", "strong"})
+    for (const auto& [gpus, layout, speed] :
+         {std::tuple{1, "1x1", 100.0}, {2, "2x1", 190.0}, {4, "2x2", 300.0}, {8, "1x8", 400.0}})
+      plan["scaling"].push_back(row(kind, gpus, layout, speed));
+  write_text(folder_ / "plan.json", plan.dump());
+  write_text(folder_ / "measured.json",
+             nlohmann::json{
+                 {"scaling",
+                  {row("strong", 1, "1x1", 100), row("strong", 2, "2x1", 180), row("strong", 2, "1x2", 170)}}}
+                 .dump());
+  std::vector<ScalingRow> rows = read_scaling(folder_ / "measured.json");
+  for (const ScalingRow& predicted : read_scaling(folder_ / "plan.json")) rows.push_back(predicted);
+  const std::vector<Chart> charts = scaling_charts(rows);
+  ASSERT_EQ(charts.size(), 4U) << "weak and strong, speed and efficiency";
+  EXPECT_EQ(charts[0].series.size(), 2U) << "the plan, and its ideal";
+  EXPECT_EQ(charts[0].series[0].y, (std::vector<double>{100, 190, 300, 400}));
+  ASSERT_EQ(charts[3].series.size(), 3U) << "measured on each axis, and the plan";
+  EXPECT_EQ(charts[3].series[0].y, (std::vector<double>{100, 90}));
+  EXPECT_EQ(charts[3].series[1].y, (std::vector<double>{100, 85}));
+  EXPECT_EQ(charts[3].series[2].y, (std::vector<double>{100, 95, 75, 50}));
+}
+
 TEST_F(ReportTest, TablesQuoteWhatCsvMustQuote) {
   EXPECT_EQ(csv_of({"t", {"a", "b"}, {{"x, \"y\"", 1.5}, {nullptr, 2}}}),
             "a,b\r\n\"x, \"\"y\"\"\",1.5\r\n,2\r\n");
