@@ -16,8 +16,8 @@ struct StateSize {
 StateSize state_size(const ModelConfig& m) {
   const FastWeightConfig& f = m.fast_weight;
   const int64_t hidden = f.width > 0 ? f.width : 4 * m.width, bias = f.fast_biases ? 1 : 0;
-  StateSize size{m.width * (hidden + bias), 1};
-  if (f.fast_layers == "both") size = {size.elements + hidden * (m.width + bias), 2};
+  StateSize size{m.width * (hidden + bias), f.decay_heads};
+  if (f.fast_layers == "both") size = {size.elements + hidden * (m.width + bias), 2 * f.decay_heads};
   if (f.fast_norm) size = {size.elements + 2 * m.width, size.tensors + 1};
   return size;
 }

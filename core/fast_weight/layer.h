@@ -42,12 +42,19 @@ struct FastWeightWeights {
   Unembedding unembedding;
   // Step sizes (inner learning rates), scalar or one per output row: [] or [f], [] or [d], [] or [d].
   Tensor step_size1, step_size2, step_size_norm;
-  // Logarithms of the decay per token, scalars <= 0, best in float64 (their gradients are sums in which large
-  // terms cancel). The norm's is used with fast_norm only.
+  // Logarithms of the decay per token, <= 0, best in float64 (their gradients are sums in which large terms
+  // cancel): scalars, or for the dense layers [heads], where the hidden units are cut into that many equal
+  // heads (rows of the first layer, columns of the second; the constant input of a fast second bias is the
+  // last head's). Both layers have the same heads. The norm's is used with fast_norm only.
   Tensor log_decay1, log_decay2, log_decay_norm;
   // Optional gains of the queries (fwl.md: kappa), [d] and [f].
   Tensor query_gain1_d, query_gain2_f;
 };
+
+// Into how many heads the decays cut the hidden units; 1 for scalars.
+int64_t decay_heads(const FastWeightWeights& weights);
+// Hidden units of each head: `hidden` in equal parts, and `extra` more for the last one.
+std::vector<int64_t> head_widths(int64_t hidden, int64_t heads, int64_t extra = 0);
 
 // What has been learned before the first position; undefined tensors are zero. Accumulation type.
 struct FastWeightState {

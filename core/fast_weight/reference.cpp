@@ -97,12 +97,18 @@ class TokenByToken {
     const auto constant = [&](const Tensor& t) { return second ? t : t.detach(); };
     const Tensor weight1 = second ? g[0] : at::outer(g[1].detach(), z_d);
     const Tensor weight2 = second ? g[2] : at::outer(g[3].detach(), act_f);
-    const Tensor decay1 = w_.log_decay1.defined() ? w_.log_decay1.exp() : at::ones({}, z_d.options());
-    const Tensor decay2 = w_.log_decay2.exp();
-    sum_.dense1_fd = decay1 * sum_.dense1_fd + weight1;
-    sum_.dense1_bias_f = decay1 * sum_.dense1_bias_f + constant(g[1]);
-    sum_.dense2_df = decay2 * sum_.dense2_df + weight2;
-    sum_.dense2_bias_d = decay2 * sum_.dense2_bias_d + constant(g[3]);
+    // One decay a hidden unit; the last head's for the second bias.
+    const int64_t hidden = act_f.size(0);
+    const auto decay_of_units = [&](const Tensor& log_decay) {
+      if (!log_decay.defined()) return at::ones({hidden}, z_d.options());
+      if (log_decay.dim() == 0) return log_decay.exp().expand({hidden});
+      return log_decay.exp().repeat_interleave(hidden / log_decay.size(0));
+    };
+    const Tensor decay1_f = decay_of_units(w_.log_decay1), decay2_f = decay_of_units(w_.log_decay2);
+    sum_.dense1_fd = decay1_f.unsqueeze(1) * sum_.dense1_fd + weight1;
+    sum_.dense1_bias_f = decay1_f * sum_.dense1_bias_f + constant(g[1]);
+    sum_.dense2_df = sum_.dense2_df * decay2_f + weight2;
+    sum_.dense2_bias_d = decay2_f[hidden - 1] * sum_.dense2_bias_d + constant(g[3]);
     if (!options_.fast_norm) return;
     sum_.norm_scale_d = w_.log_decay_norm.exp() * sum_.norm_scale_d + constant(g[4]);
     sum_.norm_bias_d = w_.log_decay_norm.exp() * sum_.norm_bias_d + constant(g[5]);

@@ -24,13 +24,55 @@ bool has_first(const FastWeightOptions& options) {
   return options.fast_layers == FastLayers::kBoth;
 }
 
-// Calls visit(tensor of the state, decay) for every fast tensor that is used.
+// The decay of one head's part of a tensor of the state.
+struct HeadDecay {
+  int64_t dim, first, count;  // which rows (dim 0) or columns (dim 1)
+  double decay;
+};
+
+// Of the first dense layer's rows, or the second's columns (whose last head has the input of the bias too).
+std::vector<HeadDecay> head_decays(const Tensor& log_decay, int64_t dim, int64_t hidden, int64_t extra) {
+  if (log_decay.dim() == 0) return {{dim, 0, hidden + extra, std::exp(log_decay.item<double>())}};
+  std::vector<HeadDecay> heads;
+  int64_t first = 0;
+  const std::vector<int64_t> widths = head_widths(hidden, log_decay.size(0), extra);
+  for (size_t j = 0; j < widths.size(); ++j) {
+    heads.push_back({dim, first, widths[j], std::exp(log_decay[static_cast<int64_t>(j)].item<double>())});
+    first += widths[j];
+  }
+  return heads;
+}
+
+// Calls visit(tensor of the state, decays of its heads) for every fast tensor that is used.
 template <typename Visit>
 void for_each_fast(const FastWeightWeights& w, FastWeightState& state, Visit visit) {
-  const auto decay_of = [](const Tensor& log_decay) { return std::exp(log_decay.item<double>()); };
-  if (state.dense1_bfd.defined()) visit(state.dense1_bfd, decay_of(w.log_decay1));
-  if (state.dense2_bdf.defined()) visit(state.dense2_bdf, decay_of(w.log_decay2));
-  if (state.norm_bd.defined()) visit(state.norm_bd, decay_of(w.log_decay_norm));
+  const int64_t hidden = w.dense1_fd.size(0);
+  if (state.dense1_bfd.defined()) visit(state.dense1_bfd, head_decays(w.log_decay1, 0, hidden, 0));
+  if (state.dense2_bdf.defined())
+    visit(state.dense2_bdf, head_decays(w.log_decay2, 1, hidden, state.dense2_bdf.size(1) - hidden));
+  if (state.norm_bd.defined())
+    visit(state.norm_bd, head_decays(w.log_decay_norm, 0, state.norm_bd.size(0), 0));
+}
+
+// For every row in turn: S <- decay S + v k^T. Heads that are rows are contiguous parts; where they are
+// columns, the decay comes apart from the sum.
+void learn_head_rows_(Tensor& state_vk, const std::vector<HeadDecay>& heads, const Tensor& value_nv,
+                      const Tensor& key_nk) {
+  const auto rows = static_cast<size_t>(value_nv.size(0));
+  if (heads.size() == 1) {
+    add_outer_products_(state_vk, std::vector<double>(rows, heads.front().decay), value_nv, key_nk);
+  } else if (heads.front().dim == 0) {
+    for (const HeadDecay& h : heads) {
+      Tensor part_vk = state_vk.narrow(0, h.first, h.count);
+      add_outer_products_(part_vk, std::vector<double>(rows, h.decay),
+                          value_nv.narrow(1, h.first, h.count).contiguous(), key_nk);
+    }
+  } else {
+    for (int64_t n = 0; n < value_nv.size(0); ++n) {
+      for (const HeadDecay& h : heads) state_vk.narrow(1, h.first, h.count).mul_(h.decay);
+      add_outer_products_(state_vk, {1.0}, value_nv.narrow(0, n, 1), key_nk.narrow(0, n, 1));
+    }
+  }
 }
 
 // S query: [1, v] in the accumulation type.
@@ -102,20 +144,20 @@ FastWeightState zero_step_state(const FastWeightWeights& w, const FastWeightOpti
 
 void learn_rows_(const FastWeightWeights& w, const FastWeightOptions& options, const SlowRows& keys,
                  const GradientRows& gradients, FastWeightState& state) {
-  for_each_fast(w, state, [&](Tensor& tensor_vk, double decay) {
+  for_each_fast(w, state, [&](Tensor& tensor_vk, const std::vector<HeadDecay>& heads) {
     const bool first = tensor_vk.is_same(state.dense1_bfd), norm = tensor_vk.is_same(state.norm_bd);
     const Tensor& value = first ? gradients.dense1_nf : norm ? gradients.norm_n2d : gradients.dense2_nd;
     const Tensor key = norm ? at::ones({value.size(0), 1}, value.options())
                             : with_bias_input(first ? keys.input_nd : keys.act_nf, options.fast_biases);
-    const std::vector<double> decays(static_cast<size_t>(value.size(0)), decay);
     const auto type = tensor_vk.scalar_type();
-    add_outer_products_(tensor_vk, decays, value.to(type), key.to(type));
+    learn_head_rows_(tensor_vk, heads, value.to(type), key.to(type));
   });
 }
 
 void pass_over_(const FastWeightWeights& w, int64_t positions, FastWeightState& state) {
-  for_each_fast(w, state, [&](Tensor& tensor_vk, double decay) {
-    for (int64_t i = 0; i < positions; ++i) tensor_vk.mul_(decay);
+  for_each_fast(w, state, [&](Tensor& tensor_vk, const std::vector<HeadDecay>& heads) {
+    for (int64_t i = 0; i < positions; ++i)
+      for (const HeadDecay& h : heads) tensor_vk.narrow(h.dim, h.first, h.count).mul_(h.decay);
   });
 }
 

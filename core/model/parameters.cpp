@@ -98,6 +98,7 @@ const Tensor& Parameters::leaf(const std::string& name) const {
 
 Tensor& Parameters::values() {
   require<InternalError>(released_ == 0, "the values are spread over the ranks");
+  copied_version_.reset();
   return values_;
 }
 
@@ -109,10 +110,12 @@ void Parameters::zero_gradients() {
 }
 
 void Parameters::refresh_copies() const {
-  if (!copies_.defined()) return;
+  if (!copies_.defined() || copied_version_ == values_._version()) return;
   const at::NoGradGuard no_grad;
   const int64_t count = copies_.numel() - released_;
   copies_.narrow(0, released_, count).copy_(values_.narrow(0, 0, count));
+  // What is gathered from other ranks changes no version.
+  if (released_ == 0) copied_version_ = values_._version();
 }
 
 void Parameters::collect_gradients(size_t first, size_t last) {
@@ -147,6 +150,7 @@ void Parameters::release_values(int64_t end) {
                          "values that have no copies cannot be released");
   const at::NoGradGuard no_grad;
   refresh_copies();
+  copied_version_.reset();
   values_ = values_.narrow(0, end, count() - end).clone();
   released_ = end;
   for (Parameter& p : parameters_) {

@@ -9,6 +9,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -62,7 +63,9 @@ class Parameters {
   ElementRange range_of(ParameterGroup group) const;
   void zero_gradients();
 
-  // The copies take the values. Before every forward that reads them: values change in many places.
+  // Before every forward that reads the copies: they take the values if these may have changed, which is to
+  // say after values() or an operation on a value. (Whoever writes values by their address asks for values()
+  // anew.)
   void refresh_copies() const;
   // gradients() += what a backward left in the copies of parameters [first, last), which is freed. A backward
   // does so itself whenever much has come together.
@@ -96,9 +99,10 @@ class Parameters {
   Tensor values_;  // of the elements from released_ on
   Tensor gradients_;
   int64_t released_ = 0;
-  Tensor copies_;                // flat, of the first groups; undefined without copies
-  std::vector<bool> collected_;  // since zero_gradients(): the gradient is no longer zero
-  int64_t waiting_bytes_ = 0;    // of gradients in the copies
+  Tensor copies_;                                   // flat, of the first groups; undefined without copies
+  mutable std::optional<uint32_t> copied_version_;  // of values_; none: it may have changed
+  std::vector<bool> collected_;                     // since zero_gradients(): the gradient is no longer zero
+  int64_t waiting_bytes_ = 0;                       // of gradients in the copies
   std::vector<std::shared_ptr<torch::autograd::Node>> accumulators_;  // they hold the hooks
 };
 

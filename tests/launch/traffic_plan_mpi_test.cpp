@@ -56,6 +56,8 @@ TEST(TrafficPlan, PredictsWhatTheGroupsCount) {
           expect_predicted(config, {ranks / sequence, sequence});
           config.parallel.shard_optimizer = true;
           expect_predicted(config, {ranks / sequence, sequence});
+          config.model.fast_weight.decay_heads = 4;
+          expect_predicted(config, {ranks / sequence, sequence});
           config.train.dtype = "fp32";
           config.parallel.gradient_wire = "bf16";
           expect_predicted(config, {ranks / sequence, sequence});

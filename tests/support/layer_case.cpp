@@ -58,6 +58,8 @@ LayerSetup make_layer(const LayerCase& c) {
   w.step_size2 = step("log_step2", d);
   if (c.options.fast_norm) w.step_size_norm = step("log_step_norm", d);
   const auto decay = [&](const std::string& name, double rho) {
+    if (c.decay_heads > 0 && name != "log_decay_norm")
+      return leaf(name, std::log(rho) * at::arange(c.decay_heads, kWide).add(1).reciprocal());
     return c.decay ? leaf(name, at::full({}, std::log(rho), kWide)) : at::zeros({}, kWide);
   };
   if (c.options.fast_layers == FastLayers::kBoth) w.log_decay1 = decay("log_decay1", 0.97);

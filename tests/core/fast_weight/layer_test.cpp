@@ -60,6 +60,21 @@ TEST(FastWeightLayer, EqualsTheDefinitionWithFastBiasesNormAndGains) {
   expect_equals_definition(c);
 }
 
+TEST(FastWeightLayer, EqualsTheDefinitionWithADecayForEveryHead) {
+  for (const int64_t heads : {1, 2, 5}) {
+    for (const bool everything : {false, true}) {
+      LayerCase c;
+      c.decay_heads = heads;
+      c.options.chunk = 4;
+      c.documents = {7};
+      c.options.fast_biases = c.options.fast_norm = c.query_gain = everything;
+      c.options.fast_layers = everything && heads == 2 ? FastLayers::kSecond : FastLayers::kBoth;
+      SCOPED_TRACE(heads);
+      expect_equals_definition(c);
+    }
+  }
+}
+
 TEST(FastWeightLayer, EqualsTheDefinitionWithTheSecondLayerFastAlone) {
   LayerCase c;
   c.options.fast_layers = FastLayers::kSecond;
@@ -132,11 +147,12 @@ TEST(FastWeightLayer, GradientEqualsFiniteDifferencesInARandomDirection) {
   EXPECT_NEAR(measured, slope, 1e-6 * std::abs(slope));
 }
 
-TEST(FastWeightLayer, StateCarriedOverACutContinuesTheSequence) {
+void expect_cut_continues(int64_t decay_heads) {
   LayerCase c;
   c.options.chunk = 4;
   c.options.fast_biases = c.options.fast_norm = true;
   c.documents = {9};
+  c.decay_heads = decay_heads;
   LayerSetup setup = make_layer(c);
   const FastWeightResult whole =
       fast_weight_layer(setup.weights, c.options, setup.hidden_btd, setup.tokens, {});
@@ -160,6 +176,9 @@ TEST(FastWeightLayer, StateCarriedOverACutContinuesTheSequence) {
     EXPECT_LT((gradient(joined) - gradient(whole.fast_normed_btd)).abs().max().item<double>(), 1e-11)
         << "cut at " << cut;
   }
+}
+TEST(FastWeightLayer, StateCarriedOverACutContinuesTheSequence) {
+  for (const int64_t heads : {0, 2}) expect_cut_continues(heads);
 }
 
 TEST(FastWeightLayer, StepSizeZeroIsTheStaticBlock) {

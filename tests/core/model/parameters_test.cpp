@@ -60,6 +60,16 @@ TEST(Parameters, CopiesTakeTheValuesWhenRefreshed) {
   EXPECT_TRUE(at::equal(f.parameters.leaf("weight").detach(), before));
   f.parameters.refresh_copies();
   EXPECT_TRUE(at::equal(f.parameters.leaf("weight").detach(), before * 2));
+  // By one parameter's value, and by address after values().
+  Tensor(f.parameters["weight"]).detach().mul_(2);
+  f.parameters.refresh_copies();
+  EXPECT_TRUE(at::equal(f.parameters.leaf("weight").detach(), before * 4));
+  float* first = f.parameters.values().mutable_data_ptr<float>();
+  f.parameters.refresh_copies();
+  first = f.parameters.values().mutable_data_ptr<float>();
+  *first = 8;
+  f.parameters.refresh_copies();
+  EXPECT_EQ(f.parameters.leaf("weight").detach().flatten()[0].item<float>(), 8);
 }
 
 TEST(Parameters, StepSizesAndWholePrecisionHaveNoCopies) {
