@@ -1,11 +1,11 @@
 #include "launch/trainer.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <filesystem>
 #include <utility>
 
+#include "core/base/clock.h"
 #include "core/base/device.h"
 #include "core/base/error.h"
 #include "core/base/file.h"
@@ -26,10 +26,6 @@ namespace fs = std::filesystem;
 
 // Transfers keep their times until they are taken, once a logged interval: a longer one would hold too many.
 constexpr int64_t kTimedSteps = 100;
-
-double now_s() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 // A fresh run in a folder that holds one: the old run is renamed, never mixed or lost.
 bool set_old_run_aside(const std::string& dir) {

@@ -1,10 +1,10 @@
 #include "launch/evaluation/evaluator.h"
 
 #include <algorithm>
-#include <chrono>
 #include <memory>
 #include <optional>
 
+#include "core/base/clock.h"
 #include "core/base/device.h"
 #include "core/base/error.h"
 #include "data/loader.h"
@@ -14,10 +14,6 @@
 
 namespace fwl {
 namespace {
-
-double now_s() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 ReadingOptions with_context_of(const ModelConfig& model, ReadingOptions reading) {
   if (reading.context == 0) reading.context = model.context;

@@ -38,6 +38,7 @@ VARIANTS = {
     "first-order": {FAST + "second_order": "false"},
     "no-decay": {FAST + "decay_init": 1.0},
     "second-layer": {FAST + "fast_layers": "second"},
+    "decays-side-by-side": {FAST + "decay_heads": 4},
 }
 
 

@@ -81,7 +81,7 @@ def kinds_of(rows, *keys):
 
 
 def millions(value):
-    return f"{value / 1e6:,.1f}" if value else ""
+    return f"{value / 1e6:,.{1 if value >= 1e6 else 3}f}" if value else ""
 
 
 def order_of(mode):
@@ -149,7 +149,7 @@ def gap_table(found):
         cells = [shown([g["percent"][i] for g in same if g["percent"][i] is not None], 2, " %") for i in range(len(PLACES))]
         lines.append([size, attention, variant, state, *cells])
     tokens = max(g["tokens"] for g in found)
-    return table(["size", "attention", "variant", "trained", *(f"{tokens * p / 1e6:,.1f}M tokens" for p in PLACES)], lines)
+    return table(["size", "attention", "variant", "trained", *(f"{millions(tokens * p)}M tokens" for p in PLACES)], lines)
 
 
 def targets(rows):
