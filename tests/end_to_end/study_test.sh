@@ -15,7 +15,7 @@ study() { # ARGUMENTS...
     --dtype fp32 --test-documents 2 --dynamic-documents 2 --tune-documents 1 --eval-reserve-s 1 "$@" || { tail -n 5 results/*/*.txt >&2; fail "study.py $*"; }
 }
 study --budget-s 0.5 --only control-window-reset-seed1 | grep -q unfinished || fail "a call without time says nothing"
-study --only control-window-reset-seed1
+study --gpus 2 --only control-window-reset-seed1
 study --only fwl-window-reset-seed1 --pack results.tar.gz
 [ -z "$(study --only fwl-window-reset-seed1)" ] || fail "a second call does something again"
 mkdir elsewhere

@@ -10,13 +10,16 @@ was stopped goes on where it was, so the study can be cut into as many calls as 
 all but checkpoints, for a machine that forgets. Tables: FOLDER/table.md and study.json (tables.py). Standard library only.
 """
 import argparse
+import concurrent.futures
 import itertools
 import json
+import os
 import pathlib
 import shutil
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 
 import tables
@@ -108,16 +111,18 @@ class Study:
     def __init__(self, a):
         self.a, self.out, self.started = a, pathlib.Path(a.out), time.monotonic()
         self.out.mkdir(parents=True, exist_ok=True)
+        self.changed, self.worker = threading.Condition(), threading.local()
 
     def left(self):
         return self.a.budget_s - (time.monotonic() - self.started)
 
     def call(self, arguments, log):
         """True when the command ended well; False when it had to stop in time (exit code 75)."""
+        environment = os.environ | ({"CUDA_VISIBLE_DEVICES": str(self.worker.gpu)} if self.a.gpus > 1 else {})
         with open(log, "a") as f:
-            code = subprocess.call([self.a.fwl, *map(str, arguments)], stdout=f, stderr=subprocess.STDOUT)
+            code = subprocess.call([self.a.fwl, *map(str, arguments)], stdout=f, stderr=subprocess.STDOUT, env=environment)
         if code not in (0, 75):
-            sys.exit(f"error: {self.a.fwl} {' '.join(map(str, arguments))} ended with exit code {code}, see {log}")
+            raise RuntimeError(f"{self.a.fwl} {' '.join(map(str, arguments))} ended with exit code {code}, see {log}")
         return code == 0
 
     def train(self, run, folder):
@@ -144,20 +149,56 @@ class Study:
         shutil.move(f"{result}.new", result)
         return True
 
-    def go(self):
-        tried = set()
+    def wanted(self):
+        """What is to be done, in order: (run, evaluation, its arguments)."""
+        jobs, seen = [], set()
         for run, name in jobs_of(self.a.size.split(",")):
-            folder, arguments = self.out / run.name, eval_arguments(run, name, self.a)
-            chosen = arguments and (not self.a.only or self.a.only in run.name) and (run.name, name) not in tried
-            tried.add((run.name, name))
-            if not chosen or (folder / f"eval-{name}.json").exists():
-                continue
-            start = time.monotonic()
-            done = self.train(run, folder) and self.evaluate(folder, name, arguments)
-            print(f"{run.name}, {name}: {'done' if done else 'unfinished'} ({time.monotonic() - start:.0f} s)", flush=True)
-            if not done:
-                break
+            arguments = eval_arguments(run, name, self.a)
+            chosen = arguments and (not self.a.only or self.a.only in run.name) and (run.name, name) not in seen
+            seen.add((run.name, name))
+            if chosen and not (self.out / run.name / f"eval-{name}.json").exists():
+                jobs.append((run, name, arguments))
+        return jobs
+
+    def take(self):
+        """The next job whose run no other worker is at; None when none is left, or when all are to stop."""
+        with self.changed:
+            while self.jobs and not self.stopped:
+                for i, (run, *_) in enumerate(self.jobs):
+                    if run.name not in self.busy:
+                        self.busy.add(run.name)
+                        return self.jobs.pop(i)
+                self.changed.wait()
+        return None
+
+    def release(self, run, done):
+        with self.changed:
+            self.busy.remove(run.name)
+            self.stopped |= not done
+            self.changed.notify_all()
+
+    def work(self, gpu):
+        """Jobs until none is left, or one fails: what went wrong, then."""
+        self.worker.gpu = gpu
+        while job := self.take():
+            run, name, arguments = job
+            start, done = time.monotonic(), False
+            try:
+                done = self.train(run, self.out / run.name) and self.evaluate(self.out / run.name, name, arguments)
+                print(f"{run.name}, {name}: {'done' if done else 'unfinished'} ({time.monotonic() - start:.0f} s)", flush=True)
+            except RuntimeError as error:
+                return str(error)
+            finally:
+                self.release(run, done)
+        return None
+
+    def go(self):
+        self.jobs, self.busy, self.stopped = self.wanted(), set(), False
+        with concurrent.futures.ThreadPoolExecutor(self.a.gpus) as workers:
+            failures = [error for error in workers.map(self.work, range(self.a.gpus)) if error]
         tables.write(self.out)
+        if failures:
+            sys.exit("error: " + "; ".join(failures))
 
     def pack(self, target):
         """Logs and evaluations: what the tables need, and what says that an evaluation is done."""
@@ -180,6 +221,7 @@ def main():
     p.add_argument("--only", help="runs whose name holds this text")
     p.add_argument("--device", default="cuda")
     p.add_argument("--dtype", default="bf16")
+    p.add_argument("--gpus", type=int, default=1, help="of this machine: so many runs at a time, one on each")
     p.add_argument("--budget-s", type=float, default=1e9, help="seconds after which nothing new begins and a training saves and stops")
     p.add_argument("--eval-reserve-s", type=float, default=30, help="no evaluation begins with less than this left")
     p.add_argument("--eval-batch", type=int, default=16)
