@@ -119,6 +119,27 @@ TEST_F(ReportTest, AWholeEvaluationGivesItsModesStaticFirst) {
   EXPECT_NEAR(speed_quality_chart(report.rows)->series[1].y[0], 10.0, 1e-9);
 }
 
+TEST_F(ReportTest, ModesStandInTheOrderOfHowFarTheyCarry) {
+  const std::vector<std::string> wanted = {"static",
+                                           "slow",
+                                           "fast",
+                                           "carried-2048",
+                                           "carried-32768",
+                                           "carried",
+                                           "carried-stream-8192",
+                                           "carried-stream",
+                                           "dynamic",
+                                           "carried-dynamic-2048",
+                                           "carried-dynamic",
+                                           "another"};
+  nlohmann::json modes;
+  for (const std::string& mode : wanted) modes[mode] = eval_mode(2.0, {25, 15});
+  write_text(folder_ / "e.json", nlohmann::json{{"modes", modes}}.dump());
+  std::vector<std::string> found;
+  for (const EvalRow& row : read_eval_rows(folder_ / "e.json")) found.push_back(row.mode);
+  EXPECT_EQ(found, wanted);
+}
+
 TEST_F(ReportTest, BreakdownsOfOtherTokensAreNotCompared) {
   nlohmann::json other = eval_mode(1.8, {20, 10});
   other["breakdowns"]["position"][0]["tokens"] = 11;
