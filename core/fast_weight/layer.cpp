@@ -97,6 +97,21 @@ Tensor with_gain(const Tensor& query, const Tensor& gain) {
   return gain.defined() ? query * gain : query;
 }
 
+// Keys and queries of a dense layer from its inputs, as model.fast_weight.key_norm has them.
+Tensor keys_of(const FastWeightWeights& w, const FastWeightOptions& options, const Tensor& input) {
+  return options.key_norm == KeyNorm::kNone ? input : unit_keys(input, w.dense1_fd.size(1));
+}
+Tensor queries_of(const FastWeightWeights& w, const FastWeightOptions& options, const Tensor& input,
+                  const Tensor& gain) {
+  const bool scaled = options.key_norm == KeyNorm::kKeysAndQueries;
+  return with_gain(scaled ? keys_of(w, options, input) : input, gain);
+}
+
+// x, and what the start of the fast weights adds to a dense layer's output.
+Tensor with_start(const Tensor& x, const Tensor& input, const Tensor& start) {
+  return start.defined() ? x + at::linear(input, start) : x;
+}
+
 // One head of a tensor of fast weights: its keys and values come from the slow pass, its queries from the
 // fast one.
 struct FastTensor {
@@ -226,8 +241,10 @@ FastTensors fast_tensors(const FastWeightWeights& w, const FastWeightOptions& op
   FastTensors f{{}, {}, {}, exchange};
   const bool total = wants_state || exchange != nullptr;
   if (options.fast_layers == FastLayers::kBoth)
-    f.dense1 = first_tensors(w, options, tokens, s.input_btd, g.dense1_btf, inbound.dense1_bfd, total);
-  f.dense2 = second_tensors(w, options, tokens, s.act_btf, g.dense2_btd, inbound.dense2_bdf, total);
+    f.dense1 = first_tensors(w, options, tokens, keys_of(w, options, s.input_btd), g.dense1_btf,
+                             inbound.dense1_bfd, total);
+  f.dense2 = second_tensors(w, options, tokens, keys_of(w, options, s.act_btf), g.dense2_btd,
+                            inbound.dense2_bdf, total);
   if (options.fast_norm) {
     const Tensor ones_bt1 = at::ones({s.input_btd.size(0), s.input_btd.size(1), 1}, g.norm_bt2d.options());
     f.norm.push_back(
@@ -287,7 +304,7 @@ FastWeightResult fast_weight_layer(const FastWeightWeights& w, const FastWeightO
   fast.start_exchange();
   Tensor query1_btd;
   std::vector<Tensor> sums_btf;  // of the first layer, by head
-  if (both) query1_btd = with_bias_input(with_gain(s.input_btd, w.query_gain1_d), options);
+  if (both) query1_btd = with_bias_input(queries_of(w, options, s.input_btd, w.query_gain1_d), options);
   for (const FastTensor& f : fast.dense1) sums_btf.push_back(local_part(tokens, query1_btd, f));
   fast.finish_exchange();
 
@@ -295,17 +312,20 @@ FastWeightResult fast_weight_layer(const FastWeightWeights& w, const FastWeightO
   if (both) {
     for (size_t j = 0; j < sums_btf.size(); ++j)
       sums_btf[j] = with_inbound(sums_btf[j], query1_btd, fast.dense1[j]);
-    fast_act_btf = squared_relu(stepped(s.before_act_btf, join_heads(sums_btf, -1), w.step_size1));
+    const Tensor before_act_btf = with_start(s.before_act_btf, s.input_btd, w.start1_fd);
+    fast_act_btf = squared_relu(stepped(before_act_btf, join_heads(sums_btf, -1), w.step_size1));
   }
   const std::vector<Tensor> query2 =
-      second_inputs(with_gain(fast_act_btf, w.query_gain2_f), decay_heads(w), options);
+      second_inputs(queries_of(w, options, fast_act_btf, w.query_gain2_f), decay_heads(w), options);
   Tensor sum_btd;
   for (size_t j = 0; j < query2.size(); ++j) {
     const Tensor part_btd = fast_sum(tokens, query2[j], fast.dense2[j]);
     sum_btd = j == 0 ? part_btd : sum_btd + part_btd;
   }
   // With the first layer slow, the slow pass has this product already, residual and all.
-  const Tensor slow_out_btd = both ? at::linear(fast_act_btf, w.dense2_df, w.dense2_bias_d) : s.output_btd;
+  const Tensor slow_out_btd =
+      with_start(both ? at::linear(fast_act_btf, w.dense2_df, w.dense2_bias_d) : s.output_btd, fast_act_btf,
+                 w.start2_df);
   const AddNorm out =
       output_norm(w, options, stepped(slow_out_btd, sum_btd, w.step_size2), both ? s.residual_btd : Tensor());
   result.fast_normed_btd =

@@ -75,10 +75,25 @@ void learn_head_rows_(Tensor& state_vk, const std::vector<HeadDecay>& heads, con
   }
 }
 
+// Keys of a dense layer from its inputs. Row by row: a sum over several may be cut otherwise.
+Tensor key_rows(const FastWeightWeights& w, const FastWeightOptions& options, const Tensor& input_nk) {
+  if (options.key_norm == KeyNorm::kNone) return input_nk;
+  std::vector<Tensor> rows;
+  for (const Tensor& row : input_nk.split(1)) rows.push_back(unit_keys(row, w.dense1_fd.size(1)));
+  return at::cat(rows);
+}
+
 // S query: [1, v] in the accumulation type.
-Tensor state_product(const Tensor& query_1k, const Tensor& gain_k, bool fast_biases, const Tensor& state_vk) {
-  const Tensor query = gain_k.defined() ? query_1k * gain_k : query_1k;
-  return row_product(with_bias_input(query, fast_biases).to(state_vk.scalar_type()), state_vk);
+Tensor state_product(const FastWeightWeights& w, const FastWeightOptions& options, const Tensor& input_1k,
+                     const Tensor& gain_k, const Tensor& state_vk) {
+  Tensor query_1k = options.key_norm == KeyNorm::kKeysAndQueries ? key_rows(w, options, input_1k) : input_1k;
+  if (gain_k.defined()) query_1k = query_1k * gain_k;
+  return row_product(with_bias_input(query_1k, options.fast_biases).to(state_vk.scalar_type()), state_vk);
+}
+
+// x, and what the start of the fast weights adds to a dense layer's output.
+Tensor with_start(const Tensor& x_nm, const Tensor& input_nk, const Tensor& start_mk) {
+  return start_mk.defined() ? x_nm + row_product(input_nk, start_mk) : x_nm;
 }
 
 }  // namespace
@@ -148,7 +163,8 @@ void learn_rows_(const FastWeightWeights& w, const FastWeightOptions& options, c
     const bool first = tensor_vk.is_same(state.dense1_bfd), norm = tensor_vk.is_same(state.norm_bd);
     const Tensor& value = first ? gradients.dense1_nf : norm ? gradients.norm_n2d : gradients.dense2_nd;
     const Tensor key = norm ? at::ones({value.size(0), 1}, value.options())
-                            : with_bias_input(first ? keys.input_nd : keys.act_nf, options.fast_biases);
+                            : with_bias_input(key_rows(w, options, first ? keys.input_nd : keys.act_nf),
+                                              options.fast_biases);
     const auto type = tensor_vk.scalar_type();
     learn_head_rows_(tensor_vk, heads, value.to(type), key.to(type));
   });
@@ -166,11 +182,11 @@ FastRows fast_row(const FastWeightWeights& w, const FastWeightOptions& options, 
   FastRows fast;
   fast.act_nf = row.act_nf;
   if (has_first(options)) {
-    const Tensor sum_nf = state_product(row.input_nd, w.query_gain1_d, options.fast_biases, state.dense1_bfd);
-    fast.act_nf =
-        at::relu(row.before_act_nf - (sum_nf * w.step_size1).to(row.before_act_nf.scalar_type())).square();
+    const Tensor sum_nf = state_product(w, options, row.input_nd, w.query_gain1_d, state.dense1_bfd);
+    const Tensor before_nf = with_start(row.before_act_nf, row.input_nd, w.start1_fd);
+    fast.act_nf = at::relu(before_nf - (sum_nf * w.step_size1).to(before_nf.scalar_type())).square();
   }
-  fast.sum_nd = state_product(fast.act_nf, w.query_gain2_f, options.fast_biases, state.dense2_bdf);
+  fast.sum_nd = state_product(w, options, fast.act_nf, w.query_gain2_f, state.dense2_bdf);
   if (options.fast_norm) fast.norm_sum_n2d = state.norm_bd.t().clone();
   return fast;
 }
@@ -182,8 +198,9 @@ Tensor fast_normed(const FastWeightWeights& w, const FastWeightOptions& options,
     for (const FastRows& f : fast) tensors.push_back(f.*member);
     return at::cat(tensors);
   };
-  const Tensor before_nd =
-      has_first(options) ? second_dense(w, joined(&FastRows::act_nf), rows.residual_nd) : rows.output_nd;
+  const Tensor act_nf = joined(&FastRows::act_nf);
+  const Tensor before_nd = with_start(
+      has_first(options) ? second_dense(w, act_nf, rows.residual_nd) : rows.output_nd, act_nf, w.start2_df);
   const Tensor output_nd = before_nd - (joined(&FastRows::sum_nd) * w.step_size2).to(before_nd.scalar_type());
   if (!options.fast_norm) return layer_norm(output_nd, w.norm_scale_d, w.norm_bias_d, options.norm_epsilon);
   const int64_t d = output_nd.size(1);

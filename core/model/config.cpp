@@ -37,6 +37,11 @@ void FastWeightConfig::visit_fields(FieldList& list) {
            between(1e-6, 1 - 1e-9));
   list.add("second_order", second_order, "gradients flow through the inner gradients; false is an ablation");
   list.add("query_gain", query_gain, "learned gain per input of what the fast weights see");
+  list.add_choice(
+      "key_norm", key_norm, {"none", "l2", "l2_both"},
+      "l2: the fast weights' keys are scaled to the length sqrt(model.width); l2_both: their queries too");
+  list.add("learned_start", learned_start,
+           "the fast pass starts from the weights plus a trained offset of its own, never decayed");
   list.add("inner_loss_scale", inner_loss_scale,
            "constant factor of every token's inner loss (never the batch size)");
   list.add("slow_loss_weight", slow_loss_weight, "weight of the slow pass's loss in the training loss",

@@ -25,6 +25,8 @@ struct FastWeightConfig {
   double decay_init_slowest = 0.9998;
   bool second_order = true;
   bool query_gain = false;
+  std::string key_norm = "none";
+  bool learned_start = false;
   double inner_loss_scale = 1.0;
   double slow_loss_weight = 0.0;
   bool document_reset = true;

@@ -91,6 +91,9 @@ LayerFlops layer_per_token(const ModelConfig& c, Pass pass, const SequenceRead& 
   // pass keeps its second dense.
   const double slow_loss = both && f.slow_loss_weight > 0 ? 2 * dense : 0;
   sum.backward = f.second_order ? 2 * sum.forward : 4 * dense + slow_loss;
+  const double start = f.learned_start ? (both ? 2 : 1) * dense : 0;
+  sum.forward += start;
+  sum.backward += 2 * start;
   for (const FastTensorFlops& t : tensors) {
     sum.forward += t.forward;
     sum.backward += t.backward;

@@ -14,6 +14,9 @@ namespace {
 FastWeightOptions options_of(const FastWeightConfig& c) {
   FastWeightOptions o;
   o.fast_layers = c.fast_layers == "second" ? FastLayers::kSecond : FastLayers::kBoth;
+  o.key_norm = c.key_norm == "l2"        ? KeyNorm::kKeys
+               : c.key_norm == "l2_both" ? KeyNorm::kKeysAndQueries
+                                         : KeyNorm::kNone;
   o.chunk = c.chunk;
   o.inner_loss_scale = c.inner_loss_scale;
   o.residual = c.residual;
@@ -102,6 +105,13 @@ void declare_layer(const ModelConfig& c, at::Generator& generator, Parameters& p
     vector("fast_weight.query_gain1", at::ones({d}));
     vector("fast_weight.query_gain2", at::ones({hidden}));
   }
+  if (f.learned_start) {
+    const auto start = [&](const std::string& name, int64_t rows, int64_t columns) {
+      parameters.declare(name, ParameterGroup::kDecay, at::zeros({rows, columns}));
+    };
+    if (f.fast_layers == "both") start("fast_weight.start1", hidden, d);
+    start("fast_weight.start2", d, hidden);
+  }
 }
 
 // The hidden states whose labels the batch holds.
@@ -163,6 +173,8 @@ FastWeightWeights LanguageModel::layer_weights(const WeightView& view) const {
   w.log_decay_norm = log_decay("norm");
   w.query_gain1_d = view.optional("fast_weight.query_gain1");
   w.query_gain2_f = view.optional("fast_weight.query_gain2");
+  w.start1_fd = view.optional("fast_weight.start1");
+  w.start2_df = view.optional("fast_weight.start2");
   return w;
 }
 

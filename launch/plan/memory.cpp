@@ -44,7 +44,8 @@ int64_t fast_parameters(const ModelConfig& c) {
   const int64_t step_sizes = row ? d + (both ? hidden : 0) + (f.fast_norm ? d : 0) : tensors;
   const int64_t norm = f.decay_heads > 1 && f.fast_norm ? 1 : 0;  // has one decay
   const int64_t decays = f.decay_init < 1.0 ? (tensors - norm) * f.decay_heads + norm : 0;
-  return step_sizes + decays + (f.query_gain ? d + hidden : 0);
+  const int64_t starts = f.learned_start ? (both ? 2 : 1) * d * hidden : 0;
+  return step_sizes + decays + starts + (f.query_gain ? d + hidden : 0);
 }
 
 double element_bytes(const RunConfig& c) {

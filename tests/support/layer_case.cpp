@@ -70,6 +70,10 @@ LayerSetup make_layer(const LayerCase& c) {
       w.query_gain1_d = leaf("query_gain1", draw.normal({d}, 0.1, 1));
     w.query_gain2_f = leaf("query_gain2", draw.normal({f}, 0.1, 1));
   }
+  if (c.learned_start) {
+    if (c.options.fast_layers == FastLayers::kBoth) w.start1_fd = leaf("start1", draw.normal({f, d}, 0.2));
+    w.start2_df = leaf("start2", draw.normal({d, f}, 0.2));
+  }
   s.hidden_btd = leaf("hidden", draw.normal({c.batch, c.length, d}, 1));
   s.tokens.label_bt = draw.integers(v, {c.batch, c.length});
   s.tokens.weight_bt = c.zero_weights ? (draw.uniform({c.batch, c.length}) < 0.8).to(at::kDouble)

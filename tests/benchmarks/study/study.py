@@ -42,6 +42,8 @@ VARIANTS = {
     "no-decay": {FAST + "decay_init": 1.0},
     "second-layer": {FAST + "fast_layers": "second"},
     "decays-side-by-side": {FAST + "decay_heads": 4},
+    "keys-of-one-length": {FAST + "key_norm": "l2"},
+    "learned-start": {FAST + "learned_start": "true"},
 }
 
 

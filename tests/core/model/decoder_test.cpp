@@ -52,6 +52,18 @@ std::vector<Variant> variants() {
       variant("no document resets", [](ModelConfig& c) { c.fast_weight.document_reset = false; }),
       variant("first order", [](ModelConfig& c) { c.fast_weight.second_order = false; }),
       variant("query gains", [](ModelConfig& c) { c.fast_weight.query_gain = true; }),
+      variant("keys of one length", [](ModelConfig& c) { c.fast_weight.key_norm = "l2"; }),
+      variant("keys and queries of one length, biases",
+              [](ModelConfig& c) {
+                c.fast_weight.key_norm = "l2_both";
+                c.fast_weight.fast_biases = c.fast_weight.query_gain = true;
+              }),
+      variant("a learned start", [](ModelConfig& c) { c.fast_weight.learned_start = true; }),
+      variant("a learned start of the second layer",
+              [](ModelConfig& c) {
+                c.fast_weight.learned_start = true;
+                c.fast_weight.fast_layers = "second";
+              }),
       variant("scaled inner loss", [](ModelConfig& c) { c.fast_weight.inner_loss_scale = 0.3; }),
       variant("full attention", [](ModelConfig& c) { c.window = 0; }),
       variant("learned positions and biases",
@@ -70,13 +82,14 @@ std::vector<Variant> variants() {
   };
 }
 
-// Biases and gains that matter: their initial values are 0 and 1.
+// Biases, gains and starts that matter: their initial values are 0 and 1.
 struct Model : LanguageModel {
   Model(const ModelConfig& config, at::ScalarType type) : LanguageModel(config, at::kCPU, type, 11) {
     at::manual_seed(5);
     const at::NoGradGuard no_grad;
     for (const Parameter& p : parameters().all())
-      if (p.group == ParameterGroup::kNoDecay) Tensor(p.value).add_(at::randn_like(p.value), 0.1);
+      if (p.group == ParameterGroup::kNoDecay || p.name.rfind("fast_weight.start", 0) == 0)
+        Tensor(p.value).add_(at::randn_like(p.value), 0.1);
   }
 };
 
