@@ -80,9 +80,9 @@ SliceBlock flat_block(const std::string& kind, const Parameters& parameters,
   for (const ElementRange& range : ranges) {
     for (const Parameter& p : parameters.all()) {
       const int64_t begin = std::max(range.first, p.offset);
-      const int64_t end = std::min(range.first + range.count, p.offset + p.value.numel());
+      const int64_t end = std::min(range.first + range.count, p.offset + p.gradient.numel());
       if (begin < end)
-        add_slices(&block, kind + "/" + p.name, p.value.sizes().vec(), begin - p.offset, end - begin,
+        add_slices(&block, kind + "/" + p.name, p.gradient.sizes().vec(), begin - p.offset, end - begin,
                    offset + begin - range.first);
     }
     offset += range.count;

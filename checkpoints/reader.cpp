@@ -134,9 +134,9 @@ void check_fits(const CheckpointReader& reader, const Parameters& parameters) {
   for (const Parameter& p : parameters.all()) {
     const TensorEntry& entry = reader.entry(prefix + p.name);
     require<DataError>(
-        at::IntArrayRef(entry.shape) == p.value.sizes() && entry.dtype == p.value.scalar_type(),
+        at::IntArrayRef(entry.shape) == p.gradient.sizes() && entry.dtype == p.gradient.scalar_type(),
         reader.path(), ": '", p.name, "' is ", at::IntArrayRef(entry.shape), " of ", dtype_name(entry.dtype),
-        ", the model wants ", p.value.sizes(), " of ", dtype_name(p.value.scalar_type()),
+        ", the model wants ", p.gradient.sizes(), " of ", dtype_name(p.gradient.scalar_type()),
         ". Use the config that it was written with.");
   }
 }

@@ -13,9 +13,12 @@ bool any(const std::vector<uint8_t>& flags) {
 }  // namespace
 
 TokenBatch to_host(const Batch& batch, at::ScalarType accumulation, HostMemory memory) {
+  // A copy to a GPU from memory that is not pinned waits for all work on its stream.
+  const auto options = [&](at::ScalarType type) {
+    return at::TensorOptions().dtype(type).pinned_memory(memory == HostMemory::kPinned);
+  };
   const auto copy_of = [&](const void* data, at::IntArrayRef shape, at::ScalarType type) {
-    Tensor copy =
-        at::empty(shape, at::TensorOptions().dtype(type).pinned_memory(memory == HostMemory::kPinned));
+    Tensor copy = at::empty(shape, options(type));
     std::memcpy(copy.mutable_data_ptr(), data, static_cast<size_t>(copy.nbytes()));
     return copy;
   };
@@ -23,7 +26,7 @@ TokenBatch to_host(const Batch& batch, at::ScalarType accumulation, HostMemory m
   TokenBatch result;
   result.input_bt = tokens.narrow(1, 0, batch.length);
   result.label_bt = tokens.narrow(1, 1, batch.length);
-  result.weight_bt = at::ones({batch.rows, batch.length}, at::TensorOptions().dtype(accumulation));
+  result.weight_bt = at::ones({batch.rows, batch.length}, options(accumulation));
   if (any(batch.left_out)) {
     result.weight_bt -=
         copy_of(batch.left_out.data(), {batch.rows, batch.length}, at::kByte).to(accumulation);

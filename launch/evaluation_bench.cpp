@@ -1,9 +1,9 @@
 #include "launch/evaluation_bench.h"
 
 #include <algorithm>
-#include <chrono>
 #include <functional>
 
+#include "core/base/clock.h"
 #include "core/base/device.h"
 #include "core/base/error.h"
 #include "core/base/profile.h"
@@ -16,10 +16,6 @@ namespace {
 
 constexpr double kDynamicRate = 1e-4;  // small: the speed is what is measured
 
-double now_s() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
 struct Mode {
   EvaluationTime time;
   std::function<void()> run;
@@ -30,7 +26,7 @@ void dynamic_step(LanguageModel& model, const TokenBatch& batch) {
   Parameters& parameters = model.parameters();
   parameters.zero_gradients();
   WholeSequence whole;
-  model.segment_loss(batch, whole).total.backward();
+  parameters.backward(model.segment_loss(batch, whole).total);
   const at::NoGradGuard no_grad;
   parameters.values().add_(parameters.gradients(),
                            -kDynamicRate / static_cast<double>(batch.label_bt.numel()));

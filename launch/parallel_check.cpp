@@ -10,8 +10,8 @@
 #include "launch/batches.h"
 #include "launch/carried_state.h"
 #include "launch/load_model.h"
-#include "launch/step_gradient.h"
 #include "launch/synthetic_batch.h"
+#include "launch/training_step.h"
 #include "parallel/session.h"
 
 namespace fwl {
@@ -98,60 +98,53 @@ void complete_gradient(Mesh& mesh, Parameters& parameters, ShardedOptimizer& opt
 class Side {
  public:
   Side(const RunConfig& config, Mesh& mesh, at::Device device)
-      : config_(config),
-        mesh_(mesh),
-        model_(config.model, device, parse_dtype(config.train.dtype),
-               static_cast<uint64_t>(config.train.seed)),
-        optimizer_(mesh.world(), model_.parameters(), config.train.optimizer, config.parallel.sharding(),
-                   config.parallel.bucket_bytes()),
-        step_(model_, mesh, config_) {}
+      : config_(config), mesh_(mesh), step_(config_, mesh, device) {}
 
   // Nats per token.
   double gradient(const Text& text, int64_t step) {
-    model_.parameters().zero_gradients();
     const double tokens = text.tokens(config_);
-    const LossSums own = step_.accumulate(
+    const LossSums own = step_.compute_gradient(
         [&](int64_t first_row, int64_t rows) {
-          return text.batch(step, config_, step_.share(), first_row, rows, model_);
+          return text.batch(step, config_, step_.gradient().share(), first_row, rows, step_.model());
         },
         tokens);
-    complete_gradient(mesh_, model_.parameters(), optimizer_);
+    complete_gradient(mesh_, step_.model().parameters(), step_.optimizer());
     return all_reduce_sum(mesh_.host(), {own.main}).front() / tokens;
   }
   void update(int64_t step) {
-    const double norm = optimizer_.gradient_norm(mesh_.host()), clip = config_.train.clip_norm;
-    optimizer_.step(learning_rate_at(config_.train.schedule(), step),
-                    clip > 0 && norm > clip ? clip / norm : 1);
+    step_.optimizer().step(learning_rate_at(config_.train.schedule(), step), config_.train.clip_norm);
   }
-  const std::vector<Parameter>& parameters() { return model_.parameters().all(); }
+  const std::vector<Parameter>& parameters() { return step_.model().parameters().all(); }
+  // Flat; the values collective over the mesh's world.
+  Tensor gradients() { return step_.model().parameters().gradients(); }
+  Tensor values() { return step_.optimizer().gather_values(); }
   // The other side's weights, and u of the first dense layer moved by `shift` lengths of its rows.
   void take_weights(Side& other, double shift) {
     const at::NoGradGuard no_grad;
-    Parameters& own = model_.parameters();
-    own.values().copy_(other.model_.parameters().values());
+    Parameters& own = step_.model().parameters();
+    own.values().copy_(other.step_.model().parameters().values());
     own["fast_weight.dense1.bias"].add_(
         at::linalg_vector_norm(own["fast_weight.dense1.weight"], 2, at::IntArrayRef{1}), shift);
   }
-  NamedTensors streams() { return gather_streams(mesh_, step_); }
-  std::string describe_exchange() const { return step_.describe_exchange(); }
+  NamedTensors streams() { return gather_streams(mesh_, step_.gradient()); }
+  std::string describe_exchange() { return step_.gradient().describe_exchange(); }
 
  private:
   RunConfig config_;
   Mesh& mesh_;
-  LanguageModel model_;
-  ShardedOptimizer optimizer_;
-  StepGradient step_;
+  TrainingStep step_;
 };
 
-void compare(Side& serial, Side& parallel, double ArrayDifference::*what, ParallelReport* report) {
+// `serial`, `parallel`: flat.
+void compare(const std::vector<Parameter>& parameters, const Tensor& serial, const Tensor& parallel,
+             double ArrayDifference::*what, ParallelReport* report) {
   const at::NoGradGuard no_grad;
-  for (size_t i = 0; i < serial.parameters().size(); ++i) {
-    const Parameter &a = serial.parameters()[i], &b = parallel.parameters()[i];
-    const bool gradient = what == &ArrayDifference::gradient;
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    const Parameter& p = parameters[i];
+    const auto part = [&](const Tensor& flat) { return flat.narrow(0, p.offset, p.gradient.numel()); };
     double& largest = report->arrays[i].*what;
-    report->arrays[i].name = a.name;
-    largest = std::max(largest,
-                       gradient ? difference(a.value.grad(), b.value.grad()) : difference(a.value, b.value));
+    report->arrays[i].name = p.name;
+    largest = std::max(largest, difference(part(serial), part(parallel)));
   }
 }
 
@@ -239,13 +232,15 @@ ParallelReport check_parallel(RunConfig config, int64_t steps) {
       report.loss_difference =
           std::max(report.loss_difference,
                    std::abs(parallel_loss - report.losses.back()) / std::abs(report.losses.back()));
-      compare(*serial, parallel, &ArrayDifference::gradient, &report);
+      compare(serial->parameters(), serial->gradients(), parallel.gradients(), &ArrayDifference::gradient,
+              &report);
       if (config.train.dtype == "fp32" && any_gradient_above(report))
         add_movement(*serial, serial_config, alone, device, text, step, &report);
     }
     parallel.update(step);
     if (serial) serial->update(step);
-    if (serial) compare(*serial, parallel, &ArrayDifference::weight, &report);
+    const Tensor values = parallel.values();
+    if (serial) compare(serial->parameters(), serial->values(), values, &ArrayDifference::weight, &report);
     if (!config.train.stream) continue;
     const NamedTensors streams = parallel.streams();
     if (serial) compare_streams(serial->streams(), streams, &report);

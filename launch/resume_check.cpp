@@ -21,7 +21,8 @@ bool is_one_of(std::string_view path, std::initializer_list<std::string_view> pa
 
 ChangeKind kind_of(const std::string& path, const std::string& before, const std::string& after) {
   // Values at the start of training, and cuts of the work that change rounding alone.
-  if (is_one_of(path, {"model.fast_weight.step_size_init", "model.fast_weight.decay_init"}))
+  if (is_one_of(path, {"model.fast_weight.step_size_init", "model.fast_weight.decay_init",
+                       "model.fast_weight.decay_init_slowest"}))
     return ChangeKind::kFree;
   if (path == "model.fast_weight.chunk") return ChangeKind::kAllowed;
   if (begins_with_one_of(path, {"model."})) return ChangeKind::kFunction;
@@ -30,7 +31,7 @@ ChangeKind kind_of(const std::string& path, const std::string& before, const std
   // Weights are stored as float64 under fp64, as float32 otherwise.
   if (path == "train.dtype")
     return before == "fp64" || after == "fp64" ? ChangeKind::kFunction : ChangeKind::kAllowed;
-  if (path == "parallel.state_wire") return ChangeKind::kAllowed;
+  if (is_one_of(path, {"parallel.state_wire", "parallel.gradient_wire"})) return ChangeKind::kAllowed;
   if (begins_with_one_of(path, {"run.", "checkpoints.", "parallel."})) return ChangeKind::kFree;
   if (is_one_of(path, {"data.path", "train.resume", "train.device", "train.save_every", "train.max_seconds",
                        "train.log_every", "train.max_skipped", "train.tensorboard", "train.micro_batch"}))

@@ -63,6 +63,8 @@ void ParallelConfig::visit_fields(FieldList& list) {
                   "how fast-weight states reach later ranks; auto: by size and ranks");
   list.add_choice("state_wire", state_wire, {"fp32", "bf16"},
                   "type of fast-weight states on their way between ranks (fp64 runs: always fp64)");
+  list.add_choice("gradient_wire", gradient_wire, {"fp32", "bf16"},
+                  "type of gradients on their way between ranks (fp64 runs: always fp64)");
   list.add(
       "timing", timing,
       "time transfers: communication share, memory and late ranks in the log (with train.log_every <= 100)");
@@ -154,6 +156,12 @@ MeshShape validate(const RunConfig& c, int ranks) {
       "=true (a document's state goes on in its next sequence, and ends with it). Set it, or "
       "data.order=packed.");
   return layout_of(c, ranks);
+}
+
+ReducerOptions reducer_options_of(const RunConfig& c) {
+  ReducerOptions options{c.parallel.bucket_bytes(), reduction_for(c.parallel.sharding()), {}};
+  if (c.train.dtype != "fp64" && c.parallel.gradient_wire == "bf16") options.wire = at::kBFloat16;
+  return options;
 }
 
 SequenceExchange sequence_exchange_of(const RunConfig& c) {

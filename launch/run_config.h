@@ -57,6 +57,7 @@ struct ParallelConfig {
   std::string attention = "auto";
   std::string state_exchange = "auto";
   std::string state_wire = "fp32";
+  std::string gradient_wire = "fp32";
   bool timing = true;
 
   void visit_fields(FieldList& list);
@@ -95,6 +96,7 @@ RunConfig parse_run_config(const std::string& yaml, const std::string& where);
 MeshShape layout_of(const RunConfig& config, int ranks);
 // The same, and that there is data to train on.
 MeshShape validate(const RunConfig& config, int ranks);
+ReducerOptions reducer_options_of(const RunConfig& config);
 SequenceExchange sequence_exchange_of(const RunConfig& config);
 
 }  // namespace fwl

@@ -16,8 +16,8 @@ struct StateSize {
 StateSize state_size(const ModelConfig& m) {
   const FastWeightConfig& f = m.fast_weight;
   const int64_t hidden = f.width > 0 ? f.width : 4 * m.width, bias = f.fast_biases ? 1 : 0;
-  StateSize size{m.width * (hidden + bias), 1};
-  if (f.fast_layers == "both") size = {size.elements + hidden * (m.width + bias), 2};
+  StateSize size{m.width * (hidden + bias), f.decay_heads};
+  if (f.fast_layers == "both") size = {size.elements + hidden * (m.width + bias), 2 * f.decay_heads};
   if (f.fast_norm) size = {size.elements + 2 * m.width, size.tensors + 1};
   return size;
 }
@@ -26,6 +26,10 @@ StateSize state_size(const ModelConfig& m) {
 int64_t gradient_bytes(const RunConfig& c, int rank, int ranks, int64_t parameters, Backend backend) {
   if (ranks == 1) return 0;
   const int64_t element = c.train.dtype == "fp64" ? 8 : 4;
+  const auto wire = reducer_options_of(c).wire;
+  const int64_t scattered_element = wire ? static_cast<int64_t>(c10::elementSize(*wire)) : element;
+  // MPI sums bfloat16 in float32.
+  const int64_t summed_element = backend == Backend::kMpi ? element : scattered_element;
   const bool sharded = c.parallel.shard_optimizer;
   const int64_t fits = c.parallel.bucket_bytes() / element;
   const int64_t bucket = sharded ? std::max<int64_t>(1, fits / ranks) * ranks : fits;
@@ -34,9 +38,9 @@ int64_t gradient_bytes(const RunConfig& c, int rank, int ranks, int64_t paramete
     const int64_t count = std::min(bucket, parameters - first);
     const int64_t part = sharded ? count / ranks : 0;  // by reduce-scatter; the rest by all-reduce
     const int64_t rest = count - part * ranks;
-    const bool small = backend == Backend::kMpi && rest * element <= kMpiSmallBytes;
-    bytes += (ranks - 1) * part * element;
-    bytes += small ? rest * element : all_reduce_bytes(rest, element, rank, ranks);
+    const bool small = backend == Backend::kMpi && rest * summed_element <= kMpiSmallBytes;
+    bytes += (ranks - 1) * part * scattered_element;
+    bytes += small ? rest * summed_element : all_reduce_bytes(rest, summed_element, rank, ranks);
   }
   return bytes;
 }

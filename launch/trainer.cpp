@@ -1,10 +1,11 @@
 #include "launch/trainer.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <filesystem>
+#include <utility>
 
+#include "core/base/clock.h"
 #include "core/base/device.h"
 #include "core/base/error.h"
 #include "core/base/file.h"
@@ -26,10 +27,6 @@ namespace fs = std::filesystem;
 // Transfers keep their times until they are taken, once a logged interval: a longer one would hold too many.
 constexpr int64_t kTimedSteps = 100;
 
-double now_s() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
 // A fresh run in a folder that holds one: the old run is renamed, never mixed or lost.
 bool set_old_run_aside(const std::string& dir) {
   if (!fs::exists(dir + "/config.yaml") && !fs::exists(dir + "/checkpoints")) return false;
@@ -44,23 +41,27 @@ bool set_old_run_aside(const std::string& dir) {
   }
 }
 
-// The moments that this rank writes, so that each is written once.
-struct OwnedMoments {
-  std::vector<ElementRange> ranges;
-  Tensor first, second;
-};
-
-OwnedMoments owned_moments(ShardedOptimizer& optimizer, ElementRange share, int rank) {
+// What this rank writes of weights and moments, so that each element is written once. `even_share`: its part
+// where all ranks have everything.
+std::vector<SliceBlock> optimizer_blocks(Parameters& parameters, ShardedOptimizer& optimizer,
+                                         ElementRange even_share, int rank) {
   AdamW& own = optimizer.own();
+  const auto even = [&](const char* kind, const Tensor& flat) {
+    return flat_block(kind, parameters, {even_share},
+                      flat.detach().narrow(0, even_share.first, even_share.count));
+  };
   const int64_t kept = own.first_moments().numel(), shared = optimizer.shared_elements();
   if (shared == kept)  // replicated
-    return {{share},
-            own.first_moments().narrow(0, share.first, share.count),
-            own.second_moments().narrow(0, share.first, share.count)};
+    return {even("weights", parameters.values()), even("first_moments", own.first_moments()),
+            even("second_moments", own.second_moments())};
   std::vector<ElementRange> ranges = own.owned();
   const int64_t written = kept - (rank == 0 ? 0 : shared);
   if (rank != 0 && shared > 0) ranges.pop_back();
-  return {ranges, own.first_moments().narrow(0, 0, written), own.second_moments().narrow(0, 0, written)};
+  const auto spread = [&](const char* kind, const Tensor& flat) {
+    return flat_block(kind, parameters, ranges, flat.narrow(0, 0, written));
+  };
+  return {own.masters().defined() ? spread("weights", own.masters()) : even("weights", parameters.values()),
+          spread("first_moments", own.first_moments()), spread("second_moments", own.second_moments())};
 }
 
 }  // namespace
@@ -78,12 +79,7 @@ Trainer::Trainer(RunConfig config, ConfigChanges changes)
   install_stop_signals();
   lock_run_folder();
   open_data();
-  model_ = std::make_unique<LanguageModel>(config_.model, device_, parse_dtype(config_.train.dtype),
-                                           static_cast<uint64_t>(config_.train.seed));
-  optimizer_ =
-      std::make_unique<ShardedOptimizer>(mesh_->world(), model_->parameters(), config_.train.optimizer,
-                                         config_.parallel.sharding(), config_.parallel.bucket_bytes());
-  step_ = std::make_unique<StepGradient>(*model_, *mesh_, config_);
+  step_ = std::make_unique<TrainingStep>(config_, *mesh_, device_);
   resume(changes);
   prepare_run_folder();
   checkpointer_ = std::make_unique<Checkpointer>(
@@ -91,12 +87,12 @@ Trainer::Trainer(RunConfig config, ConfigChanges changes)
       config_.checkpoints.asynchronous ? Checkpointer::Mode::kAsynchronous : Checkpointer::Mode::kSynchronous,
       mesh_->host());
   if (config_.train.save_every > 0) checkpointer_->reserve(owned_blocks());
-  log_info(cat("training ", model_->parameters().count(), " parameters on ", place.size, " rank(s), layout ",
-               shape.to_string(), " (data x sequence), ", device_.str(), ", ", config_.train.dtype,
-               ", gradients over ", mesh_->world().name(),
+  log_info(cat("training ", step_->model().parameters().count(), " parameters on ", place.size,
+               " rank(s), layout ", shape.to_string(), " (data x sequence), ", device_.str(), ", ",
+               config_.train.dtype, ", gradients over ", mesh_->world().name(),
                config_.parallel.shard_optimizer ? ", optimizer sharded" : "", "; ",
                config_.train.global_batch, " x ", config_.model.context, " tokens a step"));
-  if (shape.sequence > 1) log_info(step_->describe_exchange());
+  if (shape.sequence > 1) log_info(step_->gradient().describe_exchange());
 }
 
 Trainer::~Trainer() = default;
@@ -144,10 +140,12 @@ void Trainer::require_same_order(const CheckpointInfo& info) const {
 
 void Trainer::load(CheckpointReader& reader) {
   require_same_order(reader.info());
-  Parameters& parameters = model_->parameters();
+  Parameters& parameters = step_->model().parameters();
   check_fits(reader, parameters);
-  AdamW& own = optimizer_->own();
-  read_flat(reader, "weights", parameters, {{0, parameters.count()}}, parameters.values());
+  AdamW& own = step_->optimizer().own();
+  // Room for all weights, also where each rank keeps but a part of them.
+  read_flat(reader, "weights", parameters, {{0, parameters.count()}}, parameters.gradients());
+  own.set_values(parameters.gradients());
   read_flat(reader, "first_moments", parameters, own.owned(), own.first_moments());
   read_flat(reader, "second_moments", parameters, own.owned(), own.second_moments());
   if (config_.train.stream) restore_carried_streams(reader);
@@ -165,30 +163,37 @@ void Trainer::resume(ConfigChanges changes) {
                   mesh_->host());
   if (!info) return;
   progress_ = info->progress;
-  optimizer_->own().set_updates(progress_.updates);
+  step_->optimizer().own().set_updates(progress_.updates);
   progress_.order_hash = info->data.rolling_hash;
 }
 
 void Trainer::run() {
-  feed_ = std::make_unique<BatchFeed>(config_, step_->share(), step_->micro_rows(), progress_.samples,
-                                      device_, model_->accumulation_type());
+  feed_ = std::make_unique<BatchFeed>(config_, step_->gradient().share(), step_->gradient().micro_rows(),
+                                      progress_.samples, device_, step_->model().accumulation_type());
   started_at_s_ = now_s();
   double interval_start = started_at_s_;
   int64_t interval_tokens = 0;
   while (progress_.step < config_.train.steps) {
     const int64_t tokens_before = progress_.tokens;
-    const StepResult result = train_step();
+    std::optional<QueuedStep> before = std::exchange(queued_, std::nullopt);
+    queued_ = queue_step();
+    // The device is busy with the new step while the host looks at the one before.
+    if (before) finish_step(*before);
     interval_tokens += progress_.tokens - tokens_before;
-    if (progress_.step % config_.train.log_every == 0 || progress_.step == config_.train.steps) {
-      log_interval(result, now_s() - interval_start, interval_tokens);
+    const bool last = progress_.step == config_.train.steps;
+    const bool log = logs_after(progress_.step);
+    const bool saves =
+        last || (config_.train.save_every > 0 && progress_.step % config_.train.save_every == 0);
+    if (log || saves || stop_) finish_step(*std::exchange(queued_, std::nullopt));
+    if (log) {
+      log_interval(now_s() - interval_start, interval_tokens);
       interval_start = now_s();
       interval_tokens = 0;
     }
     if (log_) log_->progress(progress_.step);
-    const bool last = progress_.step == config_.train.steps;
+    // A wish to stop is seen when a step is finished. No step is in the queue here.
     // Saving counts as time of the next interval: tokens/s is what a user gets.
-    if (last || stop_ || (config_.train.save_every > 0 && progress_.step % config_.train.save_every == 0))
-      save();
+    if (saves || stop_) save();
     if (stop_) break;
   }
   feed_.reset();
@@ -196,6 +201,10 @@ void Trainer::run() {
   if (progress_.step < config_.train.steps)
     throw Interrupted(cat("ended early after step ", progress_.step, " of ", config_.train.steps,
                           ", saved. Start again with train.resume=auto to go on (exit code 75)."));
+}
+
+bool Trainer::logs_after(int64_t step) const {
+  return step % config_.train.log_every == 0 || step == config_.train.steps;
 }
 
 // Why this rank wants to end early; empty when it does not.
@@ -219,66 +228,71 @@ LossSums Trainer::sum_over_ranks(const LossSums& own) {
   return {sums[0], sums[1]};
 }
 
-Trainer::StepResult Trainer::train_step() {
-  StepResult result;
-  model_->parameters().zero_gradients();
+// On a GPU nothing here waits for the device.
+Trainer::QueuedStep Trainer::queue_step() {
   // The order says how many labels the windows have, so the global count is known without asking the other
   // ranks.
   const int64_t labels = loader_->labels_in(progress_.samples, config_.train.global_batch);
   const auto tokens = static_cast<double>(labels);
-  const LossSums own = step_->accumulate(
-      [&](int64_t first_row, int64_t rows) { return feed_->next(first_row, rows); }, tokens);
-  const LossSums sums = sum_over_ranks(own);
-  // Sums over all ranks: every rank sees the same values, so all of them decide alike.
-  result.grad_norm = optimizer_->gradient_norm(mesh_->host());
-  result.learning_rate = learning_rate_at(config_.train.schedule(), progress_.step);
-  result.skipped = !std::isfinite(sums.main) || !std::isfinite(result.grad_norm);
+  norms_.reset();
+  if (step_->model().has_fast_weights() && logs_after(progress_.step + 1)) norms_.emplace(step_->model());
+  step_->gradient().watch_states(norms_ ? &*norms_ : nullptr);
+  const double learning_rate = learning_rate_at(config_.train.schedule(), progress_.step);
+  const StepOutcome outcome = step_->run(
+      [&](int64_t first_row, int64_t rows) { return feed_->next(first_row, rows); }, tokens, learning_rate);
   progress_.step += 1;
   progress_.order_hash =
       loader_->rolling_hash(progress_.order_hash, progress_.samples, config_.train.global_batch);
   progress_.samples += config_.train.global_batch;
   progress_.tokens += labels;
-  count_skip(result, sums.main / tokens);
-  if (result.skipped) return result;
-  const double clip = config_.train.clip_norm;
-  optimizer_->step(result.learning_rate, clip > 0 && result.grad_norm > clip ? clip / result.grad_norm : 1.0);
-  progress_.updates = optimizer_->own().updates();
-  progress_.loss_sum += sums.main;
-  progress_.slow_loss_sum += sums.slow;
-  progress_.loss_tokens += tokens;
-  return result;
+  return {progress_.step, tokens, learning_rate, outcome};
 }
 
-void Trainer::count_skip(const StepResult& result, double loss) {
-  if (!result.skipped) {
+// Collective over the world.
+void Trainer::finish_step(const QueuedStep& step) {
+  const StepOutcome::Numbers numbers = step.outcome.wait();
+  const LossSums sums = sum_over_ranks(numbers.own);
+  last_gradient_norm_ = numbers.gradient_norm;
+  last_learning_rate_ = step.learning_rate;
+  // All ranks have the same norm, so all of them count alike.
+  count_skip(step, numbers, sums.main / step.tokens);
+  if (numbers.skipped) return;
+  progress_.updates += 1;
+  progress_.loss_sum += sums.main;
+  progress_.slow_loss_sum += sums.slow;
+  progress_.loss_tokens += step.tokens;
+}
+
+void Trainer::count_skip(const QueuedStep& step, const StepOutcome::Numbers& numbers, double loss) {
+  if (!numbers.skipped) {
     progress_.skipped_in_a_row = 0;
     return;
   }
   progress_.skipped += 1;
   progress_.skipped_in_a_row += 1;
   if (is_first_rank())
-    log_warn(cat("step ", progress_.step, " skipped: loss ", loss, ", gradient norm ", result.grad_norm,
+    log_warn(cat("step ", step.number, " skipped: loss ", loss, ", gradient norm ", numbers.gradient_norm,
                  " (not finite)"));
   require<CheckFailed>(
       progress_.skipped_in_a_row < config_.train.max_skipped, progress_.skipped_in_a_row,
       " steps in a row had a non-finite loss or gradient (training has diverged; nothing was updated since). "
-      "Lower "
-      "train.learning_rate or model.fast_weight.step_size_init and resume from the last checkpoint.");
+      "Lower train.learning_rate or model.fast_weight.step_size_init and resume from the last checkpoint.");
 }
 
-void Trainer::log_interval(const StepResult& last, double interval_s, int64_t interval_tokens) {
+void Trainer::log_interval(double interval_s, int64_t interval_tokens) {
   const double tokens = progress_.loss_tokens;
   std::optional<IntervalTimes> times;
   if (config_.parallel.timing && config_.train.log_every <= kTimedSteps)
     times = interval_times(*mesh_, device_);
+  const MeanStateNorms norms = norms_ ? norms_->mean(mesh_->host()) : MeanStateNorms();
   if (log_) {
     LogEntry entry;
     entry.step = progress_.step;
     entry.tokens = progress_.tokens;
     entry.loss = tokens > 0 ? progress_.loss_sum / tokens : std::nan("");
     entry.loss_slow = tokens > 0 ? progress_.slow_loss_sum / tokens : std::nan("");
-    entry.grad_norm = last.grad_norm;
-    entry.learning_rate = last.learning_rate;
+    entry.grad_norm = last_gradient_norm_;
+    entry.learning_rate = last_learning_rate_;
     entry.tokens_per_s = static_cast<double>(interval_tokens) / interval_s;
     entry.time_s = now_s() - started_at_s_;
     entry.skipped = progress_.skipped;
@@ -287,10 +301,12 @@ void Trainer::log_interval(const StepResult& last, double interval_s, int64_t in
     entry.data_wait = (feed_->waited_s() - waited_before_s_) / interval_s;
     entry.order_hash = to_hex(progress_.order_hash);
     entry.documents_left_out = feed_->documents_left_out();
-    entry.step_sizes = model_->mean_step_sizes();
-    entry.decays = model_->decays();
+    entry.step_sizes = step_->model().mean_step_sizes();
+    entry.decays = step_->model().decays();
+    entry.state_norms = norms.state;
+    entry.fast_to_slow = norms.fast_to_slow;
     entry.total_steps = config_.train.steps;
-    if (config_.train.tensorboard) entry.step_size_rows = step_sizes_by_row(*model_);
+    if (config_.train.tensorboard) entry.step_size_rows = step_sizes_by_row(step_->model());
     if (times) {
       entry.communication = times->communication_s / interval_s;
       entry.peak_memory_bytes = times->peak_memory_bytes;
@@ -330,24 +346,19 @@ CheckpointInfo Trainer::checkpoint_info() {
 
 // The ranks share the elements evenly: N ranks write N times as fast as one.
 std::vector<SliceBlock> Trainer::owned_blocks() {
-  Parameters& parameters = model_->parameters();
+  Parameters& parameters = step_->model().parameters();
   const Communicator& ranks = mesh_->host();
-  const ElementRange range = part_of({0, parameters.count()}, ranks.rank(), ranks.size());
-  const auto part = [&](const Tensor& flat) { return flat.detach().narrow(0, range.first, range.count); };
-  std::vector<SliceBlock> blocks = {flat_block("weights", parameters, {range}, part(parameters.values()))};
-  const OwnedMoments moments = owned_moments(*optimizer_, range, ranks.rank());
-  blocks.push_back(flat_block("first_moments", parameters, moments.ranges, moments.first));
-  blocks.push_back(flat_block("second_moments", parameters, moments.ranges, moments.second));
-  return blocks;
+  return optimizer_blocks(parameters, step_->optimizer(),
+                          part_of({0, parameters.count()}, ranks.rank(), ranks.size()), ranks.rank());
 }
 
 // Collective over the mesh's sequence axis with train.stream.
 std::vector<SliceBlock> Trainer::owned_with_streams() {
   std::vector<SliceBlock> blocks = owned_blocks();
   if (!config_.train.stream) return blocks;
-  const StreamState state = step_->stream_state();
+  const StreamState state = step_->gradient().stream_state();
   if (mesh_->sequence_rank() == 0)
-    add_stream_blocks(state, step_->share().first_row, config_.train.global_batch, &blocks);
+    add_stream_blocks(state, step_->gradient().share().first_row, config_.train.global_batch, &blocks);
   return blocks;
 }
 
@@ -367,8 +378,9 @@ void Trainer::restore_carried_streams(CheckpointReader& reader) {
                        " (its state would meet another text). Resume with the data, seed and context of the "
                        "run.");
   }
-  step_->set_stream_state(read_streams(reader, step_->share().first_row, step_->share().rows, device_,
-                                       parse_dtype(config_.train.dtype)));
+  step_->gradient().set_stream_state(read_streams(reader, step_->gradient().share().first_row,
+                                                  step_->gradient().share().rows, device_,
+                                                  parse_dtype(config_.train.dtype)));
 }
 
 void Trainer::save() {

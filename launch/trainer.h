@@ -3,12 +3,12 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "checkpoints/checkpoint.h"
 #include "core/model/language_model.h"
-#include "core/optim/adamw.h"
 #include "data/loader.h"
 #include "launch/batch_feed.h"
 #include "launch/checkpointing.h"
@@ -16,9 +16,8 @@
 #include "launch/run_config.h"
 #include "launch/run_lock.h"
 #include "launch/run_log.h"
-#include "launch/step_gradient.h"
+#include "launch/training_step.h"
 #include "parallel/mesh.h"
-#include "parallel/sharded_optimizer.h"
 
 namespace fwl {
 
@@ -35,15 +34,16 @@ class Trainer {
   // checkpoint cannot be written.
   void run();
 
-  LanguageModel& model() { return *model_; }
+  LanguageModel& model() { return step_->model(); }
   const TrainingProgress& progress() const { return progress_; }
   bool is_first_rank() const { return mesh_->is_first_rank(); }
 
  private:
-  struct StepResult {
-    double grad_norm = 0;
-    double learning_rate = 0;
-    bool skipped = false;
+  // A step that the device may still be at.
+  struct QueuedStep {
+    int64_t number;
+    double tokens, learning_rate;
+    StepOutcome outcome;
   };
 
   void open_data();
@@ -52,10 +52,12 @@ class Trainer {
   void resume(ConfigChanges changes);
   void require_same_order(const CheckpointInfo& info) const;
   void load(CheckpointReader& reader);
-  StepResult train_step();
-  void count_skip(const StepResult& result, double loss);
-  void log_interval(const StepResult& last, double interval_s, int64_t interval_tokens);
+  QueuedStep queue_step();
+  void finish_step(const QueuedStep& step);
+  void count_skip(const QueuedStep& step, const StepOutcome::Numbers& numbers, double loss);
+  void log_interval(double interval_s, int64_t interval_tokens);
   std::string wish_to_stop() const;
+  bool logs_after(int64_t step) const;
   LossSums sum_over_ranks(const LossSums& own);
   CheckpointInfo checkpoint_info();
   std::vector<SliceBlock> owned_blocks();
@@ -70,14 +72,15 @@ class Trainer {
   std::unique_ptr<Mesh> mesh_;
   std::unique_ptr<TrainingData> data_;  // for what is not tokens; the feed's thread has its own
   std::unique_ptr<Loader> loader_;
-  std::unique_ptr<LanguageModel> model_;
-  std::unique_ptr<ShardedOptimizer> optimizer_;
-  std::unique_ptr<StepGradient> step_;
+  std::unique_ptr<TrainingStep> step_;
+  std::optional<StateNorms> norms_;  // of the step, when it is logged
   std::unique_ptr<RunLock> lock_;    // first rank only
   std::unique_ptr<BatchFeed> feed_;  // while run() runs
   std::unique_ptr<RunLog> log_;      // first rank only
   std::unique_ptr<Checkpointer> checkpointer_;
-  TrainingProgress progress_;
+  TrainingProgress progress_;  // its sums and counts are those of the finished steps
+  std::optional<QueuedStep> queued_;
+  double last_gradient_norm_ = 0, last_learning_rate_ = 0;  // of the last finished step
   bool stop_ = false;  // some rank wants to end early; the same on all ranks
   double constructed_at_s_ = 0;
   double started_at_s_ = 0, waited_before_s_ = 0;

@@ -1,23 +1,19 @@
 #include "launch/training_bench.h"
 
 #include <algorithm>
-#include <chrono>
 
+#include "core/base/clock.h"
 #include "core/base/device.h"
 #include "core/base/error.h"
 #include "core/base/log.h"
 #include "core/base/profile.h"
 #include "launch/load_model.h"
-#include "launch/step_gradient.h"
 #include "launch/synthetic_batch.h"
+#include "launch/training_step.h"
 #include "parallel/session.h"
 
 namespace fwl {
 namespace {
-
-double now_s() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 double median_of(std::vector<double> values) {
   std::sort(values.begin(), values.end());
@@ -27,48 +23,47 @@ double median_of(std::vector<double> values) {
 class Bench {
  public:
   Bench(const RunConfig& config, Mesh& mesh, at::Device device)
-      : config_(config),
-        mesh_(mesh),
-        model_(config.model, device, parse_dtype(config.train.dtype),
-               static_cast<uint64_t>(config.train.seed)),
-        optimizer_(mesh.world(), model_.parameters(), config.train.optimizer, config.parallel.sharding(),
-                   config.parallel.bucket_bytes()),
-        step_(model_, mesh, config_) {
+      : config_(config), mesh_(mesh), step_(config_, mesh, device) {
     // Made once: reading is not what is measured.
-    const BatchShare& share = step_.share();
+    const BatchShare& share = step_.gradient().share();
     const SyntheticText text{static_cast<uint64_t>(config.train.seed), config.model.vocab_size, {}, {}};
     batch_ = synthetic_batch(text, share.first_row, share.rows, share.first_position, share.positions, device,
-                             model_.accumulation_type());
+                             step_.model().accumulation_type());
   }
 
-  // One optimizer step as the trainer makes it; returns the loss.
-  double step() {
-    model_.parameters().zero_gradients();
-    const auto tokens = static_cast<double>(config_.train.global_batch * config_.model.context);
-    const LossSums own = step_.accumulate(
-        [&](int64_t first_row, int64_t rows) {
-          const auto part = [&](const Tensor& t) {
-            return t.defined() ? t.narrow(0, first_row - step_.share().first_row, rows) : t;
-          };
-          return TokenBatch{part(batch_.input_bt), part(batch_.label_bt), part(batch_.weight_bt), {}};
-        },
-        tokens);
-    const double loss = all_reduce_sum(mesh_.host(), {own.main}).front() / tokens;
-    const double norm = optimizer_.gradient_norm(mesh_.host()), clip = config_.train.clip_norm;
-    optimizer_.step(learning_rate_at(config_.train.schedule(), updates_++),
-                    clip > 0 && norm > clip ? clip / norm : 1.0);
-    return loss;
+  // `count` optimizer steps as the trainer makes them; returns the last one's loss. The device is done then.
+  double steps(int64_t count) {
+    double loss = 0;
+    std::optional<StepOutcome> before;
+    for (int64_t i = 0; i < count; ++i) {
+      StepOutcome next = queue_step();
+      if (before) loss = loss_of(*before);
+      before = next;
+    }
+    return before ? loss_of(*before) : loss;
   }
 
-  LanguageModel& model() { return model_; }
-  std::string describe_exchange() const { return step_.describe_exchange(); }
+  LanguageModel& model() { return step_.model(); }
+  std::string describe_exchange() { return step_.gradient().describe_exchange(); }
 
  private:
-  const RunConfig& config_;
+  double tokens() const { return static_cast<double>(config_.train.global_batch * config_.model.context); }
+  StepOutcome queue_step() {
+    const auto source = [&](int64_t first_row, int64_t rows) {
+      const auto part = [&](const Tensor& t) {
+        return t.defined() ? t.narrow(0, first_row - step_.gradient().share().first_row, rows) : t;
+      };
+      return TokenBatch{part(batch_.input_bt), part(batch_.label_bt), part(batch_.weight_bt), {}};
+    };
+    return step_.run(source, tokens(), learning_rate_at(config_.train.schedule(), updates_++));
+  }
+  double loss_of(const StepOutcome& outcome) {
+    return all_reduce_sum(mesh_.host(), {outcome.wait().own.main}).front() / tokens();
+  }
+
+  RunConfig config_;
   Mesh& mesh_;
-  LanguageModel model_;
-  ShardedOptimizer optimizer_;
-  StepGradient step_;
+  TrainingStep step_;
   TokenBatch batch_;
   int64_t updates_ = 0;
 };
@@ -89,7 +84,7 @@ void profile_steps(Bench& bench, at::Device device) {
   if (!Profile::wanted()) return;
   constexpr int64_t kProfiled = 2;
   const Profile profile(kProfiled);
-  for (int64_t i = 0; i < kProfiled; ++i) bench.step();
+  bench.steps(kProfiled);
   synchronize(device);
 }
 
@@ -118,7 +113,7 @@ BenchResult bench_training(RunConfig config, const BenchOptions& options) {
   result.exchange = bench.describe_exchange();
   result.parameters = bench.model().parameters().count();
   result.tokens_per_step = config.train.global_batch * config.model.context;
-  for (int64_t i = 0; i < options.warmup_steps; ++i) bench.step();
+  bench.steps(options.warmup_steps);
   reset_peak_memory(device);
   take_times(mesh);
   const StepTraffic before = counted_traffic(mesh);
@@ -126,7 +121,7 @@ BenchResult bench_training(RunConfig config, const BenchOptions& options) {
     synchronize(device);
     mesh.host().barrier();
     const double start = now_s();
-    for (int64_t i = 0; i < options.steps; ++i) result.loss = bench.step();
+    result.loss = bench.steps(options.steps);
     synchronize(device);
     mesh.host().barrier();
     result.tokens_per_s.push_back(static_cast<double>(result.tokens_per_step * options.steps) /

@@ -34,24 +34,25 @@ class GradientReducer::ReadyHook final : public torch::autograd::FunctionPostHoo
   size_t parameter_;
 };
 
-GradientReducer::GradientReducer(Communicator& group, Tensor flat_gradient, int64_t bucket_bytes,
-                                 Reduction reduction)
-    : group_(group), reduction_(reduction) {
+GradientReducer::GradientReducer(Communicator& group, Tensor flat_gradient, const ReducerOptions& options)
+    : group_(group),
+      reduction_(options.reduction),
+      wire_(options.wire.value_or(flat_gradient.scalar_type())) {
   require<InternalError>(flat_gradient.dim() == 1 && flat_gradient.is_contiguous(),
                          "the gradient to reduce is not one flat contiguous tensor.");
-  const int64_t step = bucket_elements(bucket_bytes, flat_gradient, reduction, group.size());
+  const int64_t step = bucket_elements(options.bucket_bytes, flat_gradient, reduction_, group.size());
   for (int64_t first = 0; first < flat_gradient.numel(); first += step) {
     buckets_.push_back(
         flat_gradient.detach().narrow(0, first, std::min(step, flat_gradient.numel() - first)));
   }
 }
 
-GradientReducer::GradientReducer(Communicator& group, Parameters& parameters, int64_t bucket_bytes,
-                                 Reduction reduction)
-    : GradientReducer(group, parameters.gradients(), bucket_bytes, reduction) {
+GradientReducer::GradientReducer(Communicator& group, Parameters& parameters, const ReducerOptions& options)
+    : GradientReducer(group, parameters.gradients(), options) {
   // Over MPI a sum is done when it has been started: there is nothing to overlap.
   if (group.size() > 1 && group.device().is_cuda())
-    watch(parameters, bucket_elements(bucket_bytes, parameters.gradients(), reduction, group.size()));
+    watch(parameters,
+          bucket_elements(options.bucket_bytes, parameters.gradients(), reduction_, group.size()));
 }
 
 // The hooks die with the accumulators, which the parameters' graphs share: they must not outlive this.
@@ -60,12 +61,17 @@ GradientReducer::~GradientReducer() {
 }
 
 void GradientReducer::watch(Parameters& parameters, int64_t elements) {
-  parameters_in_bucket_.assign(buckets_.size(), 0);
+  parameters_ = &parameters;
+  parameters_of_bucket_.assign(buckets_.size(), {parameters.all().size(), 0});
   for (const Parameter& p : parameters.all()) {
     const auto first = static_cast<size_t>(p.offset / elements);
-    const auto last = static_cast<size_t>((p.offset + p.value.numel() - 1) / elements);
-    for (size_t b = first; b <= last; ++b) ++parameters_in_bucket_[b];
-    auto accumulator = torch::autograd::impl::grad_accumulator(p.value);
+    const auto last = static_cast<size_t>((p.offset + p.gradient.numel() - 1) / elements);
+    for (size_t b = first; b <= last; ++b) {
+      auto& [least, most] = parameters_of_bucket_[b];
+      least = std::min(least, buckets_of_parameter_.size());
+      most = buckets_of_parameter_.size();
+    }
+    auto accumulator = torch::autograd::impl::grad_accumulator(p.leaf);
     const uintptr_t hook =
         accumulator->add_post_hook(std::make_unique<ReadyHook>(*this, buckets_of_parameter_.size()));
     hooks_.emplace_back(std::move(accumulator), hook);
@@ -75,7 +81,9 @@ void GradientReducer::watch(Parameters& parameters, int64_t elements) {
 
 void GradientReducer::expect_last_backward() {
   last_backward_ = !hooks_.empty();
-  missing_ = parameters_in_bucket_;
+  missing_.clear();
+  for (const auto& [first, last] : parameters_of_bucket_)
+    missing_.push_back(static_cast<int64_t>(last - first) + 1);
   completed_.clear();
   started_ = 0;
 }
@@ -90,9 +98,24 @@ void GradientReducer::parameter_is_ready(size_t parameter) {
 
 void GradientReducer::start_ready_buckets() {
   while (started_ < order_.size() && missing_[static_cast<size_t>(order_[started_])] == 0) {
-    start_bucket(buckets_[static_cast<size_t>(order_[started_])]);
+    const auto next = static_cast<size_t>(order_[started_]);
+    const auto [first, last] = parameters_of_bucket_[next];
+    parameters_->collect_gradients(first, last + 1);
+    start_bucket(buckets_[next]);
     ++started_;
   }
+}
+
+// `part` = this rank's part of the sum of `all` over the ranks; the whole of it where they are the same.
+void GradientReducer::start_sum(const Tensor& part, const Tensor& all) {
+  const bool narrow = wire_ != all.scalar_type(), whole = part.is_same(all);
+  const Tensor wire = narrow ? all.to(wire_) : all;
+  const Tensor own = whole    ? wire
+                     : narrow ? wire.narrow(0, group_.rank() * part.numel(), part.numel())
+                              : part;
+  under_way_.push_back({whole ? group_.start_all_reduce_sum(wire, purpose::kGradients)
+                              : group_.start_reduce_scatter_sum(own, wire, purpose::kGradients),
+                        part, narrow ? own : Tensor()});
 }
 
 // With kReduceScatter the last bucket's rest, which the ranks do not divide, is summed on all of them.
@@ -101,17 +124,17 @@ void GradientReducer::start_bucket(const Tensor& bucket) {
   if (reduction_ == Reduction::kReduceScatter) {
     const int64_t part = bucket.numel() / group_.size();
     divided = part * group_.size();
-    if (part > 0)
-      under_way_.push_back(group_.start_reduce_scatter_sum(
-          bucket.narrow(0, part * group_.rank(), part), bucket.narrow(0, 0, divided), purpose::kGradients));
+    if (part > 0) start_sum(bucket.narrow(0, part * group_.rank(), part), bucket.narrow(0, 0, divided));
   }
-  if (divided < bucket.numel())
-    under_way_.push_back(group_.start_all_reduce_sum(bucket.narrow(0, divided, bucket.numel() - divided),
-                                                     purpose::kGradients));
+  const Tensor rest = bucket.narrow(0, divided, bucket.numel() - divided);
+  if (rest.numel() > 0) start_sum(rest, rest);
 }
 
 void GradientReducer::wait_for_all() {
-  for (const TransferPtr& transfer : under_way_) transfer->wait();
+  for (const Sum& sum : under_way_) {
+    sum.transfer->wait();
+    if (sum.wire.defined()) sum.part.copy_(sum.wire);
+  }
   under_way_.clear();
 }
 

@@ -6,9 +6,13 @@
 // On GPUs the buckets of the last backward of a step are sent while the backward goes on: a bucket starts
 // when the gradients of all its parameters are there. All ranks start buckets in one order, that in which
 // rank 0's first backward completed them.
+//
+// The sums can travel in a narrower dtype than the gradient's: half the bytes in bfloat16, each rank's
+// contribution and every partial sum rounded to it.
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -23,6 +27,12 @@ constexpr int64_t kDefaultBucketBytes = 25 * 1024 * 1024;
 // the gradient being undefined.
 enum class Reduction { kAllReduce, kReduceScatter };
 
+struct ReducerOptions {
+  int64_t bucket_bytes = kDefaultBucketBytes;  // of the gradient, whatever it travels in
+  Reduction reduction = Reduction::kAllReduce;
+  std::optional<at::ScalarType> wire = {};  // kBFloat16, or the gradient's dtype
+};
+
 // Elements in a bucket of `bucket_bytes`: a multiple of `ranks` where each rank gets a part. Throws
 // ConfigError when a bucket holds no element.
 int64_t bucket_elements(int64_t bucket_bytes, const Tensor& flat, Reduction reduction, int ranks);
@@ -31,11 +41,9 @@ class GradientReducer {
  public:
   // `flat_gradient` is one-dimensional, contiguous and on the group's device, of the same length on all
   // ranks; it is shared, not copied. Throws ConfigError when bucket_bytes is smaller than one element.
-  GradientReducer(Communicator& group, Tensor flat_gradient, int64_t bucket_bytes = kDefaultBucketBytes,
-                  Reduction reduction = Reduction::kAllReduce);
+  GradientReducer(Communicator& group, Tensor flat_gradient, const ReducerOptions& options = {});
   // The gradient of `parameters`, overlapped with the backward on GPUs. They outlive the reducer.
-  GradientReducer(Communicator& group, Parameters& parameters, int64_t bucket_bytes = kDefaultBucketBytes,
-                  Reduction reduction = Reduction::kAllReduce);
+  GradientReducer(Communicator& group, Parameters& parameters, const ReducerOptions& options = {});
   ~GradientReducer();
   GradientReducer(const GradientReducer&) = delete;
   GradientReducer& operator=(const GradientReducer&) = delete;
@@ -54,21 +62,31 @@ class GradientReducer {
   void parameter_is_ready(size_t parameter);
   void start_ready_buckets();
   void start_bucket(const Tensor& bucket);
+  void start_sum(const Tensor& part, const Tensor& all);
   void wait_for_all();
   void agree_on_order();
 
+  // A sum that is under way. Where it travels in another dtype, `part` takes it from `wire` in the end.
+  struct Sum {
+    TransferPtr transfer;
+    Tensor part, wire;
+  };
+
   Communicator& group_;
   Reduction reduction_;
+  at::ScalarType wire_;
   std::vector<Tensor> buckets_;  // views of the flat gradient, in order
   // Overlap; empty without it.
+  Parameters* parameters_ = nullptr;
   std::vector<std::pair<std::shared_ptr<torch::autograd::Node>, uintptr_t>> hooks_;
   std::vector<std::pair<size_t, size_t>> buckets_of_parameter_;  // [first, last]
-  std::vector<int64_t> parameters_in_bucket_, missing_;          // per bucket
+  std::vector<std::pair<size_t, size_t>> parameters_of_bucket_;  // [first, last]
+  std::vector<int64_t> missing_;                                 // parameters, per bucket
   std::vector<int64_t> order_;                                   // of starting; empty until agreed on
   std::vector<int64_t> completed_;                               // of the backward that is under way
   size_t started_ = 0;
   bool last_backward_ = false;
-  std::vector<TransferPtr> under_way_;
+  std::vector<Sum> under_way_;
 };
 
 }  // namespace fwl

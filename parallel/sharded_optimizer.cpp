@@ -14,11 +14,6 @@ std::vector<ElementRange> owned_ranges(Communicator& group, Parameters& paramete
   return shard_ranges(parameters.count(), per_bucket, group.rank(), group.size());
 }
 
-double sum_of_squares(const Tensor& flat) {
-  const double norm = global_norm(flat);
-  return norm * norm;
-}
-
 }  // namespace
 
 std::vector<ElementRange> shard_ranges(int64_t count, int64_t per_bucket, int rank, int ranks) {
@@ -37,43 +32,75 @@ ShardedOptimizer::ShardedOptimizer(Communicator& group, Parameters& parameters, 
     : group_(group),
       parameters_(parameters),
       sharding_(sharding),
-      adamw_(parameters, config, owned_ranges(group, parameters, sharding, bucket_bytes)),
+      adamw_(
+          parameters, config, owned_ranges(group, parameters, sharding, bucket_bytes),
+          is_sharded() && parameters.copies().defined() ? AdamW::Masters::kOwn : AdamW::Masters::kParameters),
       shared_elements_(parameters.count()) {
   if (!is_sharded()) return;
   const int64_t per_bucket =
       bucket_elements(bucket_bytes, parameters.gradients(), Reduction::kReduceScatter, group.size());
   shared_elements_ = parameters.count() % per_bucket % group.size();
+  if (!adamw_.masters().defined()) return;
+  const int64_t step_sizes = parameters.range_of(ParameterGroup::kStepSize).first;
+  parameters.release_values(std::min(step_sizes, parameters.count() - 1) / per_bucket * per_bucket);
 }
 
-double ShardedOptimizer::gradient_norm(Communicator& host) {
+bool ShardedOptimizer::is_shared(const ElementRange& range) const {
+  return range.first + shared_elements_ == parameters_.count() && range.count == shared_elements_;
+}
+
+Tensor ShardedOptimizer::gradient_norm() {
   const Tensor& gradient = parameters_.gradients();
   if (!is_sharded()) return global_norm(gradient);
-  double own = 0;
+  const Tensor squares = at::zeros({1}, gradient.options().dtype(at::kDouble));
   for (const ElementRange& range : owned()) {
-    const bool is_shared =
-        range.first + shared_elements_ == parameters_.count() && range.count == shared_elements_;
-    if (is_shared && group_.rank() != 0) continue;
-    own += sum_of_squares(gradient.narrow(0, range.first, range.count));
+    if (is_shared(range) && group_.rank() != 0) continue;
+    squares.add_(global_norm(gradient.narrow(0, range.first, range.count)).square());
   }
-  return std::sqrt(all_reduce_scalar_sum(host, own));
+  group_.all_reduce_sum(squares);
+  return squares.sqrt().squeeze(0);
 }
 
-void ShardedOptimizer::step(double learning_rate, double gradient_scale) {
-  if (!is_sharded()) return adamw_.step(learning_rate, gradient_scale);
+Tensor ShardedOptimizer::step(double learning_rate, double clip) {
   const at::NoGradGuard no_grad;
+  const Tensor norm = gradient_norm();
+  const UpdateScale scale = clipped_scale(norm, clip);
+  if (is_sharded()) {
+    update_and_gather(learning_rate, scale);
+  } else {
+    adamw_.step(learning_rate, scale);
+  }
+  return norm;
+}
+
+void ShardedOptimizer::update_and_gather(double learning_rate, const UpdateScale& scale) {
   const size_t parts = owned().size() - (shared_elements_ > 0 ? 1 : 0);
   std::vector<TransferPtr> gathers;
-  adamw_.begin_update();
+  adamw_.begin_update(scale);
   for (size_t i = 0; i < owned().size(); ++i) {
-    adamw_.update_range(i, learning_rate, gradient_scale);
+    adamw_.update_range(i, learning_rate, scale);
     if (i >= parts) continue;
     const ElementRange own = owned()[i];
-    Tensor& values = parameters_.values();
-    const Tensor bucket = values.narrow(0, own.first - group_.rank() * own.count, own.count * group_.size());
-    gathers.push_back(
-        group_.start_all_gather(bucket, values.narrow(0, own.first, own.count), purpose::kWeights));
+    const bool released = own.first < parameters_.released();
+    const Tensor& flat = released ? parameters_.copies() : parameters_.kept_values();
+    const int64_t first = own.first - (released ? 0 : parameters_.released());
+    const Tensor bucket = flat.narrow(0, first - group_.rank() * own.count, own.count * group_.size());
+    gathers.push_back(group_.start_all_gather(bucket, flat.narrow(0, first, own.count), purpose::kWeights));
   }
   for (const TransferPtr& gather : gathers) gather->wait();
+}
+
+Tensor ShardedOptimizer::gather_values() {
+  if (!adamw_.masters().defined()) return parameters_.values();
+  const Tensor values = at::zeros_like(parameters_.gradients());
+  int64_t offset = 0;
+  for (const ElementRange& range : owned()) {
+    if (!is_shared(range) || group_.rank() == 0)
+      values.narrow(0, range.first, range.count).copy_(adamw_.masters().narrow(0, offset, range.count));
+    offset += range.count;
+  }
+  group_.all_reduce_sum(values, purpose::kWeights);
+  return values;
 }
 
 }  // namespace fwl

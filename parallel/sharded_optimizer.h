@@ -3,6 +3,9 @@
 // updates that part, and the parts are gathered). Any number of parameters and ranks: what the ranks do not
 // divide of the last bucket is summed, kept and updated alike on all of them.
 //
+// Where forwards read copies in bfloat16, each rank keeps the float32 values of its parts alone, and the
+// copies are gathered: half the bytes. The bucket of the step sizes, which are read in float32, stays whole.
+//
 // It expects the gradient as GradientReducer leaves it with the same bucket size and reduction().
 #pragma once
 
@@ -25,21 +28,26 @@ class ShardedOptimizer {
   ShardedOptimizer(Communicator& group, Parameters& parameters, const AdamWConfig& config,
                    OptimizerSharding sharding, int64_t bucket_bytes);
 
-  // Norm of the summed gradient, the same on all ranks. Collective over `host`, a group of all ranks on the
-  // host, when sharded.
-  double gradient_norm(Communicator& host);
-  // Collective over the group when sharded. Updates this rank's elements; a bucket's weights are gathered
-  // while the next is updated. Later work on the current stream sees all weights.
-  void step(double learning_rate, double gradient_scale);
+  // Clips the summed gradient to norm `clip` (0: no clipping) and updates all weights; where the norm is not
+  // finite it changes nothing, on any rank. Returns the norm ([], float64, on the device, the same on all
+  // ranks). Waits for no GPU: later work on the current stream sees all weights. Collective over the group
+  // when sharded: a rank updates its elements, and a bucket's weights are gathered while the next is updated.
+  Tensor step(double learning_rate, double clip);
 
-  // Moments of this rank's elements, end to end in the order of owned(); the last `shared_elements()` of them
-  // are the same on all ranks.
+  // All values, float32 or float64, [count()]. Collective over the group when they are spread over it.
+  Tensor gather_values();
+
+  // Moments of this rank's elements (and values, where they are spread over the ranks), end to end in the
+  // order of owned(); the last `shared_elements()` of them are the same on all ranks.
   AdamW& own() { return adamw_; }
   const std::vector<ElementRange>& owned() const { return adamw_.owned(); }
   int64_t shared_elements() const { return shared_elements_; }
   OptimizerSharding sharding() const { return sharding_; }
 
  private:
+  bool is_shared(const ElementRange& range) const;
+  Tensor gradient_norm();
+  void update_and_gather(double learning_rate, const UpdateScale& scale);
   bool is_sharded() const { return sharding_ == OptimizerSharding::kSharded && group_.size() > 1; }
 
   Communicator& group_;

@@ -39,7 +39,7 @@ void GradientStatistics::add(const TokenBatch& batch) {
   for (int64_t first = 0; first < total; first += rows_) {
     WholeSequence whole;
     const TokenBatch part = narrow(batch, 0, first, std::min(rows_, total - first));
-    model_.segment_loss(part, whole, pass_).total.div(std::max(tokens, 1.0)).backward();
+    model_.parameters().backward(model_.segment_loss(part, whole, pass_).total.div(std::max(tokens, 1.0)));
   }
   sum_of_squares_.add_(model_.parameters().gradients().square());
   model_.parameters().zero_gradients();
@@ -95,7 +95,7 @@ Tensor DynamicEvaluator::score(const TokenBatch& batch, SequenceView& view) {
     const OuterLoss loss = model_.segment_loss(segment, view, pass_);
     nll_bt.narrow(1, first, count).copy_(loss.nll_n.view({1, count}));
     if (tokens == 0) continue;
-    loss.total.div(tokens).backward();
+    model_.parameters().backward(loss.total.div(tokens));
     update();
   }
   return nll_bt;

@@ -1,5 +1,6 @@
 #include "core/fast_weight/layer.h"
 
+#include "core/base/error.h"
 #include "core/fast_weight/linear_attention.h"
 #include "core/fast_weight/norm_gradient.h"
 #include "core/kernels/activation.h"
@@ -96,7 +97,23 @@ Tensor with_gain(const Tensor& query, const Tensor& gain) {
   return gain.defined() ? query * gain : query;
 }
 
-// One tensor of fast weights: its keys and values come from the slow pass, its queries from the fast one.
+// Keys and queries of a dense layer from its inputs, as model.fast_weight.key_norm has them.
+Tensor keys_of(const FastWeightWeights& w, const FastWeightOptions& options, const Tensor& input) {
+  return options.key_norm == KeyNorm::kNone ? input : unit_keys(input, w.dense1_fd.size(1));
+}
+Tensor queries_of(const FastWeightWeights& w, const FastWeightOptions& options, const Tensor& input,
+                  const Tensor& gain) {
+  const bool scaled = options.key_norm == KeyNorm::kKeysAndQueries;
+  return with_gain(scaled ? keys_of(w, options, input) : input, gain);
+}
+
+// x, and what the start of the fast weights adds to a dense layer's output.
+Tensor with_start(const Tensor& x, const Tensor& input, const Tensor& start) {
+  return start.defined() ? x + at::linear(input, start) : x;
+}
+
+// One head of a tensor of fast weights: its keys and values come from the slow pass, its queries from the
+// fast one.
 struct FastTensor {
   Tensor key_btk, value_btv, log_decay;
   int64_t chunk;
@@ -104,17 +121,16 @@ struct FastTensor {
   LocalStates local;
   Tensor given_bvk;    // inbound state that the caller gave; may be undefined
   Tensor inbound_bvk;  // state before the first position; may be undefined: zero
-  bool used() const { return key_btk.defined(); }
 };
 
 FastTensor fast_tensor(const FastWeightOptions& options, const LossTokens& tokens, const Tensor& key,
                        const Tensor& value, const Tensor& log_decay, const Tensor& given, bool total) {
-  FastTensor f{with_bias_input(key, options), value, log_decay, options.chunk, {}, {}, given, given};
-  if (f.chunk <= 0) f.chunk = fastest_chunk(key.size(1), f.key_btk.size(2), value.size(2), key.device());
+  FastTensor f{key, value, log_decay, options.chunk, {}, {}, given, given};
+  if (f.chunk <= 0) f.chunk = fastest_chunk(key.size(1), key.size(2), value.size(2), key.device());
   if (total || given.defined())
     f.decay = shard_decay(log_decay, tokens.document_start_bt, key.size(1), tokens.weight_bt.scalar_type());
-  f.local = local_states(f.key_btk, value, log_decay, tokens.document_start_bt,
-                         total ? f.decay : std::nullopt, f.chunk);
+  f.local =
+      local_states(key, value, log_decay, tokens.document_start_bt, total ? f.decay : std::nullopt, f.chunk);
   return f;
 }
 
@@ -123,35 +139,59 @@ Tensor outbound_state(const FastTensor& f, const Tensor& inbound_bvk) {
   return inbound_bvk.defined() ? f.local.total_bvk + f.decay->carry_b11 * inbound_bvk : f.local.total_bvk;
 }
 
-// The fast tensors of the block, and where their inbound states come from.
+// One part of x a head along `dim`; undefined ones of an undefined x.
+std::vector<Tensor> split_heads(const Tensor& x, const std::vector<int64_t>& widths, int64_t dim) {
+  if (!x.defined()) return std::vector<Tensor>(widths.size());
+  return widths.size() == 1 ? std::vector<Tensor>{x} : at::split_with_sizes(x, widths, dim);
+}
+Tensor join_heads(const std::vector<Tensor>& parts, int64_t dim) {
+  return parts.size() == 1 ? parts.front() : at::cat(parts, dim);
+}
+Tensor decay_of(const Tensor& log_decay, size_t head) {
+  return log_decay.dim() == 0 ? log_decay : log_decay.select(0, static_cast<int64_t>(head));
+}
+// Inputs of the second dense layer, a part a head.
+std::vector<Tensor> second_inputs(const Tensor& act_btf, int64_t heads, const FastWeightOptions& options) {
+  std::vector<Tensor> parts = split_heads(act_btf, head_widths(act_btf.size(-1), heads), -1);
+  parts.back() = with_bias_input(parts.back(), options);
+  return parts;
+}
+
+// The fast tensors of the block by head, and where their inbound states come from.
 struct FastTensors {
-  FastTensor dense1, dense2, norm;
+  std::vector<FastTensor> dense1, dense2, norm;  // the norm's: one, or none
   StateExchange* exchange;
 
-  std::vector<FastTensor*> used() {
+  std::vector<FastTensor*> all() {
     std::vector<FastTensor*> list;
-    for (FastTensor* f : {&dense1, &dense2, &norm}) {
-      if (f->used()) list.push_back(f);
-    }
+    for (auto* tensors : {&dense1, &dense2, &norm})
+      for (FastTensor& f : *tensors) list.push_back(&f);
     return list;
   }
   void start_exchange() {
     if (exchange == nullptr) return;
     std::vector<ShardState> shards;
-    for (const FastTensor* f : used())
+    for (const FastTensor* f : all())
       shards.push_back({outbound_state(*f, f->given_bvk), f->decay->carry_b11});
     exchange->start(shards);
   }
   void finish_exchange() {
     if (exchange == nullptr) return;
     const std::vector<Tensor> before = exchange->finish();
-    const std::vector<FastTensor*> list = used();
+    const std::vector<FastTensor*> list = all();
     for (size_t i = 0; i < list.size(); ++i) {
       FastTensor& f = *list[i];
       f.inbound_bvk = f.given_bvk.defined() ? before[i] + f.given_bvk : before[i];
     }
   }
 };
+
+// After the last position, the heads joined along `dim`.
+Tensor outbound_states(const std::vector<FastTensor>& heads, int64_t dim) {
+  std::vector<Tensor> parts;
+  for (const FastTensor& f : heads) parts.push_back(outbound_state(f, f.inbound_bvk));
+  return join_heads(parts, dim);
+}
 
 // What the shard's own positions give; the part that can be computed before the inbound state is there.
 Tensor local_part(const LossTokens& tokens, const Tensor& query_btk, const FastTensor& f) {
@@ -167,20 +207,48 @@ Tensor fast_sum(const LossTokens& tokens, const Tensor& query_btk, const FastTen
   return with_inbound(local_part(tokens, query_btk, f), query_btk, f);
 }
 
+// The first dense layer: heads are rows, which share queries and keys.
+std::vector<FastTensor> first_tensors(const FastWeightWeights& w, const FastWeightOptions& options,
+                                      const LossTokens& tokens, const Tensor& key_btd,
+                                      const Tensor& value_btf, const Tensor& inbound_bfd, bool total) {
+  const std::vector<int64_t> widths = head_widths(value_btf.size(-1), decay_heads(w));
+  const std::vector<Tensor> values = split_heads(value_btf, widths, -1),
+                            given = split_heads(inbound_bfd, widths, 1);
+  const Tensor key = with_bias_input(key_btd, options);
+  std::vector<FastTensor> heads;
+  for (size_t j = 0; j < widths.size(); ++j)
+    heads.push_back(fast_tensor(options, tokens, key, values[j], decay_of(w.log_decay1, j), given[j], total));
+  return heads;
+}
+
+// The second: heads are columns, which share the values; their sums add up.
+std::vector<FastTensor> second_tensors(const FastWeightWeights& w, const FastWeightOptions& options,
+                                       const LossTokens& tokens, const Tensor& key_btf,
+                                       const Tensor& value_btd, const Tensor& inbound_bdf, bool total) {
+  const std::vector<Tensor> keys = second_inputs(key_btf, decay_heads(w), options);
+  const std::vector<Tensor> given =
+      split_heads(inbound_bdf, head_widths(key_btf.size(-1), decay_heads(w), options.fast_biases ? 1 : 0), 2);
+  std::vector<FastTensor> heads;
+  for (size_t j = 0; j < keys.size(); ++j)
+    heads.push_back(
+        fast_tensor(options, tokens, keys[j], value_btd, decay_of(w.log_decay2, j), given[j], total));
+  return heads;
+}
+
 FastTensors fast_tensors(const FastWeightWeights& w, const FastWeightOptions& options,
                          const LossTokens& tokens, const Activations& s, const InnerGradients& g,
                          const FastWeightState& inbound, StateExchange* exchange, bool wants_state) {
   FastTensors f{{}, {}, {}, exchange};
   const bool total = wants_state || exchange != nullptr;
   if (options.fast_layers == FastLayers::kBoth)
-    f.dense1 =
-        fast_tensor(options, tokens, s.input_btd, g.dense1_btf, w.log_decay1, inbound.dense1_bfd, total);
-  f.dense2 = fast_tensor(options, tokens, s.act_btf, g.dense2_btd, w.log_decay2, inbound.dense2_bdf, total);
+    f.dense1 = first_tensors(w, options, tokens, keys_of(w, options, s.input_btd), g.dense1_btf,
+                             inbound.dense1_bfd, total);
+  f.dense2 = second_tensors(w, options, tokens, keys_of(w, options, s.act_btf), g.dense2_btd,
+                            inbound.dense2_bdf, total);
   if (options.fast_norm) {
-    FastWeightOptions no_bias = options;
-    no_bias.fast_biases = false;
     const Tensor ones_bt1 = at::ones({s.input_btd.size(0), s.input_btd.size(1), 1}, g.norm_bt2d.options());
-    f.norm = fast_tensor(no_bias, tokens, ones_bt1, g.norm_bt2d, w.log_decay_norm, inbound.norm_bd, total);
+    f.norm.push_back(
+        fast_tensor(options, tokens, ones_bt1, g.norm_bt2d, w.log_decay_norm, inbound.norm_bd, total));
   }
   return f;
 }
@@ -197,6 +265,19 @@ Tensor fast_output_norm(const FastWeightWeights& w, const FastWeightOptions& opt
 }
 
 }  // namespace
+
+int64_t decay_heads(const FastWeightWeights& weights) {
+  const Tensor& log_decay = weights.log_decay2;
+  return log_decay.defined() && log_decay.dim() == 1 ? log_decay.size(0) : 1;
+}
+
+std::vector<int64_t> head_widths(int64_t hidden, int64_t heads, int64_t extra) {
+  require<InternalError>(heads > 0 && hidden % heads == 0, heads, " heads do not divide ", hidden,
+                         " hidden units");
+  std::vector<int64_t> widths(static_cast<size_t>(heads), hidden / heads);
+  widths.back() += extra;
+  return widths;
+}
 
 Tensor slow_pass(const FastWeightWeights& weights, const FastWeightOptions& options,
                  const Tensor& hidden_btd) {
@@ -221,33 +302,39 @@ FastWeightResult fast_weight_layer(const FastWeightWeights& w, const FastWeightO
   // layer attends to the shard's own positions.
   FastTensors fast = fast_tensors(w, options, tokens, s, g, inbound, exchange, wants_state);
   fast.start_exchange();
-  const auto query_of = [&](const Tensor& x, const Tensor& gain) {
-    return with_bias_input(with_gain(x, gain), options);
-  };
-  Tensor query1_btd, local1_btf;
-  if (both) {
-    query1_btd = query_of(s.input_btd, w.query_gain1_d);
-    local1_btf = local_part(tokens, query1_btd, fast.dense1);
-  }
+  Tensor query1_btd;
+  std::vector<Tensor> sums_btf;  // of the first layer, by head
+  if (both) query1_btd = with_bias_input(queries_of(w, options, s.input_btd, w.query_gain1_d), options);
+  for (const FastTensor& f : fast.dense1) sums_btf.push_back(local_part(tokens, query1_btd, f));
   fast.finish_exchange();
 
   Tensor fast_act_btf = s.act_btf;
   if (both) {
-    const Tensor sum_btf = with_inbound(local1_btf, query1_btd, fast.dense1);
-    fast_act_btf = squared_relu(stepped(s.before_act_btf, sum_btf, w.step_size1));
+    for (size_t j = 0; j < sums_btf.size(); ++j)
+      sums_btf[j] = with_inbound(sums_btf[j], query1_btd, fast.dense1[j]);
+    const Tensor before_act_btf = with_start(s.before_act_btf, s.input_btd, w.start1_fd);
+    fast_act_btf = squared_relu(stepped(before_act_btf, join_heads(sums_btf, -1), w.step_size1));
   }
-  const Tensor sum_btd = fast_sum(tokens, query_of(fast_act_btf, w.query_gain2_f), fast.dense2);
+  const std::vector<Tensor> query2 =
+      second_inputs(queries_of(w, options, fast_act_btf, w.query_gain2_f), decay_heads(w), options);
+  Tensor sum_btd;
+  for (size_t j = 0; j < query2.size(); ++j) {
+    const Tensor part_btd = fast_sum(tokens, query2[j], fast.dense2[j]);
+    sum_btd = j == 0 ? part_btd : sum_btd + part_btd;
+  }
   // With the first layer slow, the slow pass has this product already, residual and all.
-  const Tensor slow_out_btd = both ? at::linear(fast_act_btf, w.dense2_df, w.dense2_bias_d) : s.output_btd;
+  const Tensor slow_out_btd =
+      with_start(both ? at::linear(fast_act_btf, w.dense2_df, w.dense2_bias_d) : s.output_btd, fast_act_btf,
+                 w.start2_df);
   const AddNorm out =
       output_norm(w, options, stepped(slow_out_btd, sum_btd, w.step_size2), both ? s.residual_btd : Tensor());
   result.fast_normed_btd =
-      options.fast_norm ? fast_output_norm(w, options, tokens, out.sum, fast.norm) : out.norm;
+      options.fast_norm ? fast_output_norm(w, options, tokens, out.sum, fast.norm.front()) : out.norm;
 
   if (!wants_state) return result;
-  if (both) result.state.dense1_bfd = outbound_state(fast.dense1, fast.dense1.inbound_bvk);
-  result.state.dense2_bdf = outbound_state(fast.dense2, fast.dense2.inbound_bvk);
-  if (options.fast_norm) result.state.norm_bd = outbound_state(fast.norm, fast.norm.inbound_bvk);
+  if (both) result.state.dense1_bfd = outbound_states(fast.dense1, 1);
+  result.state.dense2_bdf = outbound_states(fast.dense2, 2);
+  if (options.fast_norm) result.state.norm_bd = outbound_states(fast.norm, 1);
   return result;
 }
 

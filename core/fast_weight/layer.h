@@ -14,6 +14,7 @@
 #include <cstdint>
 
 #include "core/base/torch.h"
+#include "core/fast_weight/key_norm.h"
 #include "core/fast_weight/loss_head.h"
 #include "core/fast_weight/state_exchange.h"
 
@@ -23,8 +24,9 @@ enum class FastLayers { kBoth, kSecond };
 
 struct FastWeightOptions {
   FastLayers fast_layers = FastLayers::kBoth;
-  int64_t chunk = 0;              // no effect on the result; 0: the fastest_chunk()
-  double inner_loss_scale = 1.0;  // constant factor of every token's inner loss
+  KeyNorm key_norm = KeyNorm::kNone;  // whole keys, before a bias's constant 1 joins them
+  int64_t chunk = 0;                  // no effect on the result; 0: the fastest_chunk()
+  double inner_loss_scale = 1.0;      // constant factor of every token's inner loss
   double norm_epsilon = 1e-5;
   bool residual = true;
   bool fast_biases = false;  // dense biases are fast too: a constant 1 joins the keys and queries
@@ -42,12 +44,21 @@ struct FastWeightWeights {
   Unembedding unembedding;
   // Step sizes (inner learning rates), scalar or one per output row: [] or [f], [] or [d], [] or [d].
   Tensor step_size1, step_size2, step_size_norm;
-  // Logarithms of the decay per token, scalars <= 0, best in float64 (their gradients are sums in which large
-  // terms cancel). The norm's is used with fast_norm only.
+  // Logarithms of the decay per token, <= 0, best in float64 (their gradients are sums in which large terms
+  // cancel): scalars, or for the dense layers [heads], where the hidden units are cut into that many equal
+  // heads (rows of the first layer, columns of the second; the constant input of a fast second bias is the
+  // last head's). Both layers have the same heads. The norm's is used with fast_norm only.
   Tensor log_decay1, log_decay2, log_decay_norm;
   // Optional gains of the queries (fwl.md: kappa), [d] and [f].
   Tensor query_gain1_d, query_gain2_f;
+  // Optional: the fast pass starts from dense + start; never decayed, not seen by the inner gradients.
+  Tensor start1_fd, start2_df;
 };
+
+// Into how many heads the decays cut the hidden units; 1 for scalars.
+int64_t decay_heads(const FastWeightWeights& weights);
+// Hidden units of each head: `hidden` in equal parts, and `extra` more for the last one.
+std::vector<int64_t> head_widths(int64_t hidden, int64_t heads, int64_t extra = 0);
 
 // What has been learned before the first position; undefined tensors are zero. Accumulation type.
 struct FastWeightState {

@@ -10,6 +10,9 @@
 namespace fwl {
 namespace {
 
+// Positions in a block of causal products: large enough for products that fill a GPU.
+constexpr int64_t kCausalBlock = 512;
+
 // How chunks of C positions let states through, with the document mask folded in, in float64. The leading
 // size n is 1 when no document starts inside (the weights are the same for every sequence and chunk), else
 // B*G.
@@ -82,6 +85,61 @@ Tensor chunk_outer(const Tensor& a_ncx, const Tensor& b_ncy, int64_t batch) {
   return product_nxy.view({batch, -1, product_nxy.size(1), product_nxy.size(2)});
 }
 
+// Products with strictly causal matrices [n, C, C]: what lies above the blocks of the diagonal is neither
+// computed nor read, so that C positions cost little more than half of C^2.
+class CausalProducts {
+ public:
+  explicit CausalProducts(int64_t chunk) : chunk_(chunk) {}
+
+  // a b^T in the blocks of the diagonal and below. On a GPU the rest is left as it was: the mask does not
+  // read it.
+  Tensor outer(const Tensor& a_nck, const Tensor& b_nck) const {
+    if (chunk_ <= kCausalBlock) return at::bmm(a_nck, b_nck.transpose(1, 2));
+    const std::vector<int64_t> shape = {a_nck.size(0), chunk_, chunk_};
+    const Tensor product_nij =
+        a_nck.is_cuda() ? at::empty(shape, a_nck.options()) : at::zeros(shape, a_nck.options());
+    for_each_block([&](int64_t first, int64_t count) {
+      Tensor rows = product_nij.narrow(1, first, count).narrow(2, 0, first + count);
+      at::bmm_out(rows, a_nck.narrow(1, first, count), b_nck.narrow(1, 0, first + count).transpose(1, 2));
+    });
+    return product_nij;
+  }
+  // m x.
+  Tensor times(const Tensor& m_nij, const Tensor& x_ncd) const {
+    if (chunk_ <= kCausalBlock) return at::bmm(m_nij, x_ncd);
+    return by_blocks(x_ncd, [&](Tensor& out, int64_t first, int64_t count) {
+      at::bmm_out(out, m_nij.narrow(1, first, count).narrow(2, 0, first + count),
+                  x_ncd.narrow(1, 0, first + count));
+    });
+  }
+  // m^T x.
+  Tensor transposed_times(const Tensor& m_nij, const Tensor& x_ncd) const {
+    if (chunk_ <= kCausalBlock) return at::bmm(m_nij.transpose(1, 2), x_ncd);
+    return by_blocks(x_ncd, [&](Tensor& out, int64_t first, int64_t count) {
+      const Tensor columns = m_nij.narrow(1, first, chunk_ - first).narrow(2, first, count);
+      at::bmm_out(out, columns.transpose(1, 2), x_ncd.narrow(1, first, chunk_ - first));
+    });
+  }
+
+ private:
+  template <typename Visit>
+  void for_each_block(Visit visit) const {
+    for (int64_t first = 0; first < chunk_; first += kCausalBlock)
+      visit(first, std::min(kCausalBlock, chunk_ - first));
+  }
+  template <typename Visit>
+  Tensor by_blocks(const Tensor& like_ncd, Visit visit) const {
+    const Tensor result = at::empty_like(like_ncd);
+    for_each_block([&](int64_t first, int64_t count) {
+      Tensor rows = result.narrow(1, first, count);
+      visit(rows, first, count);
+    });
+    return result;
+  }
+
+  int64_t chunk_;
+};
+
 // A shard cut into whole chunks: zeros stand before its first position when the chunk does not divide it
 // (they add nothing, and every exponent between real positions stays).
 struct Chunking {
@@ -144,9 +202,10 @@ class LocalAttention : public torch::autograd::Function<LocalAttention> {
     const auto type = v_btv.scalar_type();
     const Tensor start_bgc = cut.starts_of(start_bt);
     const Tensor q_nck = cut.chunks_of(q_btk), k_nck = cut.chunks_of(k_btk), v_ncv = cut.chunks_of(v_btv);
-    Tensor score_nij = at::bmm(q_nck, k_nck.transpose(1, 2));
+    const CausalProducts causal(cut.chunk);
+    Tensor score_nij = causal.outer(q_nck, k_nck);
     apply_decay_mask_(score_nij, decay_mask(log_decay, start_bgc));
-    Tensor out_ncv = at::bmm(score_nij, v_ncv);
+    Tensor out_ncv = causal.times(score_nij, v_ncv);
     if (starts_nvk.defined()) {
       const DecayWeights d = decay_weights(log_decay, start_bgc, cut.chunk);
       out_ncv.baddbmm_(q_nck * d.inbound_nc1.to(type), starts_nvk.transpose(1, 2));
@@ -167,13 +226,14 @@ class LocalAttention : public torch::autograd::Function<LocalAttention> {
                  v_ncv = cut.chunks_of(saved[2]), out_bar_ncv = cut.chunks_of(bars[0]);
 
     // Within chunks: queries, then keys and values.
-    Tensor out_v_nij = at::bmm(out_bar_ncv, v_ncv.transpose(1, 2));
-    Tensor score_nij = at::bmm(q_nck, k_nck.transpose(1, 2));
+    const CausalProducts causal(chunk);
+    Tensor out_v_nij = causal.outer(out_bar_ncv, v_ncv);
+    Tensor score_nij = causal.outer(q_nck, k_nck);
     Tensor log_decay_bar = apply_decay_mask_to_both_(score_nij, out_v_nij, decay_mask(log_decay, start_bgc),
                                                      ctx->needs_input_grad(3));
-    Tensor q_bar_nck = at::bmm(out_v_nij, k_nck), k_bar_nck = at::bmm(out_v_nij.transpose(1, 2), q_nck),
+    Tensor q_bar_nck = causal.times(out_v_nij, k_nck), k_bar_nck = causal.transposed_times(out_v_nij, q_nck),
            v_bar_ncv;
-    if (ctx->needs_input_grad(2)) v_bar_ncv = at::bmm(score_nij.transpose(1, 2), out_bar_ncv);
+    if (ctx->needs_input_grad(2)) v_bar_ncv = causal.transposed_times(score_nij, out_bar_ncv);
     // Rows are summed in the accumulation type and added up in float64: large terms cancel.
     const auto row_sums = [&](const Tensor& x) {
       return at::sum(x, at::IntArrayRef{-1}, false, accumulate_type(type)).to(at::kDouble);
@@ -289,19 +349,28 @@ LocalStates local_states(const Tensor& k_btk, const Tensor& v_btv, const Tensor&
   return states;
 }
 
+double computed_keys(int64_t chunk) {
+  double keys = 0;
+  for (int64_t first = 0; first < chunk; first += kCausalBlock) {
+    const int64_t count = std::min(kCausalBlock, chunk - first);
+    keys += static_cast<double>(count * (first + count)) / static_cast<double>(chunk);
+  }
+  return keys;
+}
+
 int64_t fastest_chunk(int64_t length, int64_t key_dim, int64_t value_dim, at::Device device) {
   if (!device.is_cuda()) return std::min<int64_t>(length, 64);
   // FLOPs a token and layer: products within chunks, writing and reading the states, and the states' traffic
   // at the FLOPs that the GPU could have done meanwhile (H200: DESIGN 93).
   constexpr double kFlopsPerByte = 150, kBytesPerStateElement = 16;
   const auto cost = [&](int64_t chunk) {
-    const double within = 2.0 * static_cast<double>(chunk * (key_dim + value_dim));
+    const double within = 2.0 * computed_keys(chunk) * static_cast<double>(key_dim + value_dim);
     if (chunk >= length) return within;
     const auto state = static_cast<double>(key_dim * value_dim);
     return within + state * (4 + kBytesPerStateElement * kFlopsPerByte / static_cast<double>(chunk));
   };
   int64_t best = length;
-  for (const int64_t chunk : {128, 256, 512, 1024, 2048}) {
+  for (const int64_t chunk : {128, 256, 512, 1024, 2048, 4096}) {
     if (chunk < length && cost(chunk) < cost(best)) best = chunk;
   }
   return best;

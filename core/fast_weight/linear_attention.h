@@ -50,6 +50,10 @@ LocalStates local_states(const Tensor& k_btk, const Tensor& v_btv, const Tensor&
 // a state each, whose memory traffic a GPU feels; short sequences are one chunk.
 int64_t fastest_chunk(int64_t length, int64_t key_dim, int64_t value_dim, at::Device device);
 
+// Keys whose scores are computed for a query within a chunk, on average: blocks above the diagonal are left
+// out.
+double computed_keys(int64_t chunk);
+
 // sum_{i<t} over the shard's own positions, [B, T, v] in the dtype of v. `states` are those of the same k, v
 // and chunk. Differentiable in q, k, v and log_decay.
 Tensor attend_local(const Tensor& q_btk, const Tensor& k_btk, const Tensor& v_btv, const Tensor& log_decay,

@@ -42,6 +42,11 @@ Tensor scale_columns(const Tensor& weight, const Tensor& gain) {
   return gain.defined() ? weight * gain.unsqueeze(0) : weight;
 }
 
+// An input as a key: of the length sqrt(d).
+Tensor unit(const Tensor& x, int64_t d) {
+  return x / (x.square().sum() / static_cast<double>(d) + 1e-6).sqrt();
+}
+
 class TokenByToken {
  public:
   TokenByToken(const FastWeightWeights& weights, const FastWeightOptions& options)
@@ -57,20 +62,34 @@ class TokenByToken {
             at::zeros_like(slow.norm_scale_d), at::zeros_like(slow.norm_bias_d)};
   }
 
-  // W_t = W - step * S_t, written out as matrices.
-  BlockWeights fast_weights() const {
+  // W_t = W + start - step * S_t, written out as matrices. Where queries are scaled, S_t is instead: one
+  // scale for the token's whole input.
+  BlockWeights fast_weights(const Tensor& z_d) const {
     BlockWeights b = slow_weights(w_);
+    if (w_.start1_fd.defined()) b.dense1_fd = b.dense1_fd + w_.start1_fd;
+    if (w_.start2_df.defined()) b.dense2_df = b.dense2_df + w_.start2_df;
     if (options_.fast_layers == FastLayers::kBoth) {
-      b.dense1_fd = b.dense1_fd - scale_columns(scale_rows(w_.step_size1, sum_.dense1_fd), w_.query_gain1_d);
+      b.dense1_fd = b.dense1_fd - query_scale(z_d) * scale_columns(scale_rows(w_.step_size1, sum_.dense1_fd),
+                                                                   w_.query_gain1_d);
       if (options_.fast_biases) b.dense1_bias_f = b.dense1_bias_f - w_.step_size1 * sum_.dense1_bias_f;
     }
-    b.dense2_df = b.dense2_df - scale_columns(scale_rows(w_.step_size2, sum_.dense2_df), w_.query_gain2_f);
+    const Tensor act_f = at::relu(at::mv(b.dense1_fd, z_d) + b.dense1_bias_f).square();
+    b.dense2_df = b.dense2_df - query_scale(act_f) * scale_columns(scale_rows(w_.step_size2, sum_.dense2_df),
+                                                                   w_.query_gain2_f);
     if (options_.fast_biases) b.dense2_bias_d = b.dense2_bias_d - w_.step_size2 * sum_.dense2_bias_d;
     if (options_.fast_norm) {
       b.norm_scale_d = b.norm_scale_d - w_.step_size_norm * sum_.norm_scale_d;
       b.norm_bias_d = b.norm_bias_d - w_.step_size_norm * sum_.norm_bias_d;
     }
     return b;
+  }
+
+  Tensor query_scale(const Tensor& input) const {
+    if (options_.key_norm != KeyNorm::kKeysAndQueries) return at::ones({}, input.options());
+    return (input.square().sum() / static_cast<double>(w_.dense1_fd.size(1)) + 1e-6).rsqrt();
+  }
+  Tensor key(const Tensor& input) const {
+    return options_.key_norm == KeyNorm::kNone ? input : unit(input, w_.dense1_fd.size(1));
   }
 
   Tensor input(const Tensor& hidden_d) const {
@@ -95,14 +114,21 @@ class TokenByToken {
     const bool second = options_.second_order;
     const Tensor act_f = at::relu(at::mv(w_.dense1_fd, z_d) + w_.dense1_bias_f).square();
     const auto constant = [&](const Tensor& t) { return second ? t : t.detach(); };
-    const Tensor weight1 = second ? g[0] : at::outer(g[1].detach(), z_d);
-    const Tensor weight2 = second ? g[2] : at::outer(g[3].detach(), act_f);
-    const Tensor decay1 = w_.log_decay1.defined() ? w_.log_decay1.exp() : at::ones({}, z_d.options());
-    const Tensor decay2 = w_.log_decay2.exp();
-    sum_.dense1_fd = decay1 * sum_.dense1_fd + weight1;
-    sum_.dense1_bias_f = decay1 * sum_.dense1_bias_f + constant(g[1]);
-    sum_.dense2_df = decay2 * sum_.dense2_df + weight2;
-    sum_.dense2_bias_d = decay2 * sum_.dense2_bias_d + constant(g[3]);
+    const bool whole = second && options_.key_norm == KeyNorm::kNone;
+    const Tensor weight1 = whole ? g[0] : at::outer(constant(g[1]), key(z_d));
+    const Tensor weight2 = whole ? g[2] : at::outer(constant(g[3]), key(act_f));
+    // One decay a hidden unit; the last head's for the second bias.
+    const int64_t hidden = act_f.size(0);
+    const auto decay_of_units = [&](const Tensor& log_decay) {
+      if (!log_decay.defined()) return at::ones({hidden}, z_d.options());
+      if (log_decay.dim() == 0) return log_decay.exp().expand({hidden});
+      return log_decay.exp().repeat_interleave(hidden / log_decay.size(0));
+    };
+    const Tensor decay1_f = decay_of_units(w_.log_decay1), decay2_f = decay_of_units(w_.log_decay2);
+    sum_.dense1_fd = decay1_f.unsqueeze(1) * sum_.dense1_fd + weight1;
+    sum_.dense1_bias_f = decay1_f * sum_.dense1_bias_f + constant(g[1]);
+    sum_.dense2_df = sum_.dense2_df * decay2_f + weight2;
+    sum_.dense2_bias_d = decay2_f[hidden - 1] * sum_.dense2_bias_d + constant(g[3]);
     if (!options_.fast_norm) return;
     sum_.norm_scale_d = w_.log_decay_norm.exp() * sum_.norm_scale_d + constant(g[4]);
     sum_.norm_bias_d = w_.log_decay_norm.exp() * sum_.norm_bias_d + constant(g[5]);
@@ -129,7 +155,7 @@ FastWeightResult fast_weight_layer_by_token(const FastWeightWeights& weights,
       const Tensor label = tokens.label_bt[b][t];
       slow_rows.push_back(block_output(slow_weights(weights), options, z_d, hidden_d));
       nll_rows.push_back(nll(slow_rows.back(), weights.unembedding, label));
-      fast_rows.push_back(block_output(learner.fast_weights(), options, z_d, hidden_d));
+      fast_rows.push_back(block_output(learner.fast_weights(z_d), options, z_d, hidden_d));
       learner.learn(z_d, hidden_d, label, tokens.weight_bt[b][t]);
     }
   }

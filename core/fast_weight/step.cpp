@@ -24,19 +24,76 @@ bool has_first(const FastWeightOptions& options) {
   return options.fast_layers == FastLayers::kBoth;
 }
 
-// Calls visit(tensor of the state, decay) for every fast tensor that is used.
+// The decay of one head's part of a tensor of the state.
+struct HeadDecay {
+  int64_t dim, first, count;  // which rows (dim 0) or columns (dim 1)
+  double decay;
+};
+
+// Of the first dense layer's rows, or the second's columns (whose last head has the input of the bias too).
+std::vector<HeadDecay> head_decays(const Tensor& log_decay, int64_t dim, int64_t hidden, int64_t extra) {
+  if (log_decay.dim() == 0) return {{dim, 0, hidden + extra, std::exp(log_decay.item<double>())}};
+  std::vector<HeadDecay> heads;
+  int64_t first = 0;
+  const std::vector<int64_t> widths = head_widths(hidden, log_decay.size(0), extra);
+  for (size_t j = 0; j < widths.size(); ++j) {
+    heads.push_back({dim, first, widths[j], std::exp(log_decay[static_cast<int64_t>(j)].item<double>())});
+    first += widths[j];
+  }
+  return heads;
+}
+
+// Calls visit(tensor of the state, decays of its heads) for every fast tensor that is used.
 template <typename Visit>
 void for_each_fast(const FastWeightWeights& w, FastWeightState& state, Visit visit) {
-  const auto decay_of = [](const Tensor& log_decay) { return std::exp(log_decay.item<double>()); };
-  if (state.dense1_bfd.defined()) visit(state.dense1_bfd, decay_of(w.log_decay1));
-  if (state.dense2_bdf.defined()) visit(state.dense2_bdf, decay_of(w.log_decay2));
-  if (state.norm_bd.defined()) visit(state.norm_bd, decay_of(w.log_decay_norm));
+  const int64_t hidden = w.dense1_fd.size(0);
+  if (state.dense1_bfd.defined()) visit(state.dense1_bfd, head_decays(w.log_decay1, 0, hidden, 0));
+  if (state.dense2_bdf.defined())
+    visit(state.dense2_bdf, head_decays(w.log_decay2, 1, hidden, state.dense2_bdf.size(1) - hidden));
+  if (state.norm_bd.defined())
+    visit(state.norm_bd, head_decays(w.log_decay_norm, 0, state.norm_bd.size(0), 0));
+}
+
+// For every row in turn: S <- decay S + v k^T. Heads that are rows are contiguous parts; where they are
+// columns, the decay comes apart from the sum.
+void learn_head_rows_(Tensor& state_vk, const std::vector<HeadDecay>& heads, const Tensor& value_nv,
+                      const Tensor& key_nk) {
+  const auto rows = static_cast<size_t>(value_nv.size(0));
+  if (heads.size() == 1) {
+    add_outer_products_(state_vk, std::vector<double>(rows, heads.front().decay), value_nv, key_nk);
+  } else if (heads.front().dim == 0) {
+    for (const HeadDecay& h : heads) {
+      Tensor part_vk = state_vk.narrow(0, h.first, h.count);
+      add_outer_products_(part_vk, std::vector<double>(rows, h.decay),
+                          value_nv.narrow(1, h.first, h.count).contiguous(), key_nk);
+    }
+  } else {
+    for (int64_t n = 0; n < value_nv.size(0); ++n) {
+      for (const HeadDecay& h : heads) state_vk.narrow(1, h.first, h.count).mul_(h.decay);
+      add_outer_products_(state_vk, {1.0}, value_nv.narrow(0, n, 1), key_nk.narrow(0, n, 1));
+    }
+  }
+}
+
+// Keys of a dense layer from its inputs. Row by row: a sum over several may be cut otherwise.
+Tensor key_rows(const FastWeightWeights& w, const FastWeightOptions& options, const Tensor& input_nk) {
+  if (options.key_norm == KeyNorm::kNone) return input_nk;
+  std::vector<Tensor> rows;
+  for (const Tensor& row : input_nk.split(1)) rows.push_back(unit_keys(row, w.dense1_fd.size(1)));
+  return at::cat(rows);
 }
 
 // S query: [1, v] in the accumulation type.
-Tensor state_product(const Tensor& query_1k, const Tensor& gain_k, bool fast_biases, const Tensor& state_vk) {
-  const Tensor query = gain_k.defined() ? query_1k * gain_k : query_1k;
-  return row_product(with_bias_input(query, fast_biases).to(state_vk.scalar_type()), state_vk);
+Tensor state_product(const FastWeightWeights& w, const FastWeightOptions& options, const Tensor& input_1k,
+                     const Tensor& gain_k, const Tensor& state_vk) {
+  Tensor query_1k = options.key_norm == KeyNorm::kKeysAndQueries ? key_rows(w, options, input_1k) : input_1k;
+  if (gain_k.defined()) query_1k = query_1k * gain_k;
+  return row_product(with_bias_input(query_1k, options.fast_biases).to(state_vk.scalar_type()), state_vk);
+}
+
+// x, and what the start of the fast weights adds to a dense layer's output.
+Tensor with_start(const Tensor& x_nm, const Tensor& input_nk, const Tensor& start_mk) {
+  return start_mk.defined() ? x_nm + row_product(input_nk, start_mk) : x_nm;
 }
 
 }  // namespace
@@ -102,20 +159,21 @@ FastWeightState zero_step_state(const FastWeightWeights& w, const FastWeightOpti
 
 void learn_rows_(const FastWeightWeights& w, const FastWeightOptions& options, const SlowRows& keys,
                  const GradientRows& gradients, FastWeightState& state) {
-  for_each_fast(w, state, [&](Tensor& tensor_vk, double decay) {
+  for_each_fast(w, state, [&](Tensor& tensor_vk, const std::vector<HeadDecay>& heads) {
     const bool first = tensor_vk.is_same(state.dense1_bfd), norm = tensor_vk.is_same(state.norm_bd);
     const Tensor& value = first ? gradients.dense1_nf : norm ? gradients.norm_n2d : gradients.dense2_nd;
     const Tensor key = norm ? at::ones({value.size(0), 1}, value.options())
-                            : with_bias_input(first ? keys.input_nd : keys.act_nf, options.fast_biases);
-    const std::vector<double> decays(static_cast<size_t>(value.size(0)), decay);
+                            : with_bias_input(key_rows(w, options, first ? keys.input_nd : keys.act_nf),
+                                              options.fast_biases);
     const auto type = tensor_vk.scalar_type();
-    add_outer_products_(tensor_vk, decays, value.to(type), key.to(type));
+    learn_head_rows_(tensor_vk, heads, value.to(type), key.to(type));
   });
 }
 
 void pass_over_(const FastWeightWeights& w, int64_t positions, FastWeightState& state) {
-  for_each_fast(w, state, [&](Tensor& tensor_vk, double decay) {
-    for (int64_t i = 0; i < positions; ++i) tensor_vk.mul_(decay);
+  for_each_fast(w, state, [&](Tensor& tensor_vk, const std::vector<HeadDecay>& heads) {
+    for (int64_t i = 0; i < positions; ++i)
+      for (const HeadDecay& h : heads) tensor_vk.narrow(h.dim, h.first, h.count).mul_(h.decay);
   });
 }
 
@@ -124,11 +182,11 @@ FastRows fast_row(const FastWeightWeights& w, const FastWeightOptions& options, 
   FastRows fast;
   fast.act_nf = row.act_nf;
   if (has_first(options)) {
-    const Tensor sum_nf = state_product(row.input_nd, w.query_gain1_d, options.fast_biases, state.dense1_bfd);
-    fast.act_nf =
-        at::relu(row.before_act_nf - (sum_nf * w.step_size1).to(row.before_act_nf.scalar_type())).square();
+    const Tensor sum_nf = state_product(w, options, row.input_nd, w.query_gain1_d, state.dense1_bfd);
+    const Tensor before_nf = with_start(row.before_act_nf, row.input_nd, w.start1_fd);
+    fast.act_nf = at::relu(before_nf - (sum_nf * w.step_size1).to(before_nf.scalar_type())).square();
   }
-  fast.sum_nd = state_product(fast.act_nf, w.query_gain2_f, options.fast_biases, state.dense2_bdf);
+  fast.sum_nd = state_product(w, options, fast.act_nf, w.query_gain2_f, state.dense2_bdf);
   if (options.fast_norm) fast.norm_sum_n2d = state.norm_bd.t().clone();
   return fast;
 }
@@ -140,8 +198,9 @@ Tensor fast_normed(const FastWeightWeights& w, const FastWeightOptions& options,
     for (const FastRows& f : fast) tensors.push_back(f.*member);
     return at::cat(tensors);
   };
-  const Tensor before_nd =
-      has_first(options) ? second_dense(w, joined(&FastRows::act_nf), rows.residual_nd) : rows.output_nd;
+  const Tensor act_nf = joined(&FastRows::act_nf);
+  const Tensor before_nd = with_start(
+      has_first(options) ? second_dense(w, act_nf, rows.residual_nd) : rows.output_nd, act_nf, w.start2_df);
   const Tensor output_nd = before_nd - (joined(&FastRows::sum_nd) * w.step_size2).to(before_nd.scalar_type());
   if (!options.fast_norm) return layer_norm(output_nd, w.norm_scale_d, w.norm_bias_d, options.norm_epsilon);
   const int64_t d = output_nd.size(1);

@@ -28,8 +28,20 @@ void FastWeightConfig::visit_fields(FieldList& list) {
            between(1e-12, 1e6));
   list.add("decay_init", decay_init, "initial decay of the fast weights per token; 1: no decay, not trained",
            between(1e-6, 1.0));
+  list.add(
+      "decay_heads", decay_heads,
+      "heads of hidden units, each with its own decay: several memories side by side, from decay_init to "
+      "decay_init_slowest",
+      at_least(1));
+  list.add("decay_init_slowest", decay_init_slowest, "initial decay of the last of several heads",
+           between(1e-6, 1 - 1e-9));
   list.add("second_order", second_order, "gradients flow through the inner gradients; false is an ablation");
   list.add("query_gain", query_gain, "learned gain per input of what the fast weights see");
+  list.add_choice(
+      "key_norm", key_norm, {"none", "l2", "l2_both"},
+      "l2: the fast weights' keys are scaled to the length sqrt(model.width); l2_both: their queries too");
+  list.add("learned_start", learned_start,
+           "the fast pass starts from the weights plus a trained offset of its own, never decayed");
   list.add("inner_loss_scale", inner_loss_scale,
            "constant factor of every token's inner loss (never the batch size)");
   list.add("slow_loss_weight", slow_loss_weight, "weight of the slow pass's loss in the training loss",
@@ -72,6 +84,15 @@ void validate(const ModelConfig& c) {
   require<ConfigError>(c.max_positions == 0 || c.max_positions >= c.context,
                        "model.max_positions = ", c.max_positions, " is below model.context = ", c.context,
                        " (later tokens would have no position). Raise it, or shorten the context.");
+  const FastWeightConfig& f = c.fast_weight;
+  const int64_t hidden = f.width > 0 ? f.width : 4 * c.width;
+  require<ConfigError>(hidden % f.decay_heads == 0, "model.fast_weight.decay_heads = ", f.decay_heads,
+                       " does not divide the layer's ", hidden,
+                       " hidden units (heads are equal parts of them). Choose a divisor.");
+  require<ConfigError>(f.decay_heads == 1 || f.decay_init < 1,
+                       "model.fast_weight.decay_heads = ", f.decay_heads,
+                       " with decay_init = 1 (without decay all heads are alike). Set decay_init below 1, or "
+                       "decay_heads=1.");
   require<ConfigError>(c.fast_weight.step_size_space == "linear" || c.fast_weight.step_size_init > 0,
                        "model.fast_weight.step_size_init must be above 0 in log space.");
 }

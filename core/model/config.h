@@ -21,8 +21,12 @@ struct FastWeightConfig {
   std::string step_size_space = "log";
   double step_size_init = 0.25;
   double decay_init = 0.998;
+  int64_t decay_heads = 1;
+  double decay_init_slowest = 0.9998;
   bool second_order = true;
   bool query_gain = false;
+  std::string key_norm = "none";
+  bool learned_start = false;
   double inner_loss_scale = 1.0;
   double slow_loss_weight = 0.0;
   bool document_reset = true;

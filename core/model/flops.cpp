@@ -4,6 +4,7 @@
 #include <cmath>
 #include <vector>
 
+#include "core/fast_weight/layer.h"
 #include "core/fast_weight/linear_attention.h"
 
 namespace fwl {
@@ -54,8 +55,8 @@ FastTensorFlops fast_tensor(const FastWeightConfig& f, int64_t k, int64_t v, con
   const int64_t chunk = f.chunk > 0 ? std::min(f.chunk, length) : fastest_chunk(length, k, v, read.device);
   const bool between_chunks = chunk < length;
   const double state = 2.0 * static_cast<double>(k * v), inbound = read.has_inbound ? state : 0;
-  const double within_keys = 2.0 * static_cast<double>(chunk * k),
-               within_values = 2.0 * static_cast<double>(chunk * v);
+  const double within_keys = 2.0 * computed_keys(chunk) * static_cast<double>(k),
+               within_values = 2.0 * computed_keys(chunk) * static_cast<double>(v);
   // What the gradient goes through: a state that is left behind has none.
   const double written = between_chunks ? state : 0, read_back = written;
   const double through = written + read_back + inbound + within_keys + within_values;
@@ -78,8 +79,11 @@ LayerFlops layer_per_token(const ModelConfig& c, Pass pass, const SequenceRead& 
   const bool both = f.fast_layers == "both";
   const auto d = static_cast<int64_t>(w.d), hidden = static_cast<int64_t>(w.f);
   const int64_t bias = f.fast_biases ? 1 : 0;
-  std::vector<FastTensorFlops> tensors = {fast_tensor(f, hidden + bias, d, read)};
-  if (both) tensors.push_back(fast_tensor(f, d + bias, hidden, read));
+  std::vector<FastTensorFlops> tensors;
+  for (const int64_t units : head_widths(hidden, f.decay_heads, bias))
+    tensors.push_back(fast_tensor(f, units, d, read));
+  for (const int64_t units : head_widths(hidden, f.decay_heads))
+    if (both) tensors.push_back(fast_tensor(f, d + bias, units, read));
   if (f.fast_norm) tensors.push_back(fast_tensor(f, 1, 2 * d, read));
   LayerFlops sum;
   sum.forward = (both ? 4 : 2) * dense;
@@ -87,6 +91,9 @@ LayerFlops layer_per_token(const ModelConfig& c, Pass pass, const SequenceRead& 
   // pass keeps its second dense.
   const double slow_loss = both && f.slow_loss_weight > 0 ? 2 * dense : 0;
   sum.backward = f.second_order ? 2 * sum.forward : 4 * dense + slow_loss;
+  const double start = f.learned_start ? (both ? 2 : 1) * dense : 0;
+  sum.forward += start;
+  sum.backward += 2 * start;
   for (const FastTensorFlops& t : tensors) {
     sum.forward += t.forward;
     sum.backward += t.backward;

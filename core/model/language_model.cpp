@@ -14,6 +14,9 @@ namespace {
 FastWeightOptions options_of(const FastWeightConfig& c) {
   FastWeightOptions o;
   o.fast_layers = c.fast_layers == "second" ? FastLayers::kSecond : FastLayers::kBoth;
+  o.key_norm = c.key_norm == "l2"        ? KeyNorm::kKeys
+               : c.key_norm == "l2_both" ? KeyNorm::kKeysAndQueries
+                                         : KeyNorm::kNone;
   o.chunk = c.chunk;
   o.inner_loss_scale = c.inner_loss_scale;
   o.residual = c.residual;
@@ -51,6 +54,25 @@ std::vector<std::string> fast_tensors_of(const FastWeightConfig& f) {
   return names;
 }
 
+// One head: a decay for each fast tensor. Several: one for each head and dense layer, their distances to 1
+// spaced geometrically, and one for the norm.
+void declare_decays(const FastWeightConfig& f, int64_t tensors, Parameters& parameters) {
+  const auto declare = [&](const std::string& name, const Tensor& raw) {
+    parameters.declare(name, ParameterGroup::kStepSize, raw);
+  };
+  const auto same = [&](int64_t count) { return at::full({count}, raw_decay(f.decay_init), at::kDouble); };
+  if (f.decay_heads == 1) return declare("fast_weight.decay", same(tensors));
+  const int64_t layers = tensors - (f.fast_norm ? 1 : 0);
+  Tensor raw_lh = at::empty({layers, f.decay_heads}, at::kDouble);
+  for (int64_t j = 0; j < f.decay_heads; ++j) {
+    const double share = static_cast<double>(j) / static_cast<double>(f.decay_heads - 1);
+    const double lost = std::pow(1 - f.decay_init, 1 - share) * std::pow(1 - f.decay_init_slowest, share);
+    raw_lh.select(1, j).fill_(raw_decay(1 - lost));
+  }
+  declare("fast_weight.decay", raw_lh);
+  if (f.fast_norm) declare("fast_weight.decay.norm", same(1));
+}
+
 void declare_layer(const ModelConfig& c, at::Generator& generator, Parameters& parameters) {
   const FastWeightConfig& f = c.fast_weight;
   const int64_t d = c.width, hidden = hidden_width(c);
@@ -78,13 +100,17 @@ void declare_layer(const ModelConfig& c, at::Generator& generator, Parameters& p
   if (f.update == "none") return;
   const std::vector<std::string> fast = fast_tensors_of(f);
   for (const std::string& name : fast) declare_step_size(c, name, name == "dense1" ? hidden : d, parameters);
-  if (f.decay_init < 1.0) {
-    parameters.declare("fast_weight.decay", ParameterGroup::kStepSize,
-                       at::full({static_cast<int64_t>(fast.size())}, raw_decay(f.decay_init), at::kDouble));
-  }
+  if (f.decay_init < 1.0) declare_decays(f, static_cast<int64_t>(fast.size()), parameters);
   if (f.query_gain) {
     vector("fast_weight.query_gain1", at::ones({d}));
     vector("fast_weight.query_gain2", at::ones({hidden}));
+  }
+  if (f.learned_start) {
+    const auto start = [&](const std::string& name, int64_t rows, int64_t columns) {
+      parameters.declare(name, ParameterGroup::kDecay, at::zeros({rows, columns}));
+    };
+    if (f.fast_layers == "both") start("fast_weight.start1", hidden, d);
+    start("fast_weight.start2", d, hidden);
   }
 }
 
@@ -104,7 +130,7 @@ LanguageModel::LanguageModel(const ModelConfig& config, at::Device device, at::S
   at::Generator generator = at::make_generator<at::CPUGeneratorImpl>(seed);
   declare_body(config_, generator, parameters_);
   declare_layer(config_, generator, parameters_);
-  parameters_.build(device, accumulation_type());
+  parameters_.build(device, accumulation_type(), compute_);
 }
 
 at::ScalarType LanguageModel::accumulation_type() const {
@@ -122,7 +148,9 @@ Tensor LanguageModel::log_decay(const std::string& layer) const {
   const auto found = std::find(fast.begin(), fast.end(), layer);
   if (!parameters_.has("fast_weight.decay") || found == fast.end())
     return at::zeros({}, at::TensorOptions().dtype(at::kDouble).device(device_));
-  return at::softplus(parameters_["fast_weight.decay"].to(at::kDouble)).neg().select(0, found - fast.begin());
+  const bool apart = layer == "norm" && parameters_.has("fast_weight.decay.norm");
+  const Tensor& raw = parameters_[apart ? "fast_weight.decay.norm" : "fast_weight.decay"];
+  return at::softplus(raw.to(at::kDouble)).neg().select(0, apart ? 0 : found - fast.begin());
 }
 
 FastWeightWeights LanguageModel::layer_weights(const WeightView& view) const {
@@ -145,6 +173,8 @@ FastWeightWeights LanguageModel::layer_weights(const WeightView& view) const {
   w.log_decay_norm = log_decay("norm");
   w.query_gain1_d = view.optional("fast_weight.query_gain1");
   w.query_gain2_f = view.optional("fast_weight.query_gain2");
+  w.start1_fd = view.optional("fast_weight.start1");
+  w.start2_df = view.optional("fast_weight.start2");
   return w;
 }
 
@@ -269,7 +299,11 @@ std::vector<std::pair<std::string, double>> LanguageModel::decays() const {
   const at::NoGradGuard no_grad;
   std::vector<std::pair<std::string, double>> found;
   for (const char* layer : {"dense1", "dense2", "norm"}) {
-    if (step_size(layer).defined()) found.emplace_back(layer, log_decay(layer).exp().item<double>());
+    if (!step_size(layer).defined()) continue;
+    const Tensor decay = log_decay(layer).exp().to(at::kCPU);
+    if (decay.dim() == 0) found.emplace_back(layer, decay.item<double>());
+    for (int64_t j = 0; decay.dim() == 1 && j < decay.size(0); ++j)
+      found.emplace_back(cat(layer, ".", j), decay[j].item<double>());
   }
   return found;
 }

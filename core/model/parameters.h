@@ -2,12 +2,18 @@
 //
 // Flat storage makes the gradient all-reduce, the norm, the optimizer and the checkpoint work on a few large
 // slices without copies. Parameters are ordered by group, so that each group is one contiguous slice.
+//
+// Where the matrix products run in a narrower dtype than the parameters are kept in, all but the step sizes
+// have a copy in that dtype, flat as well: it is what a forward reads and what a backward differentiates.
 #pragma once
 
 #include <map>
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "core/base/range.h"
 #include "core/base/torch.h"
 
 namespace fwl {
@@ -23,30 +29,64 @@ constexpr int kParameterGroups = 3;
 struct Parameter {
   std::string name;
   ParameterGroup group;
-  Tensor value;    // view of the flat values; a leaf that requires grad
-  int64_t offset;  // first element in the flat tensor
+  Tensor value;     // view of the flat values; its grad() is `gradient`. Undefined once they are released
+  Tensor gradient;  // view of the flat gradients
+  Tensor leaf;      // what graphs are made of: `value`, or its copy in the compute dtype
+  int64_t offset;   // first element in the flat tensor
+  bool has_copy() const { return !leaf.is_same(value); }
 };
 
 class Parameters {
  public:
+  Parameters();
+  ~Parameters();
+  Parameters(const Parameters&) = delete;
+  Parameters& operator=(const Parameters&) = delete;
+
   // Declares a parameter with its initial value (CPU, any float dtype). Names are unique. Before `build`
   // only.
   void declare(const std::string& name, ParameterGroup group, const Tensor& initial);
-  // Lays all declared parameters out on `device` in `dtype`. Once.
-  void build(at::Device device, at::ScalarType dtype);
+  // Lays all declared parameters out on `device` in `dtype`, with copies in `compute`. Once.
+  void build(at::Device device, at::ScalarType dtype, at::ScalarType compute);
+  void build(at::Device device, at::ScalarType dtype) { build(device, dtype, dtype); }
 
-  const Tensor& operator[](const std::string& name) const;  // throws InternalError for an unknown name
+  const Tensor& operator[](
+      const std::string& name) const;                 // the value; throws InternalError for an unknown name
+  const Tensor& leaf(const std::string& name) const;  // likewise
   bool has(const std::string& name) const { return index_.count(name) > 0; }
   const std::vector<Parameter>& all() const { return parameters_; }
-  int64_t count() const { return values_.numel(); }
+  int64_t count() const { return gradients_.numel(); }
+  at::ScalarType compute_type() const { return (copies_.defined() ? copies_ : values_).scalar_type(); }
 
-  Tensor& values() { return values_; }        // flat, [count()]
+  Tensor& values();                           // flat, [count()]; throws InternalError once they are released
   Tensor& gradients() { return gradients_; }  // flat; every parameter's grad() is a view of it
-  // The slice of a flat tensor (values, gradients, moments) that holds one group.
-  Tensor slice(const Tensor& flat, ParameterGroup group) const;
-  void zero_gradients() { gradients_.zero_(); }
+  ElementRange range_of(ParameterGroup group) const;
+  void zero_gradients();
+
+  // Before every forward that reads the copies: they take the values if these may have changed, which is to
+  // say after values() or an operation on a value. (Whoever writes values by their address asks for values()
+  // anew.)
+  void refresh_copies() const;
+  // gradients() += what a backward left in the copies of parameters [first, last), which is freed. A backward
+  // does so itself whenever much has come together.
+  void collect_gradients(size_t first, size_t last);
+  void collect_gradients() { collect_gradients(0, parameters_.size()); }
+  // Differentiates and collects the rest.
+  void backward(const Tensor& objective);
+
+  // With copies: gives up the values of elements [0, end), end <= count of the copied ones. The copies are
+  // what this rank has of them then, and store() is how they change; whoever computes the values keeps them.
+  void release_values(int64_t end);
+  int64_t released() const { return released_; }
+  // Elements [first, first + values.numel()) take these values, as far as they are kept, or their copies do.
+  void store(int64_t first, const Tensor& values);
+  // Flat: the copies of elements [0, released()), and the values of the rest.
+  const Tensor& copies() const { return copies_; }
+  const Tensor& kept_values() const { return values_; }
 
  private:
+  const Parameter& find(const std::string& name) const;
+  class CollectHook;
   struct Declared {
     std::string name;
     ParameterGroup group;
@@ -56,7 +96,14 @@ class Parameters {
   std::vector<Parameter> parameters_;
   std::map<std::string, size_t> index_;
   int64_t group_begin_[kParameterGroups + 1] = {};
-  Tensor values_, gradients_;
+  Tensor values_;  // of the elements from released_ on
+  Tensor gradients_;
+  int64_t released_ = 0;
+  Tensor copies_;                                   // flat, of the first groups; undefined without copies
+  mutable std::optional<uint32_t> copied_version_;  // of values_; none: it may have changed
+  std::vector<bool> collected_;                     // since zero_gradients(): the gradient is no longer zero
+  int64_t waiting_bytes_ = 0;                       // of gradients in the copies
+  std::vector<std::shared_ptr<torch::autograd::Node>> accumulators_;  // they hold the hooks
 };
 
 }  // namespace fwl

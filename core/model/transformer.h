@@ -11,21 +11,29 @@
 
 namespace fwl {
 
-// Weights in the compute dtype: float parameters are cast once per forward (differentiably).
+// Weights in the dtype of a forward's products, differentiable: the parameters' leaves in their compute dtype
+// (refreshed here), or the values in another one.
 class WeightView {
  public:
   WeightView(const Parameters& parameters, at::ScalarType compute)
-      : parameters_(parameters), compute_(compute) {}
+      : parameters_(parameters), compute_(compute) {
+    if (parameters.compute_type() == compute) parameters.refresh_copies();
+  }
   Tensor operator()(const std::string& name) const {
-    Tensor& cast = cast_[name];
-    if (!cast.defined()) cast = parameters_[name].to(compute_);
-    return cast;
+    const Tensor& leaf = parameters_.leaf(name);
+    return leaf.scalar_type() == compute_ ? leaf : cast(name);
   }
   // The parameter itself, or an undefined tensor when the model has none of this name.
   Tensor optional(const std::string& name) const { return parameters_.has(name) ? (*this)(name) : Tensor(); }
   at::ScalarType compute() const { return compute_; }
 
  private:
+  const Tensor& cast(const std::string& name) const {
+    Tensor& cast = cast_[name];
+    if (!cast.defined()) cast = parameters_[name].to(compute_);
+    return cast;
+  }
+
   const Parameters& parameters_;
   at::ScalarType compute_;
   mutable std::map<std::string, Tensor> cast_;  // so that a weight used twice is cast once

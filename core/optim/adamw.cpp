@@ -17,52 +17,68 @@ void AdamWConfig::visit_fields(FieldList& list) {
 AdamW::AdamW(Parameters& parameters, const AdamWConfig& config)
     : AdamW(parameters, config, {{0, parameters.count()}}) {}
 
-AdamW::AdamW(Parameters& parameters, const AdamWConfig& config, std::vector<ElementRange> owned)
+AdamW::AdamW(Parameters& parameters, const AdamWConfig& config, std::vector<ElementRange> owned,
+             Masters masters)
     : parameters_(parameters), config_(config), owned_(std::move(owned)) {
   int64_t elements = 0;
   for (const ElementRange& range : owned_) {
     moment_offset_.push_back(elements);
     elements += range.count;
   }
-  first_ = at::zeros({elements}, parameters.values().options());
+  first_ = at::zeros({elements}, parameters.gradients().options());
   second_ = at::zeros_like(first_);
+  updates_ = at::zeros({}, first_.options().dtype(at::kFloat));
+  if (masters == Masters::kParameters) return;
+  masters_ = at::empty_like(first_);
+  set_values(parameters.values());
 }
 
-void AdamW::step(double learning_rate, double gradient_scale) {
-  begin_update();
-  for (size_t i = 0; i < owned_.size(); ++i) update_range(i, learning_rate, gradient_scale);
+void AdamW::set_values(const Tensor& values) {
+  const at::NoGradGuard no_grad;
+  for (size_t i = 0; masters_.defined() && i < owned_.size(); ++i)
+    masters_.narrow(0, moment_offset_[i], owned_[i].count)
+        .copy_(values.narrow(0, owned_[i].first, owned_[i].count));
+  parameters_.store(0, values);
 }
 
-void AdamW::update_range(size_t index, double learning_rate, double gradient_scale) {
+UpdateScale clipped_scale(const Tensor& norm, double clip) {
+  UpdateScale scale;
+  scale.inverse = (clip > 0 ? (norm / clip).clamp_min(1) : at::ones_like(norm)).to(at::kFloat);
+  scale.skip = norm.isfinite().logical_not().to(at::kFloat);
+  return scale;
+}
+
+void AdamW::step(double learning_rate, const UpdateScale& scale) {
+  begin_update(scale);
+  for (size_t i = 0; i < owned_.size(); ++i) update_range(i, learning_rate, scale);
+}
+
+void AdamW::update_range(size_t index, double learning_rate, const UpdateScale& scale) {
   const at::NoGradGuard no_grad;
   const ElementRange range = owned_[index];
-  const auto scalar = [&](double value) {
-    return at::full({}, value, parameters_.values().options().dtype(at::kFloat));
+  const auto own = [&](const Tensor& kept, int64_t first, int64_t count) {
+    return kept.narrow(0, moment_offset_[index] + first - range.first, count);
   };
-  const Tensor update = scalar(static_cast<double>(updates_)), inverse_scale = scalar(1.0 / gradient_scale);
   for (const ParameterGroup group :
        {ParameterGroup::kDecay, ParameterGroup::kNoDecay, ParameterGroup::kStepSize}) {
-    const Tensor whole = parameters_.slice(parameters_.values(), group);
-    const int64_t group_first = whole.storage_offset() - parameters_.values().storage_offset();
-    const int64_t first = std::max(range.first, group_first);
-    const int64_t count = std::min(range.first + range.count, group_first + whole.numel()) - first;
+    const ElementRange whole = parameters_.range_of(group);
+    const int64_t first = std::max(range.first, whole.first);
+    const int64_t count = std::min(range.first + range.count, whole.first + whole.count) - first;
     if (count <= 0) continue;
-    const auto part = [&](const Tensor& flat) { return flat.narrow(0, first, count); };
-    const auto moments = [&](const Tensor& own) {
-      return own.narrow(0, moment_offset_[index] + first - range.first, count);
-    };
+    const Tensor values =
+        masters_.defined() ? own(masters_, first, count) : parameters_.values().narrow(0, first, count);
     const double rate =
         group == ParameterGroup::kStepSize ? learning_rate * config_.step_size_rate_factor : learning_rate;
     const double decay = group == ParameterGroup::kDecay ? config_.weight_decay : 0.0;
-    at::_fused_adamw_(part(parameters_.values()), part(parameters_.gradients()), moments(first_),
-                      moments(second_), {}, update, rate, config_.beta1, config_.beta2, decay,
-                      config_.epsilon,
-                      /*amsgrad=*/false, /*maximize=*/false, inverse_scale);
+    at::_fused_adamw_(values, parameters_.gradients().narrow(0, first, count), own(first_, first, count),
+                      own(second_, first, count), {}, updates_, rate, config_.beta1, config_.beta2, decay,
+                      config_.epsilon, /*amsgrad=*/false, /*maximize=*/false, scale.inverse, scale.skip);
+    if (masters_.defined()) parameters_.store(first, values);
   }
 }
 
-double global_norm(const Tensor& flat) {
-  return at::linalg_vector_norm(flat).item<double>();
+Tensor global_norm(const Tensor& flat) {
+  return at::linalg_vector_norm(flat).to(at::kDouble);
 }
 
 }  // namespace fwl

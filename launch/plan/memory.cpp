@@ -42,7 +42,10 @@ int64_t fast_parameters(const ModelConfig& c) {
   const bool both = f.fast_layers == "both", row = f.step_size == "row";
   const int64_t tensors = 1 + (both ? 1 : 0) + (f.fast_norm ? 1 : 0);
   const int64_t step_sizes = row ? d + (both ? hidden : 0) + (f.fast_norm ? d : 0) : tensors;
-  return step_sizes + (f.decay_init < 1.0 ? tensors : 0) + (f.query_gain ? d + hidden : 0);
+  const int64_t norm = f.decay_heads > 1 && f.fast_norm ? 1 : 0;  // has one decay
+  const int64_t decays = f.decay_init < 1.0 ? (tensors - norm) * f.decay_heads + norm : 0;
+  const int64_t starts = f.learned_start ? (both ? 2 : 1) * d * hidden : 0;
+  return step_sizes + decays + starts + (f.query_gain ? d + hidden : 0);
 }
 
 double element_bytes(const RunConfig& c) {
@@ -116,9 +119,11 @@ MemoryPlan plan_memory(const RunConfig& c, const MeshShape& shape, int64_t micro
   const int64_t length = c.model.context / shape.sequence;
   const double tokens = real(micro_rows * length);
   MemoryPlan m;
-  m.weights = parameters * (a + (s < a ? s : 0));
+  // With copies in a narrower type a sharded optimizer spreads the values as well.
+  const double shards = c.parallel.shard_optimizer ? shape.ranks() : 1;
+  m.weights = s < a ? parameters * (a / shards + s) : parameters * a;
   m.gradients = parameters * a;
-  m.moments = 2 * parameters * a / (c.parallel.shard_optimizer ? shape.ranks() : 1);
+  m.moments = 2 * parameters * a / shards;
   m.activations = activation_bytes(c, tokens);
   m.head = head_bytes(c, tokens);
   m.chunk_states = chunk_state_bytes(c, length, micro_rows);

@@ -47,9 +47,10 @@ void add_gradients(const RunConfig& c, const MeshShape& shape, const Machine& m,
   const double buckets = std::ceil(bytes / static_cast<double>(c.parallel.bucket_bytes()));
   const Link link = link_of(m.gpu, shape.ranks());
   const double calls = buckets * (c.parallel.shard_optimizer ? 2 : 1);
+  const double gathered_share = c.train.dtype == "bf16" ? 0.5 : 1;  // weights travel as forwards read them
   // A sharded optimizer gathers the weights after the step, which nothing hides.
   const double gathered =
-      c.parallel.shard_optimizer ? static_cast<double>(sent.gradients) / link.bandwidth : 0;
+      c.parallel.shard_optimizer ? bytes * gathered_share * (1 - 1.0 / shape.ranks()) / link.bandwidth : 0;
   t.gradients = transfer_s(link, sent.gradients, calls) + gathered;
   const double hideable = kBackwardShare * t.compute / micro_batches;
   t.exposed += std::max(kExposedGradients * t.gradients, t.gradients - gathered - hideable) + gathered;

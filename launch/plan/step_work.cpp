@@ -95,8 +95,8 @@ const WorkRates& rate_doubts() {
 }
 
 const WorkRates& h200_rates() {
-  static const WorkRates rates = {1.4654e-3, 2.7718e-3, 4.5734e-3, 12.813e-3, 0.7526e-3,
-                                  33.080e-3, 5.8881e-3, 2.1615e-3, 1.0564e-3};
+  static const WorkRates rates = {1.4508e-3, 2.8730e-3, 4.5990e-3, 12.993e-3, 0.71860e-3,
+                                  42.390e-3, 4.0000e-3, 2.0466e-3, 1.1159e-3};
   return rates;
 }
 

@@ -40,16 +40,26 @@ mpirun --bind-to none --oversubscribe -n 4 "$fwl" verify parallel "$source/launc
   --set parallel.sequence=2 --set parallel.shard_optimizer=true --set parallel.bucket_mb=0.05 --set model.vocab_size=259 >"$work/out" 2>&1 || code=$?
 expect 0 "fwl verify parallel with parallel.shard_optimizer"
 
-echo "== the same layout, sharded: bit for bit"
-settings=(train.steps=24 train.save_every=6 train.global_batch=12 checkpoints.keep=0 parallel.shard_optimizer=true)
-start 3 sharded "${settings[@]}"
-expect 0 "undisturbed, 3 ranks"
-mkdir -p "$work/again/checkpoints"
-cp -r "$work/sharded/checkpoints/step-0000006" "$work/again/checkpoints/"
-cp "$work/sharded/log.jsonl" "$work/again/"
-start 3 again "${settings[@]}" train.resume=auto
-expect 0 "from step 6 on 3 ranks"
-same_run sharded again 24 bits
+# The first six steps of a run, for another one to go on from.
+first_six_steps() { # RUN NEW_RUN
+  mkdir -p "$work/$2/checkpoints"
+  cp -r "$work/$1/checkpoints/step-0000006" "$work/$2/checkpoints/"
+  cp "$work/$1/log.jsonl" "$work/$2/"
+}
+for dtype in fp32 bf16; do
+  echo "== $dtype, the same layout, sharded: bit for bit; and on without sharding"
+  settings=(train.steps=24 train.save_every=6 train.global_batch=12 checkpoints.keep=0 train.dtype=$dtype)
+  start 3 sharded-$dtype "${settings[@]}" parallel.shard_optimizer=true
+  expect 0 "undisturbed, 3 ranks"
+  first_six_steps sharded-$dtype again-$dtype
+  start 3 again-$dtype "${settings[@]}" parallel.shard_optimizer=true train.resume=auto
+  expect 0 "from step 6 on 3 ranks"
+  same_run sharded-$dtype again-$dtype 24 bits
+  first_six_steps sharded-$dtype unsharded-$dtype
+  start 3 unsharded-$dtype "${settings[@]}" train.resume=auto
+  expect 0 "from step 6 on 3 ranks, not sharded"
+  same_run sharded-$dtype unsharded-$dtype 24 "${dtype/fp32/rounding}"
+done
 
 settings=(train.steps=24 train.save_every=6 train.global_batch=12 checkpoints.keep=0)
 echo "== another schedule"

@@ -129,9 +129,9 @@ TEST_F(KernelsOnGpu, ProjectionWithRotaryPositionsEqualsTheCpu) {
 
 TEST_F(KernelsOnGpu, TheChunkHasNoEffectOnLinearAttention) {
   at::manual_seed(9);
-  const std::vector<Tensor> inputs = {random({2, 300, 24}) / 5, random({2, 300, 24}) / 5,
-                                      random({2, 300, 40})};
-  for (const int64_t chunk : {32, 300, 1000}) {
+  const std::vector<Tensor> inputs = {random({2, 1300, 24}) / 5, random({2, 1300, 24}) / 5,
+                                      random({2, 1300, 40})};
+  for (const int64_t chunk : {32, 300, 1024, 1300}) {
     expect_equal_to_cpu(
         [&](const std::vector<Tensor>& x) {
           const Tensor log_decay = at::full({}, -0.01, x[0].options().dtype(at::kDouble));

@@ -70,7 +70,7 @@ TEST_F(NcclCommunicatorTest, ScalarsBarrierAndReducerWorkOnTheGpu) {
   EXPECT_TRUE(all_agree(*group_, Vote::kYes));
   const Tensor gradient =
       at::full({10007}, rank_ + 1.0, at::TensorOptions().dtype(at::kFloat).device(device_));
-  GradientReducer(*group_, gradient, 4096).reduce();
+  GradientReducer(*group_, gradient, {.bucket_bytes = 4096}).reduce();
   EXPECT_TRUE(at::equal(gradient, at::full_like(gradient, size_ * (size_ + 1) / 2.0)));
 }
 

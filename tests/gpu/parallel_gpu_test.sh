@@ -26,6 +26,8 @@ for layout in "parallel.data=2" "parallel.sequence=2"; do
   check parallel $layout train.dtype=fp64 model.window=0
   check parallel $layout train.stream=true parallel.state_exchange=all_to_all
   check parallel $layout train.dtype=bf16
+  check parallel $layout train.dtype=bf16 parallel.shard_optimizer=true
+  check parallel $layout train.dtype=bf16 parallel.gradient_wire=bf16
   check causality $layout
 done
 check parallel parallel.sequence=2 model.window=0 parallel.attention=all_gather

@@ -23,7 +23,7 @@ double accumulate(LanguageModel& model, const TokenBatch& batch, int64_t first, 
   for (int64_t done = 0; done < count; done += micro) {
     const Tensor objective =
         model.training_loss(rows_of(batch, first + done, std::min(micro, count - done)), scale).objective;
-    objective.backward();
+    model.parameters().backward(objective);
     loss += objective.item<double>();
   }
   return loss;
@@ -41,7 +41,7 @@ void expect_parallel_equals_serial(at::ScalarType dtype, double tolerance, int64
   const double serial_loss = accumulate(serial, batch, 0, 8, 8, scale);
 
   const auto group = make_world_communicator(60);
-  GradientReducer reducer(*group, parallel.parameters().gradients(), 4096);
+  GradientReducer reducer(*group, parallel.parameters().gradients(), {.bucket_bytes = 4096});
   const int64_t share = 8 / ranks;
   Tensor loss = at::full({1}, accumulate(parallel, batch, rank * share, share, micro, scale), at::kDouble);
   reducer.reduce();

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "core/base/device.h"
 #include "launch/step_gradient.h"
 #include "launch/synthetic_batch.h"
 #include "parallel/session.h"
@@ -13,14 +14,15 @@ namespace {
 
 void expect_predicted(const RunConfig& config, const MeshShape& shape) {
   Mesh mesh(shape, at::kCPU, 60);
-  LanguageModel model(config.model, at::kCPU, at::kDouble, 1);
+  const at::ScalarType type = parse_dtype(config.train.dtype);
+  LanguageModel model(config.model, at::kCPU, type, 1);
   StepGradient step(model, mesh, config);
   const SyntheticText text{1, config.model.vocab_size, {}, {}};
   for (int i = 0; i < 2; ++i) {
     step.accumulate(
         [&](int64_t first_row, int64_t rows) {
           return synthetic_batch(text, first_row, rows, step.share().first_position, step.share().positions,
-                                 at::kCPU, at::kDouble);
+                                 at::kCPU, type);
         },
         100);
   }
@@ -53,6 +55,13 @@ TEST(TrafficPlan, PredictsWhatTheGroupsCount) {
           config.parallel.state_exchange = state;
           expect_predicted(config, {ranks / sequence, sequence});
           config.parallel.shard_optimizer = true;
+          expect_predicted(config, {ranks / sequence, sequence});
+          config.model.fast_weight.decay_heads = 4;
+          expect_predicted(config, {ranks / sequence, sequence});
+          config.train.dtype = "fp32";
+          config.parallel.gradient_wire = "bf16";
+          expect_predicted(config, {ranks / sequence, sequence});
+          config.parallel.shard_optimizer = false;
           expect_predicted(config, {ranks / sequence, sequence});
         }
       }

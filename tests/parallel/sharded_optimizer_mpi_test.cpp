@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "core/base/error.h"
 #include "parallel/session.h"
 #include "tests/support/small_model.h"
 
@@ -31,35 +32,77 @@ AdamWConfig steady() {
 }
 
 struct Training {
-  LanguageModel model{odd_config(), at::kCPU, at::kFloat, 3};
-  GradientReducer reducer;
+  LanguageModel model;
   ShardedOptimizer optimizer;
-  Training(Communicator& group, OptimizerSharding sharding)
-      : reducer(group, model.parameters(), kBucketBytes, reduction_for(sharding)),
-        optimizer(group, model.parameters(), steady(), sharding, kBucketBytes) {}
+  GradientReducer reducer;
+  Training(Communicator& group, OptimizerSharding sharding, at::ScalarType compute = at::kFloat)
+      : model(odd_config(), at::kCPU, compute, 3),
+        optimizer(group, model.parameters(), steady(), sharding, kBucketBytes),
+        reducer(group, model.parameters(), {kBucketBytes, reduction_for(sharding), {}}) {}
 
   double step(Communicator& group, int step) {
     Parameters& parameters = model.parameters();
     parameters.gradients().copy_(gradient_of(group.rank(), step, parameters.count()));
     reducer.reduce();
-    const double norm = optimizer.gradient_norm(group);
-    optimizer.step(1e-2, norm > 1 ? 1 / norm : 1.0);
-    return norm;
+    return optimizer.step(1e-2, 1.0).item<double>();
   }
 };
 
-TEST(ShardedOptimizer, EqualsTheReplicatedOneToRounding) {
+void expect_equal_to_replicated(at::ScalarType compute) {
   const auto group = make_world_communicator(60);
-  Training replicated(*group, OptimizerSharding::kReplicated), sharded(*group, OptimizerSharding::kSharded);
+  Training replicated(*group, OptimizerSharding::kReplicated, compute),
+      sharded(*group, OptimizerSharding::kSharded, compute);
   ASSERT_NE(replicated.model.parameters().count() % group->size(), 0)
       << "the size must be uneven for this test";
   for (int step = 0; step < 5; ++step) {
     const double expected = replicated.step(*group, step);
     EXPECT_NEAR(sharded.step(*group, step), expected, 1e-6 * expected);
     const Tensor difference =
-        (sharded.model.parameters().values() - replicated.model.parameters().values()).abs().max();
+        (sharded.optimizer.gather_values() - replicated.model.parameters().values()).abs().max();
     EXPECT_LE(difference.item<double>(), 1e-6) << "step " << step;
   }
+}
+
+TEST(ShardedOptimizer, EqualsTheReplicatedOneToRounding) {
+  expect_equal_to_replicated(at::kFloat);
+}
+TEST(ShardedOptimizer, EqualsTheReplicatedOneToRoundingWithValuesSpreadOverTheRanks) {
+  expect_equal_to_replicated(at::kBFloat16);
+}
+
+TEST(ShardedOptimizer, InBfloat16ARankKeepsItsPartOfTheValuesAndAllCopies) {
+  const auto group = make_world_communicator(60);
+  Training run(*group, OptimizerSharding::kSharded, at::kBFloat16);
+  Parameters& parameters = run.model.parameters();
+  for (int step = 0; step < 3; ++step) run.step(*group, step);
+  EXPECT_THROW(parameters.values(), InternalError);
+  EXPECT_THROW(parameters["embedding"], InternalError);
+  const int64_t bucket = kBucketBytes / static_cast<int64_t>(sizeof(float));
+  EXPECT_LE(parameters.kept_values().numel(), 2 * bucket) << "the step sizes' bucket alone stays whole";
+  EXPECT_LE(run.optimizer.own().masters().numel(), parameters.count() / group->size() + group->size());
+
+  parameters.refresh_copies();
+  const Tensor values = run.optimizer.gather_values();
+  const int64_t copied = parameters.copies().numel();
+  EXPECT_TRUE(at::equal(parameters.copies(), values.narrow(0, 0, copied).to(at::kBFloat16)));
+  EXPECT_TRUE(at::equal(parameters.kept_values(),
+                        values.narrow(0, parameters.released(), parameters.kept_values().numel())));
+  // The model computes with them, and takes other ones.
+  const TokenBatch batch = random_batch(run.model.config(), 2, run.model.config().context, at::kFloat, 3);
+  LanguageModel whole(odd_config(), at::kCPU, at::kBFloat16, 3);
+  whole.parameters().values().copy_(values);
+  const auto loss_of = [&](LanguageModel& model) {
+    const Tensor loss = model.training_loss(batch, 0.1).objective;
+    model.parameters().zero_gradients();
+    model.parameters().backward(loss);
+    return loss.item<float>();
+  };
+  EXPECT_EQ(loss_of(run.model), loss_of(whole));
+  EXPECT_TRUE(at::equal(parameters.gradients(), whole.parameters().gradients()));
+  whole.parameters().values().mul_(1.5);
+  run.optimizer.own().set_values(whole.parameters().values());
+  EXPECT_TRUE(at::equal(run.optimizer.gather_values(), whole.parameters().values()));
+  EXPECT_EQ(loss_of(run.model), loss_of(whole));
 }
 
 TEST(ShardedOptimizer, AllRanksHoldTheSameWeightsAndTheirShareOfMoments) {

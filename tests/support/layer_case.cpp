@@ -58,6 +58,8 @@ LayerSetup make_layer(const LayerCase& c) {
   w.step_size2 = step("log_step2", d);
   if (c.options.fast_norm) w.step_size_norm = step("log_step_norm", d);
   const auto decay = [&](const std::string& name, double rho) {
+    if (c.decay_heads > 0 && name != "log_decay_norm")
+      return leaf(name, std::log(rho) * at::arange(c.decay_heads, kWide).add(1).reciprocal());
     return c.decay ? leaf(name, at::full({}, std::log(rho), kWide)) : at::zeros({}, kWide);
   };
   if (c.options.fast_layers == FastLayers::kBoth) w.log_decay1 = decay("log_decay1", 0.97);
@@ -67,6 +69,10 @@ LayerSetup make_layer(const LayerCase& c) {
     if (c.options.fast_layers == FastLayers::kBoth)
       w.query_gain1_d = leaf("query_gain1", draw.normal({d}, 0.1, 1));
     w.query_gain2_f = leaf("query_gain2", draw.normal({f}, 0.1, 1));
+  }
+  if (c.learned_start) {
+    if (c.options.fast_layers == FastLayers::kBoth) w.start1_fd = leaf("start1", draw.normal({f, d}, 0.2));
+    w.start2_df = leaf("start2", draw.normal({d, f}, 0.2));
   }
   s.hidden_btd = leaf("hidden", draw.normal({c.batch, c.length, d}, 1));
   s.tokens.label_bt = draw.integers(v, {c.batch, c.length});

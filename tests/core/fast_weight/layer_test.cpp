@@ -60,6 +60,63 @@ TEST(FastWeightLayer, EqualsTheDefinitionWithFastBiasesNormAndGains) {
   expect_equals_definition(c);
 }
 
+TEST(FastWeightLayer, EqualsTheDefinitionWithADecayForEveryHead) {
+  for (const int64_t heads : {1, 2, 5}) {
+    for (const bool everything : {false, true}) {
+      LayerCase c;
+      c.decay_heads = heads;
+      c.options.chunk = 4;
+      c.documents = {7};
+      c.options.fast_biases = c.options.fast_norm = c.query_gain = everything;
+      c.options.fast_layers = everything && heads == 2 ? FastLayers::kSecond : FastLayers::kBoth;
+      SCOPED_TRACE(heads);
+      expect_equals_definition(c);
+    }
+  }
+}
+
+// Every combination of the options that change keys, queries or the start.
+void expect_equals_definition_with(KeyNorm key_norm, bool learned_start) {
+  for (const bool everything : {false, true}) {
+    for (const FastLayers layers : {FastLayers::kBoth, FastLayers::kSecond}) {
+      for (const bool second_order : {true, false}) {
+        LayerCase c;
+        c.options.key_norm = key_norm;
+        c.learned_start = learned_start;
+        c.options.chunk = 4;
+        c.options.fast_layers = layers;
+        c.options.second_order = second_order;
+        c.documents = {7};
+        c.options.fast_biases = c.options.fast_norm = c.query_gain = everything;
+        c.decay_heads = everything ? 2 : 0;
+        expect_equals_definition(c);
+      }
+    }
+  }
+}
+
+TEST(FastWeightLayer, EqualsTheDefinitionWithKeysOfOneLength) {
+  expect_equals_definition_with(KeyNorm::kKeys, false);
+  expect_equals_definition_with(KeyNorm::kKeysAndQueries, false);
+}
+
+TEST(FastWeightLayer, EqualsTheDefinitionWithALearnedStart) {
+  expect_equals_definition_with(KeyNorm::kNone, true);
+  expect_equals_definition_with(KeyNorm::kKeysAndQueries, true);
+}
+
+TEST(FastWeightLayer, AStartOfZeroIsNoStart) {
+  LayerCase c;
+  LayerSetup setup = make_layer(c);
+  const auto output = [&] {
+    return fast_weight_layer(setup.weights, c.options, setup.hidden_btd, setup.tokens, {}).fast_normed_btd;
+  };
+  const Tensor without = output();
+  setup.weights.start1_fd = at::zeros({c.hidden, c.width}, at::kDouble);
+  setup.weights.start2_df = at::zeros({c.width, c.hidden}, at::kDouble);
+  EXPECT_TRUE(at::equal(output(), without));
+}
+
 TEST(FastWeightLayer, EqualsTheDefinitionWithTheSecondLayerFastAlone) {
   LayerCase c;
   c.options.fast_layers = FastLayers::kSecond;
@@ -132,8 +189,7 @@ TEST(FastWeightLayer, GradientEqualsFiniteDifferencesInARandomDirection) {
   EXPECT_NEAR(measured, slope, 1e-6 * std::abs(slope));
 }
 
-TEST(FastWeightLayer, StateCarriedOverACutContinuesTheSequence) {
-  LayerCase c;
+void expect_cut_continues(LayerCase c) {
   c.options.chunk = 4;
   c.options.fast_biases = c.options.fast_norm = true;
   c.documents = {9};
@@ -159,6 +215,15 @@ TEST(FastWeightLayer, StateCarriedOverACutContinuesTheSequence) {
     };
     EXPECT_LT((gradient(joined) - gradient(whole.fast_normed_btd)).abs().max().item<double>(), 1e-11)
         << "cut at " << cut;
+  }
+}
+TEST(FastWeightLayer, StateCarriedOverACutContinuesTheSequence) {
+  for (const bool variant : {false, true}) {
+    LayerCase c;
+    c.decay_heads = variant ? 2 : 0;
+    c.options.key_norm = variant ? KeyNorm::kKeysAndQueries : KeyNorm::kNone;
+    c.learned_start = variant;
+    expect_cut_continues(c);
   }
 }
 

@@ -39,12 +39,31 @@ std::vector<Variant> variants() {
       variant("published form", published_form),
       variant("strong decay", [](ModelConfig& c) { c.fast_weight.decay_init = 0.8; }),
       variant("no decay", [](ModelConfig& c) { c.fast_weight.decay_init = 1; }),
+      variant("a decay for every head",
+              [](ModelConfig& c) {
+                c.fast_weight.decay_init = 0.7;
+                c.fast_weight.decay_heads = 4;
+                c.fast_weight.decay_init_slowest = 0.99;
+                c.fast_weight.fast_biases = c.fast_weight.fast_norm = true;
+              }),
       variant("fast biases", [](ModelConfig& c) { c.fast_weight.fast_biases = true; }),
       variant("fast norm", [](ModelConfig& c) { c.fast_weight.fast_norm = true; }),
       variant("second layer only", [](ModelConfig& c) { c.fast_weight.fast_layers = "second"; }),
       variant("no document resets", [](ModelConfig& c) { c.fast_weight.document_reset = false; }),
       variant("first order", [](ModelConfig& c) { c.fast_weight.second_order = false; }),
       variant("query gains", [](ModelConfig& c) { c.fast_weight.query_gain = true; }),
+      variant("keys of one length", [](ModelConfig& c) { c.fast_weight.key_norm = "l2"; }),
+      variant("keys and queries of one length, biases",
+              [](ModelConfig& c) {
+                c.fast_weight.key_norm = "l2_both";
+                c.fast_weight.fast_biases = c.fast_weight.query_gain = true;
+              }),
+      variant("a learned start", [](ModelConfig& c) { c.fast_weight.learned_start = true; }),
+      variant("a learned start of the second layer",
+              [](ModelConfig& c) {
+                c.fast_weight.learned_start = true;
+                c.fast_weight.fast_layers = "second";
+              }),
       variant("scaled inner loss", [](ModelConfig& c) { c.fast_weight.inner_loss_scale = 0.3; }),
       variant("full attention", [](ModelConfig& c) { c.window = 0; }),
       variant("learned positions and biases",
@@ -63,15 +82,16 @@ std::vector<Variant> variants() {
   };
 }
 
-// Biases and gains that matter: their initial values are 0 and 1.
-LanguageModel make_model(const ModelConfig& config, at::ScalarType type) {
-  LanguageModel model(config, at::kCPU, type, 11);
-  at::manual_seed(5);
-  const at::NoGradGuard no_grad;
-  for (const Parameter& p : model.parameters().all())
-    if (p.group == ParameterGroup::kNoDecay) Tensor(p.value).add_(at::randn_like(p.value), 0.1);
-  return model;
-}
+// Biases, gains and starts that matter: their initial values are 0 and 1.
+struct Model : LanguageModel {
+  Model(const ModelConfig& config, at::ScalarType type) : LanguageModel(config, at::kCPU, type, 11) {
+    at::manual_seed(5);
+    const at::NoGradGuard no_grad;
+    for (const Parameter& p : parameters().all())
+      if (p.group == ParameterGroup::kNoDecay || p.name.rfind("fast_weight.start", 0) == 0)
+        Tensor(p.value).add_(at::randn_like(p.value), 0.1);
+  }
+};
 
 struct Text {
   TokenBatch batch;
@@ -98,7 +118,7 @@ Text text_for(const LanguageModel& model) {
 
 void expect_equal_to_the_batch(at::ScalarType type, double tolerance) {
   for (const Variant& v : variants()) {
-    const LanguageModel model = make_model(v.config, type);
+    const Model model(v.config, type);
     const Text text = text_for(model);
     for (const Pass pass : {Pass::kFast, Pass::kSlow}) {
       const Tensor expected = model.logits(text.batch, pass);
@@ -131,7 +151,7 @@ TEST(Decoder, EqualsTheBatchForwardWithEveryOptionInFloat32) {
 
 TEST(Decoder, NeitherCompanyNorCutsChangeABit) {
   for (const Variant& v : variants()) {
-    const LanguageModel model = make_model(v.config, at::kFloat);
+    const Model model(v.config, at::kFloat);
     const Text text = text_for(model);
     Decoder alone(model, Pass::kFast), together(model, Pass::kFast);
     const Tensor expected = alone.read(text.inputs(0, alone.add_sequence()));
@@ -156,7 +176,7 @@ TEST(Decoder, NeitherCompanyNorCutsChangeABit) {
 
 TEST(Decoder, ASavedStateGoesOnBitForBit) {
   for (const Variant& v : variants()) {
-    const LanguageModel model = make_model(v.config, at::kFloat);
+    const Model model(v.config, at::kFloat);
     const Text text = text_for(model);
     Decoder whole(model, Pass::kFast), first(model, Pass::kFast), second(model, Pass::kFast);
     const Tensor expected = whole.read(text.inputs(0, whole.add_sequence()));
@@ -177,7 +197,7 @@ TEST(Decoder, ASavedStateGoesOnBitForBit) {
 }
 
 TEST(Decoder, TheStateIsThatOfTheBatchForward) {
-  const LanguageModel model = make_model(small_model_config(), at::kDouble);
+  const Model model(small_model_config(), at::kDouble);
   const TokenBatch batch = random_batch(model.config(), 1, 21, at::kDouble, 3);
   ContinuedSequence view;
   model.token_losses(batch, Pass::kFast, view);
@@ -198,7 +218,7 @@ TEST(Decoder, TheStateIsThatOfTheBatchForward) {
 }
 
 TEST(Decoder, MemoryDoesNotGrowWithASlidingWindow) {
-  const LanguageModel model = make_model(small_model_config(), at::kFloat);
+  const Model model(small_model_config(), at::kFloat);
   Decoder decoder(model, Pass::kFast);
   const int64_t sequence = decoder.add_sequence();
   const int64_t before = decoder.memory_bytes();
@@ -210,10 +230,10 @@ TEST(Decoder, MemoryDoesNotGrowWithASlidingWindow) {
 TEST(Decoder, AControlHasNoFastPassAndLearnedPositionsEnd) {
   ModelConfig config = small_model_config();
   config.fast_weight.update = "none";
-  const LanguageModel control = make_model(config, at::kFloat);
+  const Model control(config, at::kFloat);
   EXPECT_THROW(Decoder(control, Pass::kFast), ConfigError);
   config.positions = "learned";
-  const LanguageModel learned = make_model(config, at::kFloat);
+  const Model learned(config, at::kFloat);
   Decoder decoder(learned, Pass::kSlow);
   const std::vector<DecoderInput> too_many(static_cast<size_t>(config.context + 1),
                                            {decoder.add_sequence(), 1});
@@ -221,10 +241,10 @@ TEST(Decoder, AControlHasNoFastPassAndLearnedPositionsEnd) {
 }
 
 TEST(Decoder, AnotherModelsStateIsRefused) {
-  const LanguageModel model = make_model(small_model_config(), at::kFloat);
+  const Model model(small_model_config(), at::kFloat);
   ModelConfig other = small_model_config();
   other.fast_weight.width = 24;
-  const LanguageModel wider = make_model(other, at::kFloat);
+  const Model wider(other, at::kFloat);
   Decoder source(model, Pass::kFast), target(wider, Pass::kFast);
   EXPECT_THROW(target.add_sequence(source.state(source.add_sequence())), ConfigError);
 }

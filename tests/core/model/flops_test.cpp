@@ -105,6 +105,9 @@ TEST(Flops, OfTrainingAreTheTablesOfTheDesign) {
     return (f.layer + f.head) / 100;
   };
   EXPECT_DOUBLE_EQ(layer_and_head(), 48 * df + 18 * vd + 3 * within);
+  c.fast_weight.learned_start = true;
+  EXPECT_DOUBLE_EQ(layer_and_head(), 60 * df + 18 * vd + 3 * within);
+  c.fast_weight.learned_start = false;
   c.fast_weight.second_order = false;
   EXPECT_DOUBLE_EQ(layer_and_head(), 36 * df + 10 * vd + 3 * within - 2 * (768.0 + 3072));
   c.fast_weight.slow_loss_weight = 0.5;

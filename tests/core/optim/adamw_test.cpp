@@ -36,7 +36,7 @@ TEST(AdamW, EqualsTheTextbookUpdateInEveryGroup) {
                    v_hat = e.v / (1 - std::pow(config.beta2, step));
       e.value -= lr * e.decay * e.value + lr * m_hat / (std::sqrt(v_hat) + config.epsilon);
     }
-    optimizer.step(rate, scale);
+    optimizer.step(rate, {at::full({}, 1 / scale, at::kFloat), at::zeros({}, at::kFloat)});
   }
   for (size_t i = 0; i < expected.size(); ++i) {
     EXPECT_NEAR(parameters.values()[static_cast<int64_t>(i)].item<double>(), expected[i].value, 1e-6)
@@ -44,6 +44,35 @@ TEST(AdamW, EqualsTheTextbookUpdateInEveryGroup) {
   }
   EXPECT_EQ(optimizer.updates(), 5);
   EXPECT_NEAR(parameters["matrix"].item<double>(), expected[0].value, 1e-6);
+}
+
+TEST(AdamW, ANormThatIsNotFiniteChangesNothing) {
+  Parameters parameters;
+  parameters.declare("matrix", ParameterGroup::kDecay, at::full({3}, 0.5));
+  parameters.build(at::kCPU, at::kFloat);
+  AdamW optimizer(parameters, {});
+  const auto step = [&](double gradient) {
+    parameters.gradients().fill_(gradient);
+    optimizer.step(0.1, clipped_scale(global_norm(parameters.gradients()), 1.0));
+    return parameters.values().clone();
+  };
+  const Tensor before = step(2.0), first = optimizer.first_moments().clone();
+  for (const double bad : {std::nan(""), static_cast<double>(INFINITY)}) {
+    EXPECT_TRUE(at::equal(step(bad), before));
+    EXPECT_TRUE(at::equal(optimizer.first_moments(), first));
+    EXPECT_EQ(optimizer.updates(), 1);
+  }
+  EXPECT_FALSE(at::equal(step(2.0), before));
+  EXPECT_EQ(optimizer.updates(), 2);
+}
+
+TEST(AdamW, ClipsLongGradientsAlone) {
+  const auto inverse = [](double norm, double clip) {
+    return clipped_scale(at::full({}, norm, at::kDouble), clip).inverse.item<float>();
+  };
+  EXPECT_EQ(inverse(8, 2), 4);
+  EXPECT_EQ(inverse(1, 2), 1);
+  EXPECT_EQ(inverse(8, 0), 1) << "0 is no clipping";
 }
 
 TEST(Schedule, WarmsUpThenFallsToTheFloor) {

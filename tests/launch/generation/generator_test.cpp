@@ -15,14 +15,16 @@ namespace {
 
 class GeneratorTest : public testing::Test {
  protected:
-  LanguageModel make_model(uint64_t seed = 2, const std::string& update = "slow_gradient",
-                           int64_t window = 8) {
+  // Lives as long as the test.
+  const LanguageModel& make_model(uint64_t seed = 2, const std::string& update = "slow_gradient",
+                                  int64_t window = 8) {
     ModelConfig config = small_model_config();
     config.vocab_size = tokenizer_->vocab_size() + 3;  // padded: the last three have no token
     config.fast_weight.update = update;
     config.window = window;
     config.unembedding_bias = true;
-    LanguageModel model(config, at::kCPU, at::kFloat, seed);
+    models_.push_back(std::make_unique<LanguageModel>(config, at::kCPU, at::kFloat, seed));
+    LanguageModel& model = *models_.back();
     const at::NoGradGuard no_grad;
     // Sharper than an untrained model, so that texts differ when states do; no text ends by itself.
     for (const Parameter& p : model.parameters().all())
@@ -52,6 +54,7 @@ class GeneratorTest : public testing::Test {
   }
 
   std::unique_ptr<Tokenizer> tokenizer_ = make_byte_tokenizer();
+  std::vector<std::unique_ptr<LanguageModel>> models_;
   std::vector<std::string> shown_;
   TemporaryFolder folder_;
 };
@@ -60,7 +63,7 @@ const std::vector<std::string> kPrompts = {"a", "", "a longer text than the othe
                                            "a"};
 
 TEST_F(GeneratorTest, APromptsTextDoesNotDependOnTheBatchItIsIn) {
-  const LanguageModel model = make_model();
+  const LanguageModel& model = make_model();
   for (const Adapt adapt : {Adapt::kPrompt, Adapt::kAll, Adapt::kOff}) {
     const std::vector<Continuation> together = run(model, kPrompts, options(40, adapt));
     for (size_t i = 0; i < kPrompts.size(); ++i)
@@ -71,14 +74,14 @@ TEST_F(GeneratorTest, APromptsTextDoesNotDependOnTheBatchItIsIn) {
 }
 
 TEST_F(GeneratorTest, WhatIsLearnedFromChangesTheText) {
-  const LanguageModel model = make_model();
+  const LanguageModel& model = make_model();
   const auto tokens = [&](Adapt adapt) { return run(model, {kPrompts[2]}, options(60, adapt))[0].tokens; };
   EXPECT_NE(tokens(Adapt::kPrompt), tokens(Adapt::kOff));
   EXPECT_NE(tokens(Adapt::kPrompt), tokens(Adapt::kAll));
 }
 
 TEST_F(GeneratorTest, GreedyTokensAreThoseOfTheBatchForward) {
-  const LanguageModel model = make_model();
+  const LanguageModel& model = make_model();
   GenerationOptions greedy = options(12, Adapt::kAll);
   greedy.sampling.temperature = 0;
   const std::vector<int32_t> drawn = run(model, {"the beginning"}, greedy)[0].tokens;
@@ -99,7 +102,7 @@ TEST_F(GeneratorTest, GreedyTokensAreThoseOfTheBatchForward) {
 TEST_F(GeneratorTest, AStateOnDiskAnswersAsIfTheDocumentHadBeenReadAgain) {
   const std::string document = "Some document that is longer than the window of eight tokens. ";
   for (const int64_t window : {8, 0, 1}) {
-    const LanguageModel model = make_model(2, "slow_gradient", window);
+    const LanguageModel& model = make_model(2, "slow_gradient", window);
     const uint64_t identity = identity_of(model, *tokenizer_);
     for (const Adapt adapt : {Adapt::kPrompt, Adapt::kAll, Adapt::kOff}) {
       write_state(folder_ / "state.h5", read(model, document, options(1, adapt)), identity);
@@ -116,7 +119,7 @@ TEST_F(GeneratorTest, AStateOnDiskAnswersAsIfTheDocumentHadBeenReadAgain) {
 }
 
 TEST_F(GeneratorTest, AStateOfNothingIsTheDocumentsStart) {
-  const LanguageModel model = make_model();
+  const LanguageModel& model = make_model();
   const uint64_t identity = identity_of(model, *tokenizer_);
   write_state(folder_ / "empty.h5", read(model, "", options(1)), identity);
   const ReadingState state = read_state(folder_ / "empty.h5", identity, at::kCPU, at::kFloat);
@@ -124,7 +127,7 @@ TEST_F(GeneratorTest, AStateOfNothingIsTheDocumentsStart) {
 }
 
 TEST_F(GeneratorTest, AnotherModelsStateAndADamagedOneAreRefused) {
-  const LanguageModel model = make_model(), other = make_model(3);
+  const LanguageModel &model = make_model(), &other = make_model(3);
   const uint64_t identity = identity_of(model, *tokenizer_);
   const std::string path = folder_ / "state.h5";
   write_state(path, read(model, "a document of some length", options(1)), identity);
@@ -159,7 +162,7 @@ TEST_F(GeneratorTest, AnotherModelsStateAndADamagedOneAreRefused) {
 }
 
 TEST_F(GeneratorTest, StopStringsEndTheTextAndWhatIsShownIsTheText) {
-  const LanguageModel model = make_model();
+  const LanguageModel& model = make_model();
   const std::string free = run(model, {"x"}, options(60))[0].text;
   ASSERT_GT(free.size(), 20u);
   GenerationOptions stopping = options(60);
@@ -170,7 +173,7 @@ TEST_F(GeneratorTest, StopStringsEndTheTextAndWhatIsShownIsTheText) {
 }
 
 TEST_F(GeneratorTest, NoTokensNoTextAndPaddedRowsAreNeverDrawn) {
-  const LanguageModel model = make_model();
+  const LanguageModel& model = make_model();
   EXPECT_TRUE(run(model, {"x", "y"}, options(0))[1].tokens.empty());
   GenerationOptions hot = options(300);
   hot.sampling.temperature = 100;
@@ -180,10 +183,10 @@ TEST_F(GeneratorTest, NoTokensNoTextAndPaddedRowsAreNeverDrawn) {
 }
 
 TEST_F(GeneratorTest, WhatAModelCannotDoIsRefused) {
-  const LanguageModel control = make_model(2, "none");
+  const LanguageModel& control = make_model(2, "none");
   EXPECT_THROW(run(control, {"x"}, options(3, Adapt::kPrompt)), ConfigError);
   EXPECT_EQ(run(control, {"x"}, options(3, Adapt::kOff))[0].tokens.size(), 3u);
-  const LanguageModel model = make_model();
+  const LanguageModel& model = make_model();
   const ReadingState without = read(model, "text", options(1, Adapt::kOff));
   EXPECT_THROW(run(model, {"x"}, options(3, Adapt::kPrompt), without), ConfigError);
   EXPECT_THROW(parse_adapt("some"), ConfigError);

@@ -27,8 +27,13 @@ TEST(Plan, ParametersAreThoseOfTheModel) {
     EXPECT_EQ(count_parameters(c), LanguageModel(c, at::kCPU, at::kFloat, 1).parameters().count());
   };
   expect_counted();
+  c.fast_weight.decay_heads = 4;
+  expect_counted();
+  c.fast_weight.fast_norm = true;
+  expect_counted();
+  c.fast_weight = small_model_config().fast_weight;
   c.norm = "layer";
-  c.fast_weight.query_gain = c.fast_weight.fast_norm = true;
+  c.fast_weight.query_gain = c.fast_weight.fast_norm = c.fast_weight.learned_start = true;
   expect_counted();
   c.feed_forward = "swiglu";
   c.projection_biases = c.unembedding_bias = true;

@@ -1,0 +1,91 @@
+#include "core/model/parameters.h"
+
+#include <gtest/gtest.h>
+
+#include "core/base/error.h"
+
+namespace fwl {
+namespace {
+
+struct Fixture {
+  Parameters parameters;
+  explicit Fixture(at::ScalarType compute, int64_t rows = 6) {
+    at::manual_seed(1);
+    parameters.declare("bias", ParameterGroup::kNoDecay, at::randn({rows}));
+    parameters.declare("weight", ParameterGroup::kDecay, at::randn({rows, 5}));
+    parameters.declare("step", ParameterGroup::kStepSize, at::full({}, 0.3));
+    parameters.build(at::kCPU, at::kFloat, compute);
+  }
+  // Uses the weight twice, as tied and fast weights do.
+  Tensor loss(int seed, const Tensor& weight, const Tensor& bias) {
+    at::manual_seed(seed);
+    const Tensor x = at::randn({7, 5}).to(weight.scalar_type());
+    const Tensor y = at::linear(x, weight, bias);
+    return (at::mm(y, weight).to(at::kFloat) * parameters["step"]).square().sum();
+  }
+  Tensor leaf_loss(int seed) {
+    parameters.refresh_copies();
+    return loss(seed, parameters.leaf("weight"), parameters.leaf("bias"));
+  }
+  Tensor cast_loss(int seed) {
+    return loss(seed, parameters["weight"].to(at::kBFloat16), parameters["bias"].to(at::kBFloat16));
+  }
+};
+
+TEST(Parameters, GradientsOfTheCopiesAreThoseOfCastingInTheGraph) {
+  Fixture copies(at::kBFloat16), casts(at::kFloat);
+  EXPECT_EQ(copies.parameters.compute_type(), at::kBFloat16);
+  EXPECT_EQ(copies.parameters.leaf("weight").scalar_type(), at::kBFloat16);
+  for (const int seed : {2, 3, 4}) {  // micro-batches: later ones are added in float32
+    copies.parameters.backward(copies.leaf_loss(seed));
+    casts.parameters.backward(casts.cast_loss(seed));
+    EXPECT_TRUE(at::equal(copies.parameters.gradients(), casts.parameters.gradients())) << seed;
+    for (const Parameter& p : copies.parameters.all())
+      EXPECT_FALSE(p.has_copy() && p.leaf.grad().defined()) << p.name << " keeps its gradient";
+  }
+  EXPECT_GT(copies.parameters.gradients().abs().min().item<float>(), 0);
+  copies.parameters.zero_gradients();
+  casts.parameters.zero_gradients();
+  copies.parameters.backward(copies.leaf_loss(5));
+  casts.parameters.backward(casts.cast_loss(5));
+  EXPECT_TRUE(at::equal(copies.parameters.gradients(), casts.parameters.gradients()));
+}
+
+TEST(Parameters, CopiesTakeTheValuesWhenRefreshed) {
+  Fixture f(at::kBFloat16);
+  f.parameters.refresh_copies();
+  const Tensor before = f.parameters.leaf("weight").detach().clone();
+  EXPECT_TRUE(at::equal(before, f.parameters["weight"].detach().to(at::kBFloat16)));
+  f.parameters.values().mul_(2);
+  EXPECT_TRUE(at::equal(f.parameters.leaf("weight").detach(), before));
+  f.parameters.refresh_copies();
+  EXPECT_TRUE(at::equal(f.parameters.leaf("weight").detach(), before * 2));
+  // By one parameter's value, and by address after values().
+  Tensor(f.parameters["weight"]).detach().mul_(2);
+  f.parameters.refresh_copies();
+  EXPECT_TRUE(at::equal(f.parameters.leaf("weight").detach(), before * 4));
+  float* first = f.parameters.values().mutable_data_ptr<float>();
+  f.parameters.refresh_copies();
+  first = f.parameters.values().mutable_data_ptr<float>();
+  *first = 8;
+  f.parameters.refresh_copies();
+  EXPECT_EQ(f.parameters.leaf("weight").detach().flatten()[0].item<float>(), 8);
+}
+
+TEST(Parameters, StepSizesAndWholePrecisionHaveNoCopies) {
+  Fixture narrow(at::kBFloat16), whole(at::kFloat);
+  EXPECT_TRUE(narrow.parameters.leaf("step").is_same(narrow.parameters["step"]));
+  for (const Parameter& p : whole.parameters.all()) EXPECT_FALSE(p.has_copy()) << p.name;
+  EXPECT_EQ(whole.parameters.compute_type(), at::kFloat);
+  EXPECT_THROW(narrow.parameters.leaf("none"), InternalError);
+}
+
+TEST(Parameters, ALargeGradientIsCollectedDuringTheBackward) {
+  Fixture f(at::kBFloat16, (int64_t{64} << 20) / 10);  // its copy's gradient is 64 MiB
+  f.leaf_loss(2).backward();
+  EXPECT_FALSE(f.parameters.leaf("weight").grad().defined());
+  EXPECT_GT(f.parameters["weight"].grad().abs().max().item<float>(), 0);
+}
+
+}  // namespace
+}  // namespace fwl
