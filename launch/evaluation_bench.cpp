@@ -1,9 +1,9 @@
 #include "launch/evaluation_bench.h"
 
 #include <algorithm>
-#include <chrono>
 #include <functional>
 
+#include "core/base/clock.h"
 #include "core/base/device.h"
 #include "core/base/error.h"
 #include "core/base/profile.h"
@@ -15,10 +15,6 @@ namespace fwl {
 namespace {
 
 constexpr double kDynamicRate = 1e-4;  // small: the speed is what is measured
-
-double now_s() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 struct Mode {
   EvaluationTime time;

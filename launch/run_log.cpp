@@ -40,6 +40,8 @@ json to_json(const LogEntry& e) {
   for (const auto& [rank, seconds] : e.rank_lag_s) line["rank_lag_s"][std::to_string(rank)] = seconds;
   for (const auto& [name, value] : e.step_sizes) line["step_size"][name] = value;
   for (const auto& [name, value] : e.decays) line["decay"][name] = value;
+  for (const auto& [name, value] : e.state_norms) line["state_norm"][name] = value;
+  for (const auto& [name, value] : e.fast_to_slow) line["fast_to_slow"][name] = value;
   return line;
 }
 
@@ -58,6 +60,8 @@ Scalars scalars_of(const LogEntry& e) {
     scalars.emplace_back("memory/peak_bytes", static_cast<double>(*e.peak_memory_bytes));
   for (const auto& [name, value] : e.step_sizes) scalars.emplace_back("step_size/" + name, value);
   for (const auto& [name, value] : e.decays) scalars.emplace_back("decay/" + name, value);
+  for (const auto& [name, value] : e.state_norms) scalars.emplace_back("state_norm/" + name, value);
+  for (const auto& [name, value] : e.fast_to_slow) scalars.emplace_back("fast_to_slow/" + name, value);
   return scalars;
 }
 

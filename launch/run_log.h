@@ -31,6 +31,7 @@ struct LogEntry {
   int64_t documents_left_out = 0;        // by this rank, since the program's start (data.skip_bad)
   std::vector<std::pair<std::string, double>> step_sizes;
   std::vector<std::pair<std::string, double>> decays;
+  std::vector<std::pair<std::string, double>> state_norms, fast_to_slow;  // of the interval's last step
   std::vector<std::pair<std::string, std::vector<float>>> step_size_rows;  // one by one; events alone
   std::optional<int64_t> total_steps;                                      // of the whole run
   std::optional<double> communication;       // share of the interval that this rank waited for transfers

@@ -63,12 +63,20 @@ std::unique_ptr<SequenceView> StepGradient::make_view() const {
   return std::make_unique<WholeSequence>();
 }
 
+TrainingLoss StepGradient::loss_of(const TokenBatch& batch, double tokens, SequenceView& view) {
+  if (norms_ == nullptr) return model_.training_loss(batch, 1.0 / tokens, view);
+  const bool last = mesh_.sequence_rank() + 1 == mesh_.shape().sequence;
+  using Shard = WatchedSequence::Shard;
+  WatchedSequence watched(view, *norms_, last ? Shard::kLast : Shard::kEarlier);
+  return model_.training_loss(batch, 1.0 / tokens, watched);
+}
+
 Tensor StepGradient::accumulate(const BatchSource& source, double tokens) {
   Tensor sums = at::zeros({2}, at::TensorOptions().dtype(at::kDouble).device(model_.device()));
   for (size_t i = 0; i < views_.size(); ++i) {
     const int64_t done = static_cast<int64_t>(i) * micro_rows_;
     const TokenBatch batch = source(share_.first_row + done, std::min(micro_rows_, share_.rows - done));
-    const TrainingLoss loss = model_.training_loss(batch, 1.0 / tokens, *views_[i]);
+    const TrainingLoss loss = loss_of(batch, tokens, *views_[i]);
     if (i + 1 == views_.size()) reducer_.expect_last_backward();
     model_.parameters().backward(loss.objective);
     sums.add_(at::stack({loss.main_sum, loss.slow_sum}).to(at::kDouble));

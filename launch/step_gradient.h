@@ -8,6 +8,7 @@
 
 #include "core/model/language_model.h"
 #include "launch/run_config.h"
+#include "launch/state_norms.h"
 #include "parallel/gradient_reducer.h"
 #include "parallel/mesh.h"
 #include "parallel/sharded_sequence.h"
@@ -42,6 +43,8 @@ class StepGradient {
   // call goes on where the one before ended. Returns this rank's loss sums ([2]: main, slow; float64), on the
   // device, which may still be at work.
   Tensor accumulate(const BatchSource& source, double tokens);
+  // Every accumulate() adds the states after its windows to `norms`; null: none from now on.
+  void watch_states(StateNorms* norms) { norms_ = norms; }
 
   // Collective over the mesh's sequence axis. What train.stream carries, for this rank's rows: complete on
   // the first rank of a sequence. Tensors' first dim is the row.
@@ -53,6 +56,7 @@ class StepGradient {
 
  private:
   std::unique_ptr<SequenceView> make_view() const;
+  TrainingLoss loss_of(const TokenBatch& batch, double tokens, SequenceView& view);
 
   LanguageModel& model_;
   Mesh& mesh_;
@@ -61,6 +65,7 @@ class StepGradient {
   int64_t micro_rows_;
   GradientReducer reducer_;
   std::vector<std::unique_ptr<SequenceView>> views_;  // one per micro-batch
+  StateNorms* norms_ = nullptr;
 };
 
 }  // namespace fwl

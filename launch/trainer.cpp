@@ -1,11 +1,11 @@
 #include "launch/trainer.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <filesystem>
 #include <utility>
 
+#include "core/base/clock.h"
 #include "core/base/device.h"
 #include "core/base/error.h"
 #include "core/base/file.h"
@@ -26,10 +26,6 @@ namespace fs = std::filesystem;
 
 // Transfers keep their times until they are taken, once a logged interval: a longer one would hold too many.
 constexpr int64_t kTimedSteps = 100;
-
-double now_s() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 // A fresh run in a folder that holds one: the old run is renamed, never mixed or lost.
 bool set_old_run_aside(const std::string& dir) {
@@ -185,7 +181,7 @@ void Trainer::run() {
     if (before) finish_step(*before);
     interval_tokens += progress_.tokens - tokens_before;
     const bool last = progress_.step == config_.train.steps;
-    const bool log = last || progress_.step % config_.train.log_every == 0;
+    const bool log = logs_after(progress_.step);
     const bool saves =
         last || (config_.train.save_every > 0 && progress_.step % config_.train.save_every == 0);
     if (log || saves || stop_) finish_step(*std::exchange(queued_, std::nullopt));
@@ -205,6 +201,10 @@ void Trainer::run() {
   if (progress_.step < config_.train.steps)
     throw Interrupted(cat("ended early after step ", progress_.step, " of ", config_.train.steps,
                           ", saved. Start again with train.resume=auto to go on (exit code 75)."));
+}
+
+bool Trainer::logs_after(int64_t step) const {
+  return step % config_.train.log_every == 0 || step == config_.train.steps;
 }
 
 // Why this rank wants to end early; empty when it does not.
@@ -234,6 +234,9 @@ Trainer::QueuedStep Trainer::queue_step() {
   // ranks.
   const int64_t labels = loader_->labels_in(progress_.samples, config_.train.global_batch);
   const auto tokens = static_cast<double>(labels);
+  norms_.reset();
+  if (step_->model().has_fast_weights() && logs_after(progress_.step + 1)) norms_.emplace(step_->model());
+  step_->gradient().watch_states(norms_ ? &*norms_ : nullptr);
   const double learning_rate = learning_rate_at(config_.train.schedule(), progress_.step);
   const StepOutcome outcome = step_->run(
       [&](int64_t first_row, int64_t rows) { return feed_->next(first_row, rows); }, tokens, learning_rate);
@@ -281,6 +284,7 @@ void Trainer::log_interval(double interval_s, int64_t interval_tokens) {
   std::optional<IntervalTimes> times;
   if (config_.parallel.timing && config_.train.log_every <= kTimedSteps)
     times = interval_times(*mesh_, device_);
+  const MeanStateNorms norms = norms_ ? norms_->mean(mesh_->host()) : MeanStateNorms();
   if (log_) {
     LogEntry entry;
     entry.step = progress_.step;
@@ -299,6 +303,8 @@ void Trainer::log_interval(double interval_s, int64_t interval_tokens) {
     entry.documents_left_out = feed_->documents_left_out();
     entry.step_sizes = step_->model().mean_step_sizes();
     entry.decays = step_->model().decays();
+    entry.state_norms = norms.state;
+    entry.fast_to_slow = norms.fast_to_slow;
     entry.total_steps = config_.train.steps;
     if (config_.train.tensorboard) entry.step_size_rows = step_sizes_by_row(step_->model());
     if (times) {

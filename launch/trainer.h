@@ -57,6 +57,7 @@ class Trainer {
   void count_skip(const QueuedStep& step, const StepOutcome::Numbers& numbers, double loss);
   void log_interval(double interval_s, int64_t interval_tokens);
   std::string wish_to_stop() const;
+  bool logs_after(int64_t step) const;
   LossSums sum_over_ranks(const LossSums& own);
   CheckpointInfo checkpoint_info();
   std::vector<SliceBlock> owned_blocks();
@@ -72,6 +73,7 @@ class Trainer {
   std::unique_ptr<TrainingData> data_;  // for what is not tokens; the feed's thread has its own
   std::unique_ptr<Loader> loader_;
   std::unique_ptr<TrainingStep> step_;
+  std::optional<StateNorms> norms_;  // of the step, when it is logged
   std::unique_ptr<RunLock> lock_;    // first rank only
   std::unique_ptr<BatchFeed> feed_;  // while run() runs
   std::unique_ptr<RunLog> log_;      // first rank only

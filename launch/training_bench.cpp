@@ -1,8 +1,8 @@
 #include "launch/training_bench.h"
 
 #include <algorithm>
-#include <chrono>
 
+#include "core/base/clock.h"
 #include "core/base/device.h"
 #include "core/base/error.h"
 #include "core/base/log.h"
@@ -14,10 +14,6 @@
 
 namespace fwl {
 namespace {
-
-double now_s() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 double median_of(std::vector<double> values) {
   std::sort(values.begin(), values.end());

@@ -145,8 +145,11 @@ class OuterLossFunction : public torch::autograd::Function<OuterLossFunction> {
                    [&](int64_t first, int64_t count) {
                      const auto block = [&](const Tensor& t) { return t.narrow(0, first, count); };
                      Tensor error_nv = logits_of(block(x_nd), unembedding);
+                     if (!wants_gradient) {
+                       block(nll_n).copy_(cross_entropy(error_nv, block(label_n)));
+                       return;
+                     }
                      block(nll_n).copy_(cross_entropy_gradient_(error_nv, block(label_n), block(weight_n)));
-                     if (!wants_gradient) return;
                      Tensor out_nd = block(x_bar_nd);
                      at::mm_out(out_nd, error_nv, weight_vd);
                      unembedding_bar->add(error_nv, block(x_nd));

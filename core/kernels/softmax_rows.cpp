@@ -30,6 +30,12 @@ Tensor cross_entropy_gradient_(Tensor& logits_nv, const Tensor& label_n, const T
   return nll_n;
 }
 
+Tensor cross_entropy(const Tensor& logits_nv, const Tensor& label_n) {
+  if (logits_nv.is_cuda()) return cuda::cross_entropy(logits_nv, label_n);
+  const Tensor log_p_nv = at::log_softmax(logits_nv, -1, accumulate_type(logits_nv.scalar_type()));
+  return log_p_nv.gather(1, label_n.unsqueeze(1)).squeeze(1).neg();
+}
+
 void cross_entropy_gradient_backward_(Tensor& logits_nv, Tensor& error_bar_nv, const Tensor& label_n,
                                       const Tensor& weight_n, const Tensor& nll_n, const Tensor& nll_bar_n) {
   if (logits_nv.is_cuda()) {

@@ -98,6 +98,32 @@ __device__ void add_to(MaxSum<A>& mine, const Vector<Scalar, kCount>& x) {
   mine.maximum = top;
 }
 
+// log(sum of exponentials) of a row; every thread of the block gets it. `visit` sees the vectors that it
+// reads.
+template <typename A, int kCount, typename Scalar, typename Visit>
+__device__ A log_sum_of(const Scalar* row, int64_t vectors, Visit visit) {
+  // A finite stand-in for -infinity: differences of two of them must not be NaN.
+  MaxSum<A> mine{static_cast<A>(-1e30), 0};
+  for_each_vector<kCount>(row, vectors, [&](int64_t v, const Vector<Scalar, kCount>& x) {
+    add_to(mine, x);
+    visit(v, x);
+  });
+  const MaxSum<A> s = block_reduce(mine, [](MaxSum<A> a, MaxSum<A> b) { return combine(a, b); });
+  return logarithm(s.sum) + s.maximum;
+}
+
+template <typename Scalar, int kCount>
+__global__ void __launch_bounds__(kThreads)
+    cross_entropy_kernel(const Scalar* logits, const int64_t* label, AccumulateOf<Scalar>* nll,
+                         int64_t vocabulary) {
+  using A = AccumulateOf<Scalar>;
+  const int64_t t = blockIdx.x;
+  const Scalar* const row = logits + t * vocabulary;
+  const A log_sum =
+      log_sum_of<A, kCount>(row, vocabulary / kCount, [](int64_t, const Vector<Scalar, kCount>&) {});
+  if (threadIdx.x == 0) nll[t] = log_sum - widen(row[label[t]]);
+}
+
 template <typename Scalar, int kCount, bool kStaged>
 __global__ void __launch_bounds__(kThreads)
     cross_entropy_gradient_kernel(Scalar* logits, const int64_t* label, const AccumulateOf<Scalar>* weight,
@@ -107,16 +133,11 @@ __global__ void __launch_bounds__(kThreads)
   Scalar* const stage = reinterpret_cast<Scalar*>(stage_bytes);
   const int64_t t = blockIdx.x, vectors = vocabulary / kCount;
   Scalar* const row = logits + t * vocabulary;
-  // A finite stand-in for -infinity: differences of two of them must not be NaN.
-  MaxSum<A> mine{static_cast<A>(-1e30), 0};
-  for_each_vector<kCount>(row, vectors, [&](int64_t v, const Vector<Scalar, kCount>& x) {
-    add_to(mine, x);
+  const A log_sum = log_sum_of<A, kCount>(row, vectors, [&](int64_t v, const Vector<Scalar, kCount>& x) {
     if (kStaged) store_vector(stage + v * kCount, x);
   });
-  const MaxSum<A> s = block_reduce(mine, [](MaxSum<A> a, MaxSum<A> b) { return combine(a, b); });
   const int64_t y = label[t];
   const A w = weight[t];
-  const A log_sum = logarithm(s.sum) + s.maximum;
   const ShiftedExponential<A> power(log_sum);
   if (threadIdx.x == 0) nll[t] = log_sum - widen(row[y]);
   __syncthreads();  // the label's logit is read before it is overwritten
@@ -242,6 +263,19 @@ cudaError_t launch_cross_entropy_gradient(ScalarType type, void* logits_nv, cons
           static_cast<Scalar*>(logits_nv), label_n, static_cast<const A*>(weight_n), static_cast<A*>(nll_n),
           vocabulary);
     });
+  });
+}
+
+cudaError_t launch_cross_entropy(ScalarType type, const void* logits_nv, const int64_t* label_n, void* nll_n,
+                                 int64_t rows, int64_t vocabulary, cudaStream_t stream) {
+  if (rows == 0) return cudaSuccess;
+  return dispatch(type, [&](auto* tag) {
+    using Scalar = std::remove_pointer_t<decltype(tag)>;
+    const auto kernel = vocabulary % kVector<Scalar> == 0 ? cross_entropy_kernel<Scalar, kVector<Scalar>>
+                                                          : cross_entropy_kernel<Scalar, 1>;
+    kernel<<<static_cast<unsigned>(rows), kThreads, 0, stream>>>(
+        static_cast<const Scalar*>(logits_nv), label_n, static_cast<AccumulateOf<Scalar>*>(nll_n),
+        vocabulary);
   });
 }
 

@@ -13,6 +13,8 @@ namespace fwl::cuda {
 cudaError_t launch_cross_entropy_gradient(ScalarType type, void* logits_nv, const int64_t* label_n,
                                           const void* weight_n, void* nll_n, int64_t rows, int64_t vocabulary,
                                           cudaStream_t stream);
+cudaError_t launch_cross_entropy(ScalarType type, const void* logits_nv, const int64_t* label_n, void* nll_n,
+                                 int64_t rows, int64_t vocabulary, cudaStream_t stream);
 cudaError_t launch_cross_entropy_gradient_backward(ScalarType type, void* logits_nv, void* error_bar_nv,
                                                    const int64_t* label_n, const void* weight_n,
                                                    const void* nll_n, const void* nll_bar_n, int64_t rows,

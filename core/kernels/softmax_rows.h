@@ -12,6 +12,9 @@ namespace fwl {
 //   logits_nv: [n, V] contiguous; label_n: [n] int64 in [0, V); weight_n: [n] in the accumulation type.
 Tensor cross_entropy_gradient_(Tensor& logits_nv, const Tensor& label_n, const Tensor& weight_n);
 
+// The negative log-likelihoods alone, [n] in the accumulation type: nothing is written to the logits.
+Tensor cross_entropy(const Tensor& logits_nv, const Tensor& label_n);
+
 // Backward of the op (l, e) = (nll, weight * (p - onehot)) with p = softmax(logits), for cotangents
 // `nll_bar_n` of l and `error_bar_nv` of e (fwl.md section 3, head op). `nll_n` is what the forward returned
 // for these logits. In place:

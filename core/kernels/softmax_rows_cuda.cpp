@@ -30,6 +30,17 @@ Tensor cross_entropy_gradient_(Tensor& logits_nv, const Tensor& label_n, const T
   return nll_n;
 }
 
+Tensor cross_entropy(const Tensor& logits_nv, const Tensor& label_n) {
+  Tensor nll_n =
+      at::empty({logits_nv.size(0)}, logits_nv.options().dtype(accumulate_type(logits_nv.scalar_type())));
+  check_rows(logits_nv, label_n, nll_n);
+  check_launch(launch_cross_entropy(scalar_type_of(logits_nv), logits_nv.const_data_ptr(),
+                                    label_n.const_data_ptr<int64_t>(), nll_n.data_ptr(), logits_nv.size(0),
+                                    logits_nv.size(1), c10::cuda::getCurrentCUDAStream()),
+               "cross_entropy");
+  return nll_n;
+}
+
 void cross_entropy_gradient_backward_(Tensor& logits_nv, Tensor& error_bar_nv, const Tensor& label_n,
                                       const Tensor& weight_n, const Tensor& nll_n, const Tensor& nll_bar_n) {
   check_rows(logits_nv, label_n, weight_n);

@@ -6,6 +6,7 @@
 namespace fwl::cuda {
 
 Tensor cross_entropy_gradient_(Tensor& logits_nv, const Tensor& label_n, const Tensor& weight_n);
+Tensor cross_entropy(const Tensor& logits_nv, const Tensor& label_n);
 void cross_entropy_gradient_backward_(Tensor& logits_nv, Tensor& error_bar_nv, const Tensor& label_n,
                                       const Tensor& weight_n, const Tensor& nll_n, const Tensor& nll_bar_n);
 

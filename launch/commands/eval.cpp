@@ -19,7 +19,7 @@ constexpr double kTimeoutS = 7 * 24 * 3600.0;
 
 struct EvalArguments {
   ComparisonOptions options;
-  std::string modes, json_path;
+  std::string modes, carry = "document", json_path;
 };
 
 std::vector<EvalMode> modes_of(const std::string& text) {
@@ -39,6 +39,7 @@ void run_eval(EvalArguments a) {
   set_log_rank(place.rank, place.size);
   set_thread_count(place.local_size);
   a.options.modes = modes_of(a.modes);
+  a.options.carries = parse_carry_list(a.carry);
   const std::unique_ptr<Communicator> group = make_world_communicator(kTimeoutS);
   const Comparison comparison = compare(a.options, *group);
   if (place.rank != 0) return;
@@ -59,13 +60,6 @@ void add_reading_options(CLI::App& command, ComparisonOptions& o) {
                   "tokens by which the window slides, so that all but a document's first are scored with at "
                   "least context - stride tokens before them; 0: the context")
       ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  command
-      .add_option(
-          "--carry", o.eval.carry,
-          "carried modes: the state goes on from window to window of a document, or of a whole stream "
-          "of documents")
-      ->check(CLI::IsMember({"document", "stream"}))
       ->capture_default_str();
   command
       .add_option("--streams", o.eval.streams,
@@ -150,6 +144,14 @@ void add_eval_command(CLI::App& app) {
                    "control whose slow pass the modes are compared with (default: the model's own slow pass)")
       ->type_name("CHECKPOINT");
   add_reading_options(*command, o);
+  command
+      ->add_option(
+          "--carry", a->carry,
+          "carried modes: how far the fast weights go on before they start from zero again: document, "
+          "stream (of all documents), N tokens of a document, stream:N; several with commas, each a "
+          "result of its own")
+      ->type_name("LIST")
+      ->capture_default_str();
   add_dynamic_options(*command, o);
   add_tuning_options(*command, o);
   add_json_option(*command, a->json_path);

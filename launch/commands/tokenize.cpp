@@ -2,12 +2,12 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "core/base/clock.h"
 #include "core/base/error.h"
 #include "core/base/log.h"
 #include "data/dataset_builder.h"
@@ -28,10 +28,6 @@ struct TokenizeArguments {
   BuildOptions build;
   bool overwrite = false, mpi = false;
 };
-
-double now_s() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 // One line on the terminal, redrawn a few times a second; silent where stderr is none.
 class ProgressLine {

@@ -12,6 +12,7 @@
 #include <set>
 #include <thread>
 
+#include "core/base/clock.h"
 #include "core/base/device.h"
 #include "core/base/error.h"
 #include "core/base/file.h"
@@ -25,10 +26,6 @@ namespace fs = std::filesystem;
 constexpr double kConnectTimeout_s = 5;
 constexpr double kVisibleWithin_s =
     10;  // network file systems show a new file after their attribute cache's time
-
-double now_s() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 std::string connect_to(const RankFacts& far, const RankFacts& own) {
   if (far.ports.empty()) return "no free port on " + far.host;

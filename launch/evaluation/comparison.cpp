@@ -54,10 +54,12 @@ class ModelComparison {
     std::unique_ptr<LanguageModel> model;  // null: the checkpoint's
     json settings;
   };
-  Prepared prepare(EvalMode mode) {
-    if (traits_of(mode).adapts) return prepare_dynamic(mode);
+  Prepared prepare(EvalMode mode, const Carry& carry) {
+    carry_ = carry;
     if (mode == EvalMode::kFastUntrained) return prepare_untrained();
-    return {};
+    Prepared prepared = traits_of(mode).adapts ? prepare_dynamic(mode) : Prepared();
+    if (traits_of(mode).carries) prepared.settings["carry"] = to_string(carry);
+    return prepared;
   }
 
  private:
@@ -65,6 +67,7 @@ class ModelComparison {
   double tuning_loss(LanguageModel& model, EvalMode mode, const DynamicSetup& dynamic) const {
     EvalOptions eval = options_.eval;
     eval.keep_tokens = false;
+    eval.carry = carry_;
     eval.reading.max_documents = options_.tune_documents;
     eval.reading.spread = true;
     const Split split(tuning_split());
@@ -199,6 +202,7 @@ class ModelComparison {
   const ComparisonOptions& options_;
   LoadedModel& loaded_;
   Communicator& group_;
+  Carry carry_;            // of the mode that is prepared
   Tensor mean_square_[2];  // of the slow and of the fast pass's loss
 };
 
@@ -266,18 +270,49 @@ struct Surroundings {
   }
 };
 
-std::string notice_of(EvalMode mode, const EvalOptions& eval, int ranks) {
+std::string notice_of(const std::string& name, const EvalOptions& eval, int ranks) {
   if (eval.streams == 1)
-    return cat(name_of(mode), ": one stream is read from begin to end, so one of ", ranks,
+    return cat(name, ": one stream is read from begin to end, so one of ", ranks,
                " ranks reads it and the others wait. Give --streams N to cut the split into N streams, each "
                "read from the start (other numbers than one stream's).");
   if (eval.streams < ranks)
-    return cat(name_of(mode), ": ", eval.streams, " streams keep ", eval.streams, " of ", ranks,
+    return cat(name, ": ", eval.streams, " streams keep ", eval.streams, " of ", ranks,
                " ranks busy. Give --streams ", ranks, " or more.");
   return "";
 }
 
+// One result of the comparison.
+struct Entry {
+  EvalMode mode;
+  Carry carry;
+  std::string name;
+};
+
+std::vector<Entry> entries_of(const std::vector<EvalMode>& modes, const std::vector<Carry>& carries) {
+  std::vector<Entry> entries;
+  for (const EvalMode mode : modes) {
+    if (!traits_of(mode).carries) entries.push_back({mode, {}, name_of(mode)});
+    if (!traits_of(mode).carries) continue;
+    for (const Carry& carry : carries)
+      entries.push_back({mode, carry, result_name(mode, carry, carries.size() == 1)});
+  }
+  return entries;
+}
+
+json json_of(const std::vector<Carry>& carries) {
+  std::string list;
+  for (const Carry& carry : carries) list += (list.empty() ? "" : ",") + to_string(carry);
+  return list;
+}
+
 }  // namespace
+
+std::string result_name(EvalMode mode, const Carry& carry, bool is_only_carry) {
+  std::string name = name_of(mode);
+  const bool streams = carry.scope == Carry::Scope::kStream;
+  if (streams && (carry.tokens > 0 || !is_only_carry)) name += "-stream";
+  return carry.tokens > 0 ? cat(name, "-", carry.tokens) : name;
+}
 
 Comparison compare(const ComparisonOptions& options, Communicator& group) {
   LoadedModel loaded = load_model(options.model, world().local_rank);
@@ -285,7 +320,10 @@ Comparison compare(const ComparisonOptions& options, Communicator& group) {
   EvalOptions eval = options.eval;
   eval.keep_tokens = true;
   if (eval.reading.context == 0) eval.reading.context = loaded.config.model.context;
-  Evaluator evaluator(*loaded.model, split, eval, group);  // bad data is refused before anything is tuned
+  const Evaluator evaluator(*loaded.model, split, eval,
+                            group);  // bad data is refused before anything is tuned
+  const std::vector<Carry> carries = options.carries.empty() ? std::vector<Carry>{{}} : options.carries;
+  for (const Carry& carry : carries) check_carry(carry, eval.reading.context);
   const std::vector<EvalMode> modes = options.modes.empty() ? default_modes(*loaded.model) : options.modes;
   check_modes(modes, *loaded.model);
 
@@ -302,18 +340,20 @@ Comparison compare(const ComparisonOptions& options, Communicator& group) {
     add(static_result(options, eval, loaded, split, group));
     comparison.reference = 0;
   }
-  for (const EvalMode mode : modes) {
-    const ModelComparison::Prepared prepared = shared.prepare(mode);
-    if (group.size() > 1 && evaluator.reads_streams(mode, prepared.dynamic)) {
-      const std::string notice = notice_of(mode, eval, group.size());
+  for (const Entry& entry : entries_of(modes, carries)) {
+    const ModelComparison::Prepared prepared = shared.prepare(entry.mode, entry.carry);
+    eval.carry = entry.carry;
+    Evaluator running(prepared.model ? *prepared.model : *loaded.model, split, eval, group);
+    if (group.size() > 1 && running.waits_for_streams(entry.mode, prepared.dynamic)) {
+      const std::string notice = notice_of(entry.name, eval, group.size());
       if (!notice.empty()) comparison.notices.push_back(notice);
       if (!notice.empty()) log_info(notice);
     }
-    EvalResult result = prepared.model
-                            ? Evaluator(*prepared.model, split, eval, group).run(mode, prepared.dynamic)
-                            : evaluator.run(mode, prepared.dynamic);
+    EvalResult result = running.run(entry.mode, prepared.dynamic);
+    result.mode = entry.name;
     result.settings = prepared.settings;
-    if (mode == EvalMode::kSlow && !comparison.reference) comparison.reference = comparison.results.size();
+    if (entry.mode == EvalMode::kSlow && !comparison.reference)
+      comparison.reference = comparison.results.size();
     add(std::move(result));
   }
   const ReadingOptions& reading = evaluator.plan().options();
@@ -325,7 +365,7 @@ Comparison compare(const ComparisonOptions& options, Communicator& group) {
       {"context", reading.context},
       {"stride", reading.stride},
       {"batch", eval.batch},
-      {"carry", eval.carry},
+      {"carry", json_of(carries)},
       {"streams", eval.streams},
       {"ranks", group.size()},
       {"device", loaded.model->device().str()},

@@ -17,7 +17,8 @@ struct ComparisonOptions {
   std::string static_checkpoint;  // its slow pass is the reference; empty: the model's own
   std::string data;               // split to score
   std::vector<EvalMode> modes;    // empty: slow, fast (with fast weights), dynamic
-  EvalOptions eval;
+  EvalOptions eval;               // its carry: see carries
+  std::vector<Carry> carries;     // each carried mode runs with each; empty: whole documents
   bool words = false;
   int64_t count_tokens = 100'000'000;  // of the training split, for losses by frequency; 0: none
 
@@ -38,6 +39,10 @@ struct Comparison {
 
   const EvalResult* static_result() const { return reference ? &results[*reference] : nullptr; }
 };
+
+// The result's name: the mode's; of carried modes followed by how far ("carried-2048",
+// "carried-stream-2048"), except for whole documents, and for a whole stream when it is the only one.
+std::string result_name(EvalMode mode, const Carry& carry, bool is_only_carry);
 
 // Collective over the group of all ranks. Throws ConfigError, DataError. Breakdowns are on rank 0.
 Comparison compare(const ComparisonOptions& options, Communicator& group);

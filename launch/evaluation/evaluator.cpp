@@ -1,10 +1,10 @@
 #include "launch/evaluation/evaluator.h"
 
 #include <algorithm>
-#include <chrono>
 #include <memory>
 #include <optional>
 
+#include "core/base/clock.h"
 #include "core/base/device.h"
 #include "core/base/error.h"
 #include "data/loader.h"
@@ -14,10 +14,6 @@
 
 namespace fwl {
 namespace {
-
-double now_s() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 ReadingOptions with_context_of(const ModelConfig& model, ReadingOptions reading) {
   if (reading.context == 0) reading.context = model.context;
@@ -36,6 +32,13 @@ TokenBatch positions_of(const TokenBatch& batch, int64_t first, int64_t count) {
   return {part(batch.input_bt), part(batch.label_bt), part(batch.weight_bt), {}};
 }
 
+// The memory of attention stays.
+void forget_fast(SequenceView& view) {
+  StreamState state = view.stream_state();
+  state.fast = {};
+  view.set_stream_state(state);
+}
+
 }  // namespace
 
 Evaluator::Evaluator(LanguageModel& model, const Split& split, const EvalOptions& options,
@@ -48,12 +51,21 @@ Evaluator::Evaluator(LanguageModel& model, const Split& split, const EvalOptions
   require<DataError>(split.vocab_size() <= model.config().vocab_size, "the data set's vocabulary of ",
                      split.vocab_size(), " does not fit the model's ", model.config().vocab_size,
                      " (it was made with another tokenizer). Use the model's data set.");
+  check_carry(options_.carry, plan_.options().context);
 }
 
-bool Evaluator::reads_streams(EvalMode mode, const DynamicSetup& dynamic) const {
-  const ModeTraits& traits = traits_of(mode);
-  return (traits.carries && options_.carry == "stream") ||
-         (traits.adapts && dynamic.config.reset == "stream");
+bool Evaluator::reads_streams(const ModeTraits& mode, const DynamicSetup& dynamic) const {
+  return (mode.carries && options_.carry.scope == Carry::Scope::kStream) ||
+         (mode.adapts && dynamic.config.reset == "stream");
+}
+
+// What begins with fast weights from zero has nothing else of what was read before either.
+bool Evaluator::reads_pieces(const ModeTraits& mode) const {
+  return mode.carries && !mode.adapts && forgets_between_windows() && options_.carry.tokens > 0;
+}
+
+bool Evaluator::waits_for_streams(EvalMode mode, const DynamicSetup& dynamic) const {
+  return reads_streams(traits_of(mode), dynamic) && !reads_pieces(traits_of(mode));
 }
 
 std::vector<ReadingUnit> Evaluator::units_of(EvalMode mode, const DynamicSetup& dynamic) const {
@@ -61,9 +73,14 @@ std::vector<ReadingUnit> Evaluator::units_of(EvalMode mode, const DynamicSetup& 
   // A window of attention that is carried on needs no inputs twice.
   const auto overlap = traits.carries && !forgets_between_windows() ? ReadingPlan::Overlap::kSkip
                                                                     : ReadingPlan::Overlap::kRead;
-  if (reads_streams(mode, dynamic)) return plan_.by_stream(options_.streams, overlap);
-  if (traits.adapts) return plan_.by_document(1, overlap);
-  return traits.carries ? plan_.by_document(options_.batch, overlap) : plan_.by_window(options_.batch);
+  const bool streams = reads_streams(traits, dynamic);
+  if (!streams && !traits.adapts && !traits.carries) return plan_.by_window(options_.batch);
+  // Windows of a stream end where documents do: its rows cannot be read side by side.
+  const int64_t rows = streams || traits.adapts ? 1 : options_.batch;
+  std::vector<ReadingUnit> units =
+      streams ? plan_.by_stream(options_.streams, overlap) : plan_.by_document(rows, overlap);
+  mark_begins(units, options_.carry, plan_.options().context);
+  return reads_pieces(traits) ? cut_at_begins(units, rows) : units;
 }
 
 // Rows are padded at their end to the longest window; padding has loss weight 0. All windows have the same
@@ -114,6 +131,7 @@ void Evaluator::score_side_by_side(const ReadingUnit& unit, const ModeTraits& mo
     if (windows.size() < alive)
       view->set_stream_state(rows_of(view->stream_state(), 0, static_cast<int64_t>(windows.size())));
     alive = windows.size();
+    if (w > 0 && windows.front().begins) forget_fast(*view);
     keep(windows, model_.token_losses(batch_of(windows, labels), mode.pass, *view));
   }
 }
@@ -143,7 +161,8 @@ void Evaluator::score_adapting(const ReadingUnit& unit, const ModeTraits& mode, 
     const bool is_new = window.document != document;
     document = window.document;
     if (is_new && setup.config.reset == "document") dynamic.reset();
-    if (!mode.carries || (is_new && options_.carry == "document")) state = {};
+    if (!mode.carries || (is_new && options_.carry.scope == Carry::Scope::kDocument)) state = {};
+    if (window.begins) state.fast = {};
     if (forgets_between_windows()) state = {0, {}, state.fast};
     ContinuedSequence view;
     view.set_stream_state(state);
@@ -244,9 +263,8 @@ EvalResult Evaluator::run(EvalMode mode, const DynamicSetup& dynamic) {
   result.seconds = *std::max_element(seconds.begin(), seconds.end());
   for (const double s : seconds) result.rank_seconds += s;
   result.peak_memory_bytes = static_cast<int64_t>(*std::max_element(peaks.begin(), peaks.end()));
-  result.flops = reading_flops(model_.config(), units, traits,
-                               options_.carry == "stream" ? Carry::kStream : Carry::kDocument,
-                               dynamic.config.segment, model_.device());
+  result.flops = reading_flops(model_.config(), units, traits, options_.carry.scope, dynamic.config.segment,
+                               model_.device());
   const std::vector<double> nats = gather();
   scores_.clear();
   fill_documents(result, nats);

@@ -18,11 +18,11 @@
 namespace fwl {
 
 struct EvalOptions {
-  ReadingOptions reading;          // context 0: the model's
-  int64_t batch = 8;               // windows, or documents with a state of their own, at once
-  std::string carry = "document";  // carried modes: from window to window of a document, or of a whole stream
-  int64_t streams = 1;             // parts of the split that are read as streams, each from the start
-  bool keep_tokens = false;        // fills EvalResult::scored
+  ReadingOptions reading;    // context 0: the model's
+  int64_t batch = 8;         // windows, or documents with a state of their own, at once
+  Carry carry;               // of the carried modes
+  int64_t streams = 1;       // parts of the split that are read as streams, each from the start
+  bool keep_tokens = false;  // fills EvalResult::scored
 };
 
 // How dynamic evaluation learns; for the modes that adapt.
@@ -33,8 +33,8 @@ struct DynamicSetup {
 
 class Evaluator {
  public:
-  // All arguments outlive the object. Throws ConfigError for a stride above the context, DataError when the
-  // split holds no token to score or does not fit the model's vocabulary.
+  // All arguments outlive the object. Throws ConfigError for a stride above the context or a carry that is no
+  // multiple of it, DataError when the split holds no token to score or does not fit the model's vocabulary.
   Evaluator(LanguageModel& model, const Split& split, const EvalOptions& options, Communicator& group);
 
   // Collective over the group. kFastUntrained runs as kFast: give the model that fast weights were added to.
@@ -42,8 +42,8 @@ class Evaluator {
   EvalResult run(EvalMode mode, const DynamicSetup& dynamic = {});
   const ReadingPlan& plan() const { return plan_; }
   const EvalOptions& options() const { return options_; }
-  // One stream has to be read from begin to end, by one rank.
-  bool reads_streams(EvalMode mode, const DynamicSetup& dynamic) const;
+  // The mode's streams have to be read from begin to end, by one rank each.
+  bool waits_for_streams(EvalMode mode, const DynamicSetup& dynamic) const;
 
  private:
   // Losses of the scored labels of rows [B, count], where they belong; kept on the device until the end.
@@ -54,6 +54,8 @@ class Evaluator {
   enum class Labels { kAll, kScored };  // of a window with an overlap
   TokenBatch batch_of(const std::vector<Window>& windows, Labels labels) const;
   std::vector<ReadingUnit> units_of(EvalMode mode, const DynamicSetup& dynamic) const;
+  bool reads_streams(const ModeTraits& mode, const DynamicSetup& dynamic) const;
+  bool reads_pieces(const ModeTraits& mode) const;
   bool forgets_between_windows() const { return model_.config().window == 0; }
   std::unique_ptr<SequenceView> make_view(const ModeTraits& mode) const;
   void read_overlap(TokenBatch overlap, const ModeTraits& mode, SequenceView& view) const;

@@ -11,36 +11,39 @@ struct Reader {
   int64_t segment;
   at::Device device;
 
-  // `position`: inputs that the mode has read of the sequence before.
-  SequenceRead read_at(int64_t position, int64_t remembered, int64_t positions, int64_t labelled) const {
+  // What the mode has read of the sequence before a window: inputs that its state and its attention know.
+  struct Before {
+    int64_t learned = 0, remembered = 0;
+  };
+
+  SequenceRead read_at(const Before& before, int64_t positions, int64_t labelled) const {
     SequenceRead read;
     read.positions = positions;
-    read.remembered = remembered;
+    read.remembered = config.window > 0 ? before.remembered : 0;
     read.labelled = labelled;
-    read.has_inbound = position > 0;
+    read.has_inbound = before.learned > 0;
     read.carries_state = mode.carries || mode.adapts;
     read.device = device;
     return read;
   }
 
-  Flops static_window(const Window& window, int64_t position) const {
-    const int64_t remembered = config.window > 0 ? position : 0;
+  Flops static_window(const Window& window, const Before& before) const {
     const int64_t labelled = learns_from_overlap(mode) ? window.inputs() : window.count;
-    return forward_flops(config, mode.pass, read_at(position, remembered, window.inputs(), labelled));
+    return forward_flops(config, mode.pass, read_at(before, window.inputs(), labelled));
   }
 
-  Flops adapting_window(const Window& window, int64_t position) const {
-    const int64_t remembered = config.window > 0 ? position : 0;
+  Flops adapting_window(const Window& window, const Before& before) const {
     Flops sum;
     if (window.overlap > 0) {
       const bool learns = learns_from_overlap(mode);
       sum += forward_flops(config, learns ? Pass::kFast : Pass::kSlow,
-                           read_at(position, remembered, window.overlap, learns ? window.overlap : 1));
+                           read_at(before, window.overlap, learns ? window.overlap : 1));
     }
     for (int64_t done = 0; done < window.count; done += segment) {
-      const int64_t before = window.overlap + done;
-      const SequenceRead read =
-          read_at(position + before, remembered + before, std::min(segment, window.count - done), -1);
+      const int64_t within = window.overlap + done;
+      SequenceRead read = read_at({before.learned + within, before.remembered + within},
+                                  std::min(segment, window.count - done), -1);
+      if (config.window == 0) read.remembered = within;
       sum += forward_flops(config, mode.pass, read);
       sum += backward_flops(config, mode.pass, read);
     }
@@ -51,19 +54,21 @@ struct Reader {
 }  // namespace
 
 double reading_flops(const ModelConfig& config, const std::vector<ReadingUnit>& units, const ModeTraits& mode,
-                     Carry carry, int64_t segment, at::Device device) {
+                     Carry::Scope scope, int64_t segment, at::Device device) {
   const Reader reader{config, mode, segment, device};
   Flops sum;
   for (const ReadingUnit& unit : units) {
     for (const auto& row : unit) {
-      int64_t position = 0, document = row.front().document;
+      Reader::Before before;
+      int64_t document = row.front().document;
       for (const Window& window : row) {
-        const bool goes_on = mode.carries && (window.document == document || carry == Carry::kStream);
+        const bool is_new = window.document != document && scope == Carry::Scope::kDocument;
         document = window.document;
-        if (!goes_on) position = 0;
-        sum +=
-            mode.adapts ? reader.adapting_window(window, position) : reader.static_window(window, position);
-        position += window.inputs();
+        if (!mode.carries || is_new) before = {};
+        if (window.begins) before.learned = 0;
+        sum += mode.adapts ? reader.adapting_window(window, before) : reader.static_window(window, before);
+        before.learned += window.inputs();
+        before.remembered += window.inputs();
       }
     }
   }

@@ -8,10 +8,9 @@
 
 namespace fwl {
 
-enum class Carry { kDocument, kStream };  // how far the state of carried modes goes on
-
-// `segment`: tokens between the updates of dynamic evaluation, which are a backward each.
+// Units of carried modes are marked (mark_begins). `segment`: tokens between the updates of dynamic
+// evaluation, which are a backward each.
 double reading_flops(const ModelConfig& config, const std::vector<ReadingUnit>& units, const ModeTraits& mode,
-                     Carry carry, int64_t segment, at::Device device);
+                     Carry::Scope scope, int64_t segment, at::Device device);
 
 }  // namespace fwl

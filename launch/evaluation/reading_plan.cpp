@@ -17,12 +17,14 @@ int64_t inputs_of(const ReadingUnit& unit) {
   return inputs;
 }
 
-// `count` rows a unit, in the order given.
+// `count` rows a unit, in the order given. Rows of one batch share the overlap.
 std::vector<ReadingUnit> in_groups(const std::vector<std::vector<Window>>& rows, int64_t count) {
   std::vector<ReadingUnit> units;
-  for (size_t r = 0; r < rows.size(); ++r) {
-    if (r % static_cast<size_t>(count) == 0) units.emplace_back();
-    units.back().push_back(rows[r]);
+  for (const auto& row : rows) {
+    const bool joins = !units.empty() && units.back().size() < static_cast<size_t>(count) &&
+                       units.back().front().front().overlap == row.front().overlap;
+    if (!joins) units.emplace_back();
+    units.back().push_back(row);
   }
   return units;
 }
@@ -56,7 +58,7 @@ std::vector<Window> ReadingPlan::windows(Overlap overlap) const {
       const int64_t before = done == 0 ? 0 : again;
       const int64_t count = std::min(options_.context - before, document.predictions - done);
       windows.push_back({static_cast<int64_t>(d), document.first_token + done - before, before, count,
-                         document.slot + done});
+                         document.slot + done, false});
       done += count;
     }
   }
@@ -68,15 +70,9 @@ std::vector<ReadingUnit> ReadingPlan::by_window(int64_t rows) const {
   std::stable_sort(order.begin(), order.end(), [](const Window& a, const Window& b) {
     return a.overlap != b.overlap ? a.overlap < b.overlap : a.count > b.count;
   });
-  std::vector<ReadingUnit> units;
-  for (const Window& window : order) {
-    // Rows of one batch share the overlap.
-    const bool joins = !units.empty() && units.back().size() < static_cast<size_t>(rows) &&
-                       units.back().front().front().overlap == window.overlap;
-    if (!joins) units.emplace_back();
-    units.back().push_back({window});
-  }
-  return units;
+  std::vector<std::vector<Window>> alone;
+  for (const Window& window : order) alone.push_back({window});
+  return in_groups(alone, rows);
 }
 
 std::vector<ReadingUnit> ReadingPlan::by_document(int64_t rows, Overlap overlap) const {
@@ -101,6 +97,40 @@ std::vector<ReadingUnit> ReadingPlan::by_stream(int64_t streams, Overlap overlap
     units.back().front().push_back(window);
   }
   return units;
+}
+
+void mark_begins(std::vector<ReadingUnit>& units, const Carry& carry, int64_t context) {
+  for (ReadingUnit& unit : units) {
+    for (auto& row : unit) {
+      int64_t learned = 0, document = -1;
+      for (Window& window : row) {
+        const bool by_document = carry.scope == Carry::Scope::kDocument;
+        const int64_t next = by_document ? context - window.overlap : window.count;  // the same in all rows
+        window.begins = document < 0 || (by_document && window.document != document) ||
+                        (carry.tokens > 0 && learned + next > carry.tokens);
+        if (window.begins) learned = 0;
+        learned += window.count;
+        document = window.document;
+      }
+    }
+  }
+}
+
+std::vector<ReadingUnit> cut_at_begins(const std::vector<ReadingUnit>& units, int64_t rows) {
+  ReadingUnit pieces;
+  for (const ReadingUnit& unit : units) {
+    for (const auto& row : unit) {
+      for (const Window& window : row) {
+        if (window.begins) pieces.emplace_back();
+        pieces.back().push_back(window);
+      }
+    }
+  }
+  std::stable_sort(pieces.begin(), pieces.end(), [](const auto& a, const auto& b) {
+    if (a.front().overlap != b.front().overlap) return a.front().overlap < b.front().overlap;
+    return a.size() != b.size() ? a.size() > b.size() : a.back().count > b.back().count;
+  });
+  return in_groups(pieces, rows);
 }
 
 std::vector<int> share_out(const std::vector<ReadingUnit>& units, int ranks) {

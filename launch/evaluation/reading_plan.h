@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "data/dataset.h"
+#include "launch/evaluation/carry.h"
 
 namespace fwl {
 
@@ -36,7 +37,8 @@ struct Window {
   int64_t first = 0;
   int64_t overlap = 0;  // leading inputs whose labels an earlier window has scored
   int64_t count = 0;
-  int64_t slot = 0;  // of its first scored label among those of all documents
+  int64_t slot = 0;     // of its first scored label among those of all documents
+  bool begins = false;  // carried fast weights start from zero here (mark_begins)
   int64_t inputs() const { return overlap + count; }
 };
 
@@ -68,6 +70,14 @@ class ReadingPlan {
   std::vector<PlannedDocument> documents_;
   int64_t tokens_ = 0, bytes_ = 0;
 };
+
+// Where carried fast weights start from zero: at the first window of a row, of a document where the scope is
+// the document, and wherever they would otherwise learn from more than `carry.tokens` tokens. Rows of a unit
+// that hold a document each begin in the same windows. `context`: predictions of a window without overlap.
+void mark_begins(std::vector<ReadingUnit>& units, const Carry& carry, int64_t context);
+// What begins with fast weights from zero as a row of its own, `rows` of like length a unit: for models whose
+// windows share nothing else.
+std::vector<ReadingUnit> cut_at_begins(const std::vector<ReadingUnit>& units, int64_t rows);
 
 // The rank of every unit: longest first, each to the rank with the least to read so far.
 std::vector<int> share_out(const std::vector<ReadingUnit>& units, int ranks);

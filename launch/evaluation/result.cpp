@@ -119,11 +119,14 @@ json to_json(const EvalResult& r, const EvalResult* reference) {
 
 std::string table_of(const std::vector<EvalResult>& results, const EvalResult* reference) {
   const bool words = !results.empty() && !results.front().words.empty();
-  std::string text = "mode             nats/token   to static [95 % interval]   perplexity  bits/byte";
+  size_t width = 15;
+  for (const EvalResult& r : results) width = std::max(width, r.mode.size() + 1);
+  std::string text = "mode" + std::string(width - 4, ' ') +
+                     "  nats/token   to static [95 % interval]   perplexity  bits/byte";
   if (words) text += "  word ppl.";
   text += "   tokens/s    time   FLOPs     memory\n";
   for (const EvalResult& r : results) {
-    text += r.mode + std::string(r.mode.size() < 15 ? 15 - r.mode.size() : 1, ' ');
+    text += r.mode + std::string(width - r.mode.size(), ' ');
     text += column(format("%.4f", r.nats_per_token()), 12);
     text += column(reference && reference->mode != r.mode ? change_text(r, *reference) : "-", 28);
     text += column(format("%.3f", r.perplexity()), 13) + column(format("%.4f", r.bits_per_byte()), 11);

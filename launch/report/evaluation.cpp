@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
+#include <tuple>
 
 #include "core/base/error.h"
 #include "core/base/file.h"
@@ -13,7 +15,8 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::array<const char*, 5> kModeOrder = {"slow", "fast", "carried", "fast-untrained", "dynamic"};
+constexpr std::array<const char*, 8> kModeOrder = {
+    "static", "slow", "fast", "carried", "fast-untrained", "dynamic", "fast-dynamic", "carried-dynamic"};
 
 json read_modes(const std::string& path) {
   const json file = json::parse(read_file(path, "evaluation result"), nullptr, /*allow_exceptions=*/false);
@@ -79,8 +82,19 @@ EvalRow read_row(const std::string& label, const std::string& mode, const json& 
   return row;
 }
 
-size_t rank_of_mode(const std::string& mode) {
-  return static_cast<size_t>(std::find(kModeOrder.begin(), kModeOrder.end(), mode) - kModeOrder.begin());
+// Where a mode stands: its kind, of a document or a stream, and how far its state is carried ("carried-2048",
+// "carried-stream-2048"; the whole of it comes last).
+std::tuple<size_t, bool, double> rank_of_mode(const std::string& mode) {
+  size_t kind = kModeOrder.size(), length = 0;
+  for (size_t i = 0; i < kModeOrder.size(); ++i) {
+    const std::string name = kModeOrder[i];
+    const bool is = mode == name || mode.rfind(name + "-", 0) == 0;
+    if (is && name.size() > length) std::tie(kind, length) = std::pair(i, name.size());
+  }
+  const std::string limit = mode.substr(mode.rfind('-') + 1);
+  const bool counts = !limit.empty() && limit.find_first_not_of("0123456789") == std::string::npos;
+  return {kind, mode.find("-stream") != std::string::npos,
+          counts ? std::stod(limit) : std::numeric_limits<double>::infinity()};
 }
 
 std::string with_unit(const std::string& text, double value, const std::string& unit) {

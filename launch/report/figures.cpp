@@ -231,7 +231,12 @@ std::vector<Chart> progress_charts(const std::vector<LoggedRun>& runs) {
                      "Mean over the rows of each fast layer."),
       quantity_chart(runs, "decay", {"decay per token"}, "Decay of the fast weights",
                      "What is left of a fast weight after one token; 1: nothing is forgotten."),
-      quantity_chart(runs, "state_norm", {"norm of the state", ScaleKind::kLogarithmic}, "State norms", ""),
+      quantity_chart(
+          runs, "state_norm", {"norm of the state", ScaleKind::kLogarithmic}, "State norms",
+          "Frobenius norm of what a window or stream has learned, mean over the step's sequences."),
+      quantity_chart(runs, "fast_to_slow", {"fast to slow", ScaleKind::kLogarithmic},
+                     "What the fast weights add",
+                     "Norm of step size times state after the window, over that of the slow weights."),
       quantity_chart(runs, "grad_norm", {"norm", ScaleKind::kLogarithmic}, "Gradient norm",
                      "Before clipping."),
       quantity_chart(runs, "tokens_per_s", {"tokens per second"}, "Training speed", "All ranks together.")};

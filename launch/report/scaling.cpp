@@ -27,7 +27,7 @@ constexpr std::array<Kind, 3> kKinds = {
     Kind{"strong", "Strong scaling", "The same work on more GPUs."},
     Kind{"sequence", "Sequence scaling", "GPUs share sequences: longer ones, or the same ones sooner."}};
 
-ScalingRow read_row(const json& object, const std::string& where, bool predicted) {
+ScalingRow read_row(const json& object, const std::string& where) {
   require<DataError>(object.is_object(), where, " is no JSON object. Write the file again.");
   ScalingRow row;
   row.layout = optional_text(object, "layout", "", where);
@@ -37,7 +37,6 @@ ScalingRow read_row(const json& object, const std::string& where, bool predicted
   row.tokens_per_s = required_number(object, "tokens_per_s", where);
   row.efficiency = optional_number(object, "efficiency", where);
   row.kind = optional_text(object, "kind", "weak", where);
-  row.predicted = predicted;
   require<DataError>(row.gpus >= 1 && row.tokens_per_s > 0, where, " has ", row.gpus, " GPUs and ",
                      row.tokens_per_s, " tokens/s (both must be positive). Write the file again.");
   require<DataError>(
@@ -46,8 +45,9 @@ ScalingRow read_row(const json& object, const std::string& where, bool predicted
   return row;
 }
 
-// Over which axis the ranks of a layout "DxS" are spread; empty where it is not said, or one rank.
-std::string axis_of(const std::string& layout) {
+// Over which axis the ranks of a row's layout "DxS" are spread; empty where it is not said, one rank, or any.
+std::string axis_of(const ScalingRow& row) {
+  const std::string layout = row.best_layout ? "" : row.layout;
   const size_t at = layout.find('x');
   if (at == std::string::npos) return "";
   const std::string data = layout.substr(0, at), sequence = layout.substr(at + 1);
@@ -70,17 +70,21 @@ struct Line {
 };
 
 // A row of one GPU belongs to the lines of every axis.
+bool is_of_every_axis(const ScalingRow& row) {
+  return row.gpus == 1 && !row.best_layout && axis_of(row).empty();
+}
+
 std::vector<Line> lines_of(const std::vector<ScalingRow>& rows, const std::string& kind) {
   std::map<std::string, std::vector<const ScalingRow*>> lines;
   std::vector<std::string> order;
   for (const ScalingRow& row : rows) {
-    if (row.kind != kind || (row.gpus == 1 && axis_of(row.layout).empty())) continue;
-    const std::string name = line_of(row, axis_of(row.layout));
+    if (row.kind != kind || is_of_every_axis(row)) continue;
+    const std::string name = line_of(row, axis_of(row));
     if (lines[name].empty()) order.push_back(name);
     lines[name].push_back(&row);
   }
   for (const ScalingRow& row : rows) {
-    if (row.kind != kind || row.gpus != 1 || !axis_of(row.layout).empty()) continue;
+    if (row.kind != kind || !is_of_every_axis(row)) continue;
     bool joined = false;
     for (const char* axis : {"", "data", "sequence", "data x sequence"}) {
       const auto found = lines.find(line_of(row, axis));
@@ -192,13 +196,15 @@ std::vector<ScalingRow> read_scaling(const std::string& argument) {
                      " holds neither 'scaling' nor 'plan' (arrays of rows). Name another file.");
   std::vector<ScalingRow> rows;
   // `fwl plan --json` has one object "plan": its curves are predicted.
-  const bool all_predicted = file.contains("plan") && file["plan"].is_object();
+  const bool is_plan = file.contains("plan") && file["plan"].is_object();
   for (const char* key : {"scaling", "plan"}) {
     if (!file.contains(key) || file[key].is_object()) continue;
     require<DataError>(file[key].is_array(), path, ": '", key, "' is no array. Write the file again.");
-    for (size_t i = 0; i < file[key].size(); ++i)
-      rows.push_back(read_row(file[key][i], cat(path, ", ", key, "[", i, "]"),
-                              all_predicted || std::string(key) == "plan"));
+    for (size_t i = 0; i < file[key].size(); ++i) {
+      rows.push_back(read_row(file[key][i], cat(path, ", ", key, "[", i, "]")));
+      rows.back().predicted = is_plan || std::string(key) == "plan";
+      rows.back().best_layout = is_plan;
+    }
   }
   fill_efficiencies(rows);
   return rows;

@@ -20,11 +20,12 @@ struct ScalingRow {
   double efficiency = std::numeric_limits<double>::quiet_NaN();  // 1: as many times as fast as there are GPUs
   std::string kind;
   bool predicted = false;
+  bool best_layout = false;  // of a curve that takes the best layout at each number of GPUs: one line
 };
 
 // The rows of the arrays "scaling" and "plan" of FILE.json (or LABEL=FILE.json). With an object "plan" (`fwl
-// plan --json`) all are predicted. A row without an efficiency
-// gets that to the row with the fewest GPUs of its line. Throws DataError (file, row).
+// plan --json`) all are predicted, each for the best layout. A row without an efficiency gets that to the row
+// with the fewest GPUs of its line. Throws DataError (file, row).
 std::vector<ScalingRow> read_scaling(const std::string& argument);
 
 // Per kind: tokens per second and efficiency over the number of GPUs.

@@ -1,4 +1,4 @@
-// The inner step sizes of a model, one by one, for histograms.
+// The inner step sizes of a model, for the log: one by one, for histograms.
 #pragma once
 
 #include <string>
@@ -9,7 +9,10 @@
 
 namespace fwl {
 
-// As the layer uses them, by layer ("dense1", "dense2", "norm"): one a row, or one alone; empty for a
+// As the layer "dense1", "dense2" or "norm" uses them: one a row, or one alone ([]); undefined where it has
+// none. On the model's device, without gradient.
+Tensor step_size_of(const LanguageModel& model, const std::string& layer);
+// The same of all layers, by layer ("dense1", "dense2", "norm"): one a row, or one alone; empty for a
 // control. Copies them to the host.
 std::vector<std::pair<std::string, std::vector<float>>> step_sizes_by_row(LanguageModel& model);
 

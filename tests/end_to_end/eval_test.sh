@@ -19,9 +19,9 @@ refused() { # CODE PATTERN COMMAND...
 }
 cd "$work"
 "$fwl" tokenize "$source/core/base" --include '*.h' --tokenizer byte --out data --split valid=0.3,test=0.4 >/dev/null
-train() { # RUN UPDATE
+train() { # RUN UPDATE ARGUMENTS...
   quietly "$fwl" train "$source/launch/configs/tiny.yaml" --set data.path=data --set run.dir="$1" --set train.device=cpu --set train.steps=12 \
-    --set model.layers=1 --set model.width=32 --set model.heads=2 --set model.fast_weight.width=64 --set model.fast_weight.update="$2"
+    --set model.layers=1 --set model.width=32 --set model.heads=2 --set model.fast_weight.width=64 --set model.fast_weight.update="$2" "${@:3}"
 }
 train fwl slow_gradient
 train control none
@@ -83,6 +83,31 @@ a, b = load("streams2")["modes"], load("stream1")["modes"]
 assert a["slow"]["nats_per_token"] == b["slow"]["nats_per_token"] and a["carried"]["nats_per_token"] != b["carried"]["nats_per_token"]
 P
 
+echo "== fast weights that are carried for so many tokens: full attention, a list, 1, 2 and 3 ranks"
+train full slow_gradient --set model.window=0
+for ranks in 1 2 3; do
+  eval_ranks $ranks "carry$ranks" full --modes slow,fast,carried,carried-dynamic --carry 64,256,stream:256,document,stream --context 64 --batch 2 \
+    --dynamic-rule sgd --dynamic-segment 64 --max-documents 3
+done
+grep -q "note: carried-stream: one stream is read from begin to end" carry2.txt || fail "no note of the stream"
+! grep -q "note: carried-stream-256" carry2.txt || fail "a note although every rank reads pieces of the stream"
+grep -q "^carried-dynamic-stream-256 " carry1.txt || fail "the table lacks a mode"
+python3 - <<'P' || fail "carried for so many tokens"
+import json
+one, *many = (json.load(open(f"carry{ranks}.json")) for ranks in (1, 2, 3))
+m = one["modes"]
+suffixes = ("-64", "-256", "-stream-256", "", "-stream")
+assert set(m) == {"slow", "fast"} | {mode + s for mode in ("carried", "carried-dynamic") for s in suffixes}, list(m)
+assert one["carry"] == "64,256,stream:256,document,stream" and m["carried-stream-256"]["settings"]["carry"] == "stream:256"
+for other in many:
+    for mode in m:
+        for key in ("nats_per_token", "nats_per_token_interval", "tokens", "flops", "breakdowns"):
+            assert m[mode][key] == other["modes"][mode][key], (mode, key)
+assert len({v["tokens"] for v in m.values()}) == 1
+assert m["carried-64"]["nats_per_token"] == m["fast"]["nats_per_token"], "one window is what fast carries"
+assert len({v["nats_per_token"] for k, v in m.items() if k != "fast"}) == len(m) - 1, "every length is another result"
+P
+
 echo "== a control as the reference, tuned modes"
 eval_ranks 1 against fwl --modes slow,fast --static control --max-documents 4
 eval_ranks 2 control control --modes slow,fast-untrained,dynamic --tune data/valid --tune-documents 1 --dynamic-segment 256 --dynamic-statistics 1 --max-documents 4
@@ -103,6 +128,9 @@ P
 
 echo "== refusals"
 refused 2 "--stride 65 is above --context 64" "$fwl" eval fwl --data data/test --context 64 --stride 65
+refused 2 "--carry 100 is no multiple of the context of 64 tokens" "$fwl" eval fwl --data data/test --context 64 --modes carried --carry 64,100
+refused 2 "--carry '64k' says nothing about how far" "$fwl" eval fwl --data data/test --modes carried --carry 64k
+refused 2 "--carry names 64 twice" "$fwl" eval fwl --data data/test --modes carried --carry 64,64
 refused 2 "mode 'quick' does not exist" "$fwl" eval fwl --data data/test --modes slow,quick
 refused 2 "--modes names slow twice" "$fwl" eval fwl --data data/test --modes slow,slow
 refused 2 "this model has no fast weights" "$fwl" eval control --data data/test --modes carried

@@ -78,6 +78,11 @@ for step in x:
         p, q = x[step][key], y[step][key]
         tolerance = {"bits": 0, "rounding": 2e-4, "bf16": 0.1 if key == "grad_norm" else 5e-3}[sys.argv[5]]
         assert abs(p - q) <= tolerance * abs(p), (step, key, p, q)
+    for key in ("state_norm", "fast_to_slow"):  # absent for a control
+        p, q = x[step].get(key, {}), y[step].get(key, {})
+        assert p.keys() == q.keys(), (step, key, p, q)
+        tolerance = {"bits": 0, "rounding": 2e-3, "bf16": 0.1}[sys.argv[5]]
+        assert all(abs(p[k] - q[k]) <= tolerance * abs(p[k]) for k in p), (step, key, p, q)
 P
   [[ $4 != bits ]] || same_files "${runs:-$work}/$1/checkpoints/$name" "${runs:-$work}/$2/checkpoints/$name" || fail "the tensors of $1 and $2 differ"
   echo "ok: $1 = $2 ($4)"

@@ -67,6 +67,9 @@ TEST_F(OnGpu, SoftmaxKernelsEqualTheCpuInEveryType) {
       const Tensor gpu_nll = cross_entropy_gradient_(gpu_again, label.cuda(), weight.to(accumulate).cuda());
       EXPECT_LT(relative(gpu_nll, cpu_nll), type == at::kDouble ? 1e-12 : 1e-5) << type;
       EXPECT_LT(relative(gpu_again, cpu_again), tolerance) << type;
+      EXPECT_LT(relative(cross_entropy(logits.to(type).cuda(), label.cuda()), cpu_nll),
+                type == at::kDouble ? 1e-12 : 1e-5)
+          << type;
     }
   }
 }

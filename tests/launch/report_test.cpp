@@ -119,6 +119,27 @@ TEST_F(ReportTest, AWholeEvaluationGivesItsModesStaticFirst) {
   EXPECT_NEAR(speed_quality_chart(report.rows)->series[1].y[0], 10.0, 1e-9);
 }
 
+TEST_F(ReportTest, ModesStandInTheOrderOfHowFarTheyCarry) {
+  const std::vector<std::string> wanted = {"static",
+                                           "slow",
+                                           "fast",
+                                           "carried-2048",
+                                           "carried-32768",
+                                           "carried",
+                                           "carried-stream-8192",
+                                           "carried-stream",
+                                           "dynamic",
+                                           "carried-dynamic-2048",
+                                           "carried-dynamic",
+                                           "another"};
+  nlohmann::json modes;
+  for (const std::string& mode : wanted) modes[mode] = eval_mode(2.0, {25, 15});
+  write_text(folder_ / "e.json", nlohmann::json{{"modes", modes}}.dump());
+  std::vector<std::string> found;
+  for (const EvalRow& row : read_eval_rows(folder_ / "e.json")) found.push_back(row.mode);
+  EXPECT_EQ(found, wanted);
+}
+
 TEST_F(ReportTest, BreakdownsOfOtherTokensAreNotCompared) {
   nlohmann::json other = eval_mode(1.8, {20, 10});
   other["breakdowns"]["position"][0]["tokens"] = 11;
@@ -153,6 +174,34 @@ TEST_F(ReportTest, ScalingRowsWithoutEfficiencyAreComparedWithTheFewestGpus) {
   EXPECT_TRUE(read_scaling(folder_ / "plan.json")[0].predicted) << "the curves of `fwl plan --json`";
   write_text(folder_ / "bad.json", R"({"scaling": [{"gpus": 1, "tokens_per_s": 5, "kind": "wide"}]})");
   EXPECT_THROW(read_scaling(folder_ / "bad.json"), DataError);
+}
+
+TEST_F(ReportTest, APlannedCurveIsOneLineWhateverLayoutIsBest) {
+  const auto row = [](const char* kind, int gpus, const std::string& layout, double speed) {
+    return nlohmann::json{{"layout", layout}, {"gpus", gpus},          {"model", "m"},
+                          {"context", 4096},  {"tokens_per_s", speed}, {"kind", kind}};
+  };
+  nlohmann::json plan = {{"plan", {{"layout", "2x2"}}}, {"scaling", nlohmann::json::array()}};
+  for (const char* kind : {"weak", "strong"})
+    for (const auto& [gpus, layout, speed] :
+         {std::tuple{1, "1x1", 100.0}, {2, "2x1", 190.0}, {4, "2x2", 300.0}, {8, "1x8", 400.0}})
+      plan["scaling"].push_back(row(kind, gpus, layout, speed));
+  write_text(folder_ / "plan.json", plan.dump());
+  write_text(folder_ / "measured.json",
+             nlohmann::json{
+                 {"scaling",
+                  {row("strong", 1, "1x1", 100), row("strong", 2, "2x1", 180), row("strong", 2, "1x2", 170)}}}
+                 .dump());
+  std::vector<ScalingRow> rows = read_scaling(folder_ / "measured.json");
+  for (const ScalingRow& predicted : read_scaling(folder_ / "plan.json")) rows.push_back(predicted);
+  const std::vector<Chart> charts = scaling_charts(rows);
+  ASSERT_EQ(charts.size(), 4U) << "weak and strong, speed and efficiency";
+  EXPECT_EQ(charts[0].series.size(), 2U) << "the plan, and its ideal";
+  EXPECT_EQ(charts[0].series[0].y, (std::vector<double>{100, 190, 300, 400}));
+  ASSERT_EQ(charts[3].series.size(), 3U) << "measured on each axis, and the plan";
+  EXPECT_EQ(charts[3].series[0].y, (std::vector<double>{100, 90}));
+  EXPECT_EQ(charts[3].series[1].y, (std::vector<double>{100, 85}));
+  EXPECT_EQ(charts[3].series[2].y, (std::vector<double>{100, 95, 75, 50}));
 }
 
 TEST_F(ReportTest, TablesQuoteWhatCsvMustQuote) {

@@ -12,6 +12,7 @@
 #include <filesystem>
 #include <thread>
 
+#include "core/base/clock.h"
 #include "core/base/error.h"
 #include "parallel/session.h"
 
@@ -23,10 +24,6 @@ constexpr double kTimeout_s = 1.0;
 constexpr double kNever_s = 3600;
 // Well above the timeout and mpirun's own time, well below kNever_s.
 constexpr double kSoon_s = 30;
-
-double now_s() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 void sleep_s(double seconds) {
   std::this_thread::sleep_for(std::chrono::duration<double>(seconds));

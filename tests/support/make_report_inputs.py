@@ -21,6 +21,8 @@ def write_run(name, factor, step_sizes):
                     "learning_rate": 1e-3, "tokens_per_s": 5000 + 200 * math.sin(i / 7), "time_s": 8.0 * i, "skipped": 0}
             if step_sizes:
                 line["step_size"] = {"dense1": 0.001 * (1 + i / 30), "dense2": 0.002 * (1 + i / 20)}
+                line["state_norm"] = {"dense1": 3 * math.sqrt(i), "dense2": 5 * math.sqrt(i)}
+                line["fast_to_slow"] = {"dense1": 0.01 * math.sqrt(i), "dense2": 0.03 * math.sqrt(i)}
                 line["decay"] = {"dense1": 1 - 0.0001 * i, "dense2": 0.999}
             log.write(json.dumps(line) + "\n")
 

@@ -39,6 +39,10 @@ for reader in (event_accumulator.EventAccumulator, plugin_event_accumulator.Even
         assert [step for step, _ in values[tag]] == steps, (reader, tag, values[tag], steps)
         for (step, value), line in zip(values[tag], log):
             assert math.isclose(value, line[key], rel_tol=1e-3), (tag, step, value, line[key])
+    for key in ("step_size", "decay", "state_norm", "fast_to_slow"):
+        for name in log[0][key]:
+            for (step, value), line in zip(values[f"{key}/{name}"], log, strict=True):
+                assert step == line["step"] and math.isclose(value, line[key][name], rel_tol=1e-4), (key, name, step, value)
     assert sums and all([step for step, _ in s] == steps for s in sums.values()), (reader, sums, steps)
     assert all(count > 1 for s in sums.values() for _, count in s), sums
 print(f"{len(steps)} steps, {len(values)} scalars, {len(sums)} histograms in {files} file(s)")

@@ -1,27 +1,36 @@
 #!/usr/bin/env python3
 """The study of what the Fast Weight Layer is worth: trains and evaluates every variant, and makes the tables.
 
-    tests/benchmarks/study/study.py --fwl build/bin/fwl --data DATA --out FOLDER [--size small] [--budget-s 600] [--only TEXT]
+    tests/benchmarks/study/study.py --data DATA --out FOLDER [--size small] [--other NAME=SPLIT] [--budget-s 540] [--pack FILE.tar.gz]
     tests/benchmarks/study/study.py --out FOLDER --table          (the tables alone, from what is there)
 
-DATA is a data set with splits train, valid and test (launch/corpora/linux.sh makes the one that README uses). Each run is a folder
-FOLDER/RUN with its log and its evaluations as JSON; what is there is not done again, and a run that was stopped goes on where it was, so
-the study can be cut into as many calls as the machine allows (--budget-s ends it in time). FOLDER/table.md and FOLDER/study.json hold the
-results so far. Standard library only.
+DATA is a data set with splits train, valid and test, SPLIT one of another domain under the same tokenizer (README.md beside this file says how
+both are made). Each run is a folder FOLDER/RUN with its log and its evaluations as JSON; what is there is not done again, and a training that
+was stopped goes on where it was, so the study can be cut into as many calls as the machine allows (--budget-s ends one in time). --pack keeps
+all but checkpoints, for a machine that forgets. Tables: FOLDER/table.md and study.json (tables.py). Standard library only.
 """
 import argparse
+import concurrent.futures
 import itertools
 import json
+import os
 import pathlib
 import shutil
 import subprocess
 import sys
+import tarfile
+import threading
 import time
 
-SIZES = {  # the body; steps and batch: `tokens` in all
-    "tiny": {"model.layers": 2, "model.width": 64, "model.heads": 4, "model.context": 128, "tokens": 20_000, "batch": 8, "rate": 3e-3, "window": 32},
-    "small": {"model.layers": 8, "model.width": 512, "model.heads": 8, "model.context": 2048, "tokens": 131_072_000, "batch": 16, "rate": 1e-3, "window": 512},
-    "large": {"model.layers": 12, "model.width": 768, "model.heads": 12, "model.context": 2048, "tokens": 131_072_000, "batch": 16, "rate": 6e-4, "window": 512},
+import tables
+
+SIZES = {  # the body; tokens and batch of the training; `carry`: how far fast weights are carried
+    "tiny": {"model.layers": 2, "model.width": 64, "model.heads": 4, "model.context": 128, "tokens": 20_480, "batch": 8, "rate": 3e-3, "window": 32,
+             "carry": (256, 1024, 4096, 131_072)},
+    "small": {"model.layers": 8, "model.width": 512, "model.heads": 8, "model.context": 2048, "tokens": 131_072_000, "batch": 16, "rate": 1e-3, "window": 512,
+              "carry": (2048, 8192, 32_768, 131_072)},
+    "large": {"model.layers": 12, "model.width": 768, "model.heads": 12, "model.context": 2048, "tokens": 131_072_000, "batch": 16, "rate": 6e-4, "window": 512,
+              "carry": (2048, 8192, 32_768, 131_072)},
 }
 FAST = "model.fast_weight."
 VARIANTS = {
@@ -32,6 +41,9 @@ VARIANTS = {
     "first-order": {FAST + "second_order": "false"},
     "no-decay": {FAST + "decay_init": 1.0},
     "second-layer": {FAST + "fast_layers": "second"},
+    "decays-side-by-side": {FAST + "decay_heads": 4},
+    "keys-of-one-length": {FAST + "key_norm": "l2"},
+    "learned-start": {FAST + "learned_start": "true"},
 }
 
 
@@ -40,124 +52,162 @@ class Run:
         self.size, self.variant, self.attention, self.state, self.seed = size, variant, attention, state, seed
         self.name = f"{size}-{variant}-{attention}-{state}-seed{seed}"
 
-    def settings(self):
+    def settings(self, tokens):
         size = SIZES[self.size]
-        steps = max(10, size["tokens"] // (size["batch"] * size["model.context"]))
+        tokens = tokens or size["tokens"]
+        steps = max(10, tokens // (size["batch"] * size["model.context"]))
         values = {k: v for k, v in size.items() if k.startswith("model.")}
-        values |= {"model.window": size["window"] if self.attention == "window" else 0, "model.norm": "layer", "train.steps": steps,
-                   "train.global_batch": size["batch"], "train.learning_rate": size["rate"], "train.warmup_steps": min(100, steps // 5), "train.seed": self.seed,
-                   "train.stream": "true" if self.state == "stream" else "false", "train.save_every": max(1, steps // 4), "checkpoints.keep": 1,
-                   "train.log_every": max(1, steps // 60)}
+        values |= {"model.window": size["window"] if self.attention == "window" else 0, "model.norm": "layer", FAST + "chunk": 0, "train.steps": steps,
+                   "train.global_batch": size["batch"], "train.micro_batch": 0, "train.learning_rate": size["rate"], "train.warmup_steps": min(100, steps // 5),
+                   "train.seed": self.seed, "train.stream": "true" if self.state == "stream" else "false", "train.save_every": max(1, steps // 2),
+                   "checkpoints.keep": 1, "train.log_every": max(1, steps // 80)}
         if VARIANTS[self.variant].get(FAST + "step_size_space") == "linear":
             # The published loss is divided by the tokens of the whole batch.
             values[FAST + "inner_loss_scale"] = 1.0 / (size["batch"] * size["model.context"])
         return values | VARIANTS[self.variant]
 
+    def carries(self):
+        """What `fwl eval --carry` is given: so many tokens of a document, whole documents; with the first seed also across documents."""
+        limits = [str(n) for n in SIZES[self.size]["carry"]] + ["document"]
+        return ",".join(limits + ([f"stream:{limits[-3]}", "stream"] if self.seed == 1 else []))
 
-def runs_of(sizes):
-    """The whole study, what decides first: the recipe against its controls, then its parts, then the seeds."""
+
+def jobs_of(sizes):
+    """Pairs of a run and one of its evaluations, what decides first: the recipe against its controls, its rivals, the seeds, then the parts."""
     for size in sizes:
         seeds = (1, 2, 3) if size != "large" else (1,)
-        for seed in seeds:
-            for attention in ("window", "full"):
-                for variant in ("control", "fwl"):
-                    yield Run(size, variant, attention, "reset", seed)
-            yield Run(size, "fwl", "window", "stream", seed)
-        for seed, attention, state in itertools.product(seeds, ("window", "full"), ("reset", "stream")):
-            for variant in VARIANTS:
-                yield Run(size, variant, attention, state, seed)
+        heads = {seed: [Run(size, variant, attention, "reset", seed) for attention in ("window", "full") for variant in ("control", "fwl")]
+                 + [Run(size, "fwl", "window", "stream", seed)] for seed in seeds}
+        for run in heads[1]:
+            yield from ((run, name) for name in ("main", "other"))
+        yield from ((run, "untrained") for run in heads[1] if run.variant == "control")
+        yield from ((run, "dynamic") for run in heads[1] if run.state == "reset")
+        for seed in seeds[1:]:
+            yield from ((run, name) for run in heads[seed] for name in ("main", "other"))
+        for seed, state, attention in itertools.product(seeds, ("reset", "stream"), ("window", "full")):
+            # A control carries nothing: with a window of attention its streams carry keys alone, else it is the same training.
+            for variant in VARIANTS if state == "reset" or attention == "window" else [v for v in VARIANTS if v != "control"]:
+                yield from ((Run(size, variant, attention, state, seed), name) for name in ("main", "other"))
 
 
-def evaluations(run, device_batch):
-    """Name and arguments of each `fwl eval` of a run. Windows longer than the training's carry the state that far."""
-    context, fast = SIZES[run.size]["model.context"], run.variant != "control"
-    common = ["--batch", str(device_batch)]
-    yield "main", ["--modes", "slow,fast,carried" if fast else "slow", *common]
-    if fast and run.attention == "window":
-        for factor in (4, 16, 64):
-            yield f"carried-{context * factor}", ["--modes", "fast", "--context", str(context * factor), "--batch", "1"]
-    if run.seed == 1 and run.state == "reset":
-        yield "dynamic", ["--modes", "slow,dynamic" + (",fast-dynamic" if fast else ",fast-untrained"), "--tune", "VALID", "--tune-documents", "20",
-                          "--max-documents", "200", *common]
+def eval_arguments(run, name, a):
+    """Of `fwl eval`; None: this run has no such evaluation."""
+    fast = run.variant != "control"
+    test, valid = f"{a.data}/test", f"{a.data}/valid"
+    all_of = ["--max-documents", str(a.test_documents)]
+    some = ["--max-documents", str(a.dynamic_documents), "--tune", valid, "--tune-documents", str(a.tune_documents)]
+    if name == "main":
+        return ["--data", test, "--modes", "slow,fast,carried", "--carry", run.carries(), *all_of] if fast else ["--data", test, "--modes", "slow", *all_of]
+    if name == "other" and a.other:
+        return ["--data", a.other.split("=", 1)[1], "--train-data", f"{a.data}/train", "--modes", "slow,fast,carried" if fast else "slow", *all_of]
+    if name == "untrained" and not fast:
+        return ["--data", test, "--modes", "slow,fast-untrained", "--tune", valid, "--tune-documents", str(a.tune_documents), *all_of]
+    if name == "dynamic":
+        # On top of fast weights with one rule: its best rate is searched all the same.
+        modes = ["slow,fast,carried,carried-dynamic", "--dynamic-rule", "rms"] if fast else ["slow,dynamic"]
+        return ["--data", test, "--modes", *modes, *some]
+    return None
 
 
 class Study:
     def __init__(self, a):
         self.a, self.out, self.started = a, pathlib.Path(a.out), time.monotonic()
         self.out.mkdir(parents=True, exist_ok=True)
+        self.changed, self.worker = threading.Condition(), threading.local()
 
     def left(self):
         return self.a.budget_s - (time.monotonic() - self.started)
 
     def call(self, arguments, log):
         """True when the command ended well; False when it had to stop in time (exit code 75)."""
+        environment = os.environ | ({"CUDA_VISIBLE_DEVICES": str(self.worker.gpu)} if self.a.gpus > 1 else {})
         with open(log, "a") as f:
-            code = subprocess.call([self.a.fwl, *map(str, arguments)], stdout=f, stderr=subprocess.STDOUT)
+            code = subprocess.call([self.a.fwl, *map(str, arguments)], stdout=f, stderr=subprocess.STDOUT, env=environment)
         if code not in (0, 75):
-            sys.exit(f"error: {self.a.fwl} {' '.join(map(str, arguments))} ended with exit code {code}, see {log}")
+            raise RuntimeError(f"{self.a.fwl} {' '.join(map(str, arguments))} ended with exit code {code}, see {log}")
         return code == 0
 
     def train(self, run, folder):
         if (folder / "trained").exists():
             return True
-        settings = run.settings() | {"run.dir": folder, "data.path": self.a.data, "train.device": self.a.device, "train.dtype": self.a.dtype,
-                                     "train.resume": "auto", "train.max_seconds": max(1, int(self.left()))}
-        if not self.call(["train", self.a.config, *itertools.chain(*(("--set", f"{k}={v}") for k, v in settings.items()))], folder / "train.txt"):
+        if self.left() < self.a.eval_reserve_s:
+            return False
+        folder.mkdir(exist_ok=True)
+        (folder / "run.json").write_text(json.dumps(vars(run)))
+        settings = run.settings(self.a.tokens) | {"run.dir": folder, "data.path": self.a.data, "train.device": self.a.device, "train.dtype": self.a.dtype,
+                                                  "train.resume": "auto", "train.max_seconds": max(1, int(self.left()))}
+        sets = itertools.chain(*(("--set", f"{k}={v}") for k, v in settings.items()))
+        if not self.call(["train", self.a.config, *sets], folder / "train.txt"):
             return False
         (folder / "trained").touch()
         return True
 
-    def evaluate(self, run, folder):
-        for name, arguments in evaluations(run, self.a.eval_batch):
-            result = folder / f"eval-{name}.json"
-            if result.exists():
-                continue
-            if self.left() < self.a.eval_reserve_s:
-                return False
-            arguments = [f"{self.a.data}/valid" if x == "VALID" else x for x in arguments]
-            self.call(["eval", folder, "--data", f"{self.a.data}/test", "--device", self.a.device, *arguments, "--json", f"{result}.new"], folder / "eval.txt")
-            shutil.move(f"{result}.new", result)
+    def evaluate(self, folder, name, arguments):
+        if self.left() < self.a.eval_reserve_s:
+            return False
+        result = folder / f"eval-{name}.json"
+        batch = ["--batch", self.a.eval_batch, "--device", self.a.device]
+        self.call(["eval", folder, *arguments, *batch, "--json", f"{result}.new"], folder / "eval.txt")
+        shutil.move(f"{result}.new", result)
         return True
 
-    def go(self):
-        seen = set()
-        for run in runs_of(self.a.size.split(",")):
-            if run.name in seen or (self.a.only and self.a.only not in run.name):
-                continue
-            seen.add(run.name)
-            if self.left() < self.a.eval_reserve_s:
-                break
-            folder = self.out / run.name
-            folder.mkdir(exist_ok=True)
-            (folder / "run.json").write_text(json.dumps(vars(run)))
-            start = time.monotonic()
-            done = self.train(run, folder) and self.evaluate(run, folder)
-            print(f"{run.name}: {'done' if done else 'unfinished'} ({time.monotonic() - start:.0f} s)", flush=True)
-            if not done:
-                break
-        self.table()
+    def wanted(self):
+        """What is to be done, in order: (run, evaluation, its arguments)."""
+        jobs, seen = [], set()
+        for run, name in jobs_of(self.a.size.split(",")):
+            arguments = eval_arguments(run, name, self.a)
+            chosen = arguments and (not self.a.only or self.a.only in run.name) and (run.name, name) not in seen
+            seen.add((run.name, name))
+            if chosen and not (self.out / run.name / f"eval-{name}.json").exists():
+                jobs.append((run, name, arguments))
+        return jobs
 
-    def table(self):
-        rows = []
-        for folder in sorted(p.parent for p in self.out.glob("*/run.json")):
-            lines = [json.loads(x) for x in (folder / "log.jsonl").read_text().splitlines() if x.startswith("{")] if (folder / "log.jsonl").exists() else []
-            lines = [x for x in lines if "loss" in x]
-            for result in sorted(folder.glob("eval-*.json")):
-                evaluation = json.loads(result.read_text())
-                modes = evaluation["modes"]
-                for mode in modes if isinstance(modes, list) else [dict(v, mode=k) for k, v in modes.items()]:
-                    rows.append(json.loads((folder / "run.json").read_text()) |
-                                {"evaluation": result.stem[len("eval-"):], "train_tokens_per_s": sorted(x["tokens_per_s"] for x in lines)[len(lines) // 2] if lines else None} |
-                                {k: v for k, v in mode.items() if k not in ("breakdowns",)})
-        curves = {f.parent.name: [(x["tokens"], x["loss"], x.get("loss_slow")) for x in map(json.loads, filter(lambda t: t.startswith("{"), f.read_text().splitlines())) if "loss" in x]
-                  for f in self.out.glob("*/log.jsonl")}
-        (self.out / "study.json").write_text(json.dumps({"rows": rows, "curves": curves}, indent=1))
-        figures = ("nats_per_token", "bits_per_byte", "perplexity", "tokens_per_s", "train_tokens_per_s", "peak_memory_bytes")
-        text = ["| run | evaluation | mode | " + " | ".join(f.replace("_", " ") for f in figures) + " |", "|" + "---|" * (3 + len(figures))]
-        for r in rows:
-            cells = [f"{r[f]:,.4f}" if isinstance(r.get(f), float) and r[f] < 1e3 else f"{r[f]:,.0f}" if r.get(f) is not None else "" for f in figures]
-            text.append(f"| {r['name']} | {r['evaluation']} | {r.get('mode', '')} | " + " | ".join(cells) + " |")
-        (self.out / "table.md").write_text("\n".join(text) + "\n")
+    def take(self):
+        """The next job whose run no other worker is at; None when none is left, or when all are to stop."""
+        with self.changed:
+            while self.jobs and not self.stopped:
+                for i, (run, *_) in enumerate(self.jobs):
+                    if run.name not in self.busy:
+                        self.busy.add(run.name)
+                        return self.jobs.pop(i)
+                self.changed.wait()
+        return None
+
+    def release(self, run, done):
+        with self.changed:
+            self.busy.remove(run.name)
+            self.stopped |= not done
+            self.changed.notify_all()
+
+    def work(self, gpu):
+        """Jobs until none is left, or one fails: what went wrong, then."""
+        self.worker.gpu = gpu
+        while job := self.take():
+            run, name, arguments = job
+            start, done = time.monotonic(), False
+            try:
+                done = self.train(run, self.out / run.name) and self.evaluate(self.out / run.name, name, arguments)
+                print(f"{run.name}, {name}: {'done' if done else 'unfinished'} ({time.monotonic() - start:.0f} s)", flush=True)
+            except RuntimeError as error:
+                return str(error)
+            finally:
+                self.release(run, done)
+        return None
+
+    def go(self):
+        self.jobs, self.busy, self.stopped = self.wanted(), set(), False
+        with concurrent.futures.ThreadPoolExecutor(self.a.gpus) as workers:
+            failures = [error for error in workers.map(self.work, range(self.a.gpus)) if error]
+        tables.write(self.out)
+        if failures:
+            sys.exit("error: " + "; ".join(failures))
+
+    def pack(self, target):
+        """Logs and evaluations: what the tables need, and what says that an evaluation is done."""
+        with tarfile.open(target, "w:gz") as archive:
+            for pattern in ("*/run.json", "*/log.jsonl", "*/eval-*.json", "*/config.yaml", "table.md"):
+                for file in sorted(self.out.glob(pattern)):
+                    archive.add(file, arcname=str(file.relative_to(self.out)))
 
 
 def main():
@@ -166,21 +216,29 @@ def main():
     p.add_argument("--fwl", default=str(here / "build/bin/fwl"))
     p.add_argument("--config", default=str(here / "launch/configs/small.yaml"))
     p.add_argument("--data")
+    p.add_argument("--other", help="NAME=SPLIT: text of another domain, e.g. wikitext=DIR/test")
     p.add_argument("--out", required=True)
     p.add_argument("--size", default="small", help="small, large, tiny, or several with commas")
+    p.add_argument("--tokens", type=int, default=0, help="of each training; 0: the size's own")
     p.add_argument("--only", help="runs whose name holds this text")
     p.add_argument("--device", default="cuda")
     p.add_argument("--dtype", default="bf16")
-    p.add_argument("--budget-s", type=float, default=1e9)
-    p.add_argument("--eval-reserve-s", type=float, default=30)
-    p.add_argument("--eval-batch", type=int, default=8)
-    p.add_argument("--table", action="store_true")
+    p.add_argument("--gpus", type=int, default=1, help="of this machine: so many runs at a time, one on each")
+    p.add_argument("--budget-s", type=float, default=1e9, help="seconds after which nothing new begins and a training saves and stops")
+    p.add_argument("--eval-reserve-s", type=float, default=30, help="no evaluation begins with less than this left")
+    p.add_argument("--eval-batch", type=int, default=16)
+    p.add_argument("--test-documents", type=int, default=0, help="of the test split and of --other; 0: all")
+    p.add_argument("--dynamic-documents", type=int, default=40, help="of the test split, for dynamic evaluation and what it is compared with")
+    p.add_argument("--tune-documents", type=int, default=4, help="of the validation split")
+    p.add_argument("--pack", help="write all results so far to this file")
+    p.add_argument("--table", action="store_true", help="the tables alone")
     a = p.parse_args()
-    if a.table:
-        return Study(a).table()
-    if not a.data:
+    if not a.table and not a.data:
         p.error("--data is needed to train")
-    Study(a).go()
+    study = Study(a)
+    tables.write(study.out) if a.table else study.go()
+    if a.pack:
+        study.pack(a.pack)
 
 
 if __name__ == "__main__":

@@ -62,12 +62,23 @@ TEST_F(SharedEvaluation, EqualsOneRankInEveryMode) {
 }
 
 TEST_F(SharedEvaluation, EqualsOneRankOverStreams) {
-  options_.carry = "stream";
+  options_.carry = parse_carry("stream");
   dynamic_.config.reset = "stream";
   for (const int64_t streams : {1, 3}) {
     options_.streams = streams;
     for (const EvalMode mode : {EvalMode::kCarried, EvalMode::kDynamic, EvalMode::kCarriedDynamic})
       expect_equal_to_one_rank(mode);
+  }
+}
+
+TEST_F(SharedEvaluation, EqualsOneRankWithAStateOfSoManyTokens) {
+  for (const int64_t window : {0, 8}) {
+    config_.window = window;
+    for (const char* carry : {"24", "48", "stream:48"}) {
+      options_.carry = parse_carry(carry);
+      for (const EvalMode mode : {EvalMode::kCarried, EvalMode::kCarriedDynamic})
+        expect_equal_to_one_rank(mode);
+    }
   }
 }
 

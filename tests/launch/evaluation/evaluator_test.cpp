@@ -87,13 +87,97 @@ TEST_F(EvaluatorTest, CarriedWindowsEqualOneLongPassOverEveryDocument) {
 
 TEST_F(EvaluatorTest, CarryingTheWholeStreamCrossesDocuments) {
   EvalOptions stream = reading(24, 0, 1);
-  stream.carry = "stream";
+  stream.carry = parse_carry("stream");
   const double whole = nats(EvalMode::kCarried, stream);
   EXPECT_GT(std::abs(nats(EvalMode::kCarried, reading(24, 0, 1)) - whole), 1e-4);
   stream.reading.context = 50;
   EXPECT_NEAR(nats(EvalMode::kCarried, stream), whole, 1e-10) << "the window's length does not matter";
   stream.streams = 3;
   EXPECT_GT(std::abs(nats(EvalMode::kCarried, stream) - whole), 1e-4) << "each stream starts from zero";
+}
+
+// A body without attention: nothing but the fast weights crosses windows.
+TEST_F(EvaluatorTest, CarryingNTokensEqualsWindowsOfNTokens) {
+  config_.layers = 0;
+  for (const int64_t window : {0, 8}) {
+    config_.window = window;
+    for (const int64_t tokens : {24, 48, 96}) {
+      for (const int64_t batch : {1, 3}) {
+        EvalOptions carried = reading(24, 0, batch);
+        carried.carry.tokens = tokens;
+        EXPECT_LT(
+            largest_difference(run(EvalMode::kCarried, carried), run(EvalMode::kFast, reading(tokens, 0))),
+            1e-6)
+            << tokens << " tokens, " << batch << " rows, attention over " << window;
+      }
+    }
+  }
+}
+
+TEST_F(EvaluatorTest, ForgettingTheFastWeightsKeepsWhatAttentionRemembers) {
+  config_.layers = 1;
+  config_.window = 8;
+  EvalOptions options = reading(24, 0, 2);
+  options.carry.tokens = 24;
+  LanguageModel model(config_, at::kCPU, at::kDouble, 2);
+  const EvalResult once = run(model, EvalMode::kCarried, options),
+                   fast = run(model, EvalMode::kFast, options);
+  const EvalResult slow = run(model, EvalMode::kSlow, reading(600, 0));
+  // The first token of a document's second window: nothing learned, attention as in one long pass.
+  EXPECT_NEAR(once.scored.nats[24], slow.scored.nats[24], 1e-6);
+  EXPECT_GT(std::abs(fast.scored.nats[24] - slow.scored.nats[24]), 1e-4);
+  dynamic_.config.learning_rate = 0;
+  EXPECT_LT(largest_difference(run(model, EvalMode::kCarriedDynamic, options), once), 1e-6);
+}
+
+TEST_F(EvaluatorTest, CarryingNTokensOfFullAttentionStandsBetweenWindowsAndDocuments) {
+  config_.window = 0;
+  EvalOptions options = reading(24, 0, 2);
+  options.carry.tokens = 24;
+  EXPECT_EQ(largest_difference(run(EvalMode::kCarried, options), run(EvalMode::kFast, options)), 0)
+      << "one window is what fast carries";
+  options.carry.tokens = 480;
+  EXPECT_LT(largest_difference(run(EvalMode::kCarried, options), run(EvalMode::kCarried, reading(24, 0, 2))),
+            1e-9)
+      << "longer than every document";
+  for (const int64_t stride : {24, 7}) {
+    options.reading.stride = stride;
+    for (const char* carry : {"48", "stream:48"}) {
+      options.carry = parse_carry(carry);
+      const EvalResult some = run(EvalMode::kCarried, options);
+      EXPECT_EQ(some.scored.nats.size(), 583u);
+      EXPECT_GT(largest_difference(some, run(EvalMode::kFast, options)), 1e-4);
+      dynamic_.config.learning_rate = 0;
+      EXPECT_LT(largest_difference(run(EvalMode::kCarriedDynamic, options), some), 1e-6);
+    }
+  }
+}
+
+TEST_F(EvaluatorTest, AStreamIsCarriedOverDocumentsUntilItsTokensAreSpent) {
+  config_.layers = 0;
+  EvalOptions options = reading(24, 0);
+  options.carry = parse_carry("stream:600");
+  EvalOptions whole = options;
+  whole.carry = parse_carry("stream");
+  EXPECT_LT(largest_difference(run(EvalMode::kCarried, options), run(EvalMode::kCarried, whole)), 1e-9);
+  options.carry = parse_carry("stream:384");
+  const EvalResult part = run(EvalMode::kCarried, options), all = run(EvalMode::kCarried, whole);
+  // Documents of 333, 50 and 97 tokens: the state starts again within 24 tokens before the 384th.
+  for (size_t i = 0; i < 360; ++i) ASSERT_NEAR(part.scored.nats[i], all.scored.nats[i], 1e-6);
+  EXPECT_GT(std::abs(part.scored.nats[400] - all.scored.nats[400]), 1e-6);
+}
+
+TEST_F(EvaluatorTest, ACarryThatIsNoMultipleOfTheContextIsRefused) {
+  EvalOptions options = reading(24, 0);
+  options.carry.tokens = 50;
+  EXPECT_THROW(run(EvalMode::kCarried, options), ConfigError);
+  for (const char* text : {"", "two", "0", "-24", "24k", "stream:", "stream:x", "document:24"})
+    EXPECT_THROW(parse_carry(text), ConfigError) << text;
+  for (const char* text : {"document", "stream", "2048", "stream:2048"})
+    EXPECT_EQ(to_string(parse_carry(text)), text);
+  EXPECT_EQ(parse_carry_list("24,stream:24,document").size(), 3u);
+  EXPECT_THROW(parse_carry_list("24,24"), ConfigError);
+  EXPECT_THROW(parse_carry_list(""), ConfigError);
 }
 
 TEST_F(EvaluatorTest, EveryModeKeepsEveryTokenOnceInReadingOrder) {

@@ -87,6 +87,46 @@ TEST_F(ReadingPlanTest, WindowsFollowOneAnotherWithinARow) {
     for (size_t w = 1; w < unit[0].size(); ++w) EXPECT_GT(unit[0][w].slot, unit[0][w - 1].slot);
 }
 
+// Follows a row: where its state begins, and that it learns from `tokens` at most.
+void expect_begins(const ReadingUnit& unit, const Carry& carry) {
+  for (const auto& row : unit) {
+    int64_t learned = 0, document = row.front().document;
+    for (size_t w = 0; w < row.size(); ++w) {
+      EXPECT_TRUE(row[w].begins || w > 0);
+      EXPECT_EQ(row[w].begins, unit.front()[w].begins) << "the rows of a batch begin together";
+      EXPECT_TRUE(row[w].begins || carry.scope == Carry::Scope::kStream || row[w].document == document);
+      learned = row[w].begins ? row[w].count : learned + row[w].count;
+      document = row[w].document;
+      EXPECT_TRUE(carry.tokens == 0 || learned <= carry.tokens);
+    }
+  }
+}
+
+TEST_F(ReadingPlanTest, CarriedStatesBeginWithDocumentsAndAfterTheirTokens) {
+  using Overlap = ReadingPlan::Overlap;
+  for (const auto& [stride, tokens] :
+       std::vector<std::pair<int64_t, int64_t>>{{24, 24}, {24, 72}, {7, 48}, {24, 0}}) {
+    const ReadingPlan p = plan(24, stride);
+    for (const auto scope : {Carry::Scope::kDocument, Carry::Scope::kStream}) {
+      const int64_t rows = scope == Carry::Scope::kStream ? 1 : 3;
+      std::vector<ReadingUnit> units =
+          rows == 1 ? p.by_stream(2, Overlap::kRead) : p.by_document(rows, Overlap::kRead);
+      mark_begins(units, {scope, tokens}, 24);
+      for (const ReadingUnit& unit : units) expect_begins(unit, {scope, tokens});
+      const std::vector<ReadingUnit> pieces = cut_at_begins(units, rows);
+      expect_each_once(p, pieces);
+      for (const ReadingUnit& unit : pieces) {
+        EXPECT_LE(unit.size(), static_cast<size_t>(rows));
+        for (size_t r = 0; r < unit.size(); ++r) {
+          EXPECT_EQ(unit[r].front().overlap, unit.front().front().overlap);
+          EXPECT_LE(unit[r].size(), unit[r == 0 ? 0 : r - 1].size());
+          for (size_t w = 0; w < unit[r].size(); ++w) EXPECT_EQ(unit[r][w].begins, w == 0);
+        }
+      }
+    }
+  }
+}
+
 TEST_F(ReadingPlanTest, RanksGetAboutAsMuchToRead) {
   const ReadingPlan p = plan(24, 0);
   const std::vector<ReadingUnit> units = p.by_window(1);
