@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "core/fast_weight/reference.h"
 #include "tests/support/layer_case.h"
 
@@ -224,6 +226,66 @@ TEST(FastWeightLayer, StateCarriedOverACutContinuesTheSequence) {
     c.options.key_norm = variant ? KeyNorm::kKeysAndQueries : KeyNorm::kNone;
     c.learned_start = variant;
     expect_cut_continues(c);
+  }
+}
+
+// Keeps what a shard sends, and gives it the states that it is told.
+struct ScriptedExchange : StateExchange {
+  std::vector<ShardState> sent;
+  std::vector<Tensor> inbound;  // empty: zero
+  void start(const std::vector<ShardState>& shards) override { sent = shards; }
+  std::vector<Tensor> finish() override {
+    for (size_t i = inbound.size(); i < sent.size(); ++i)
+      inbound.push_back(at::zeros_like(sent[i].total_bvk));
+    return inbound;
+  }
+};
+
+LossTokens part_of(const LossTokens& tokens, int64_t first, int64_t count) {
+  const auto part = [&](const Tensor& t) { return t.defined() ? t.narrow(1, first, count) : t; };
+  return {part(tokens.label_bt), part(tokens.weight_bt), part(tokens.document_start_bt)};
+}
+
+TEST(FastWeightLayer, ShardsThatExchangeStatesEqualTheWholeWithEveryOption) {
+  for (const KeyNorm key_norm : {KeyNorm::kNone, KeyNorm::kKeys, KeyNorm::kKeysAndQueries}) {
+    LayerCase c;
+    c.length = 12;
+    c.options.chunk = 3;
+    c.options.fast_biases = c.options.fast_norm = c.learned_start = c.query_gain = true;
+    c.options.key_norm = key_norm;
+    c.decay_heads = 2;
+    c.documents = {5};
+    LayerSetup setup = make_layer(c);
+    const auto shard = [&](int64_t r, StateExchange* exchange) {
+      return fast_weight_layer(setup.weights, c.options, setup.hidden_btd.narrow(1, 4 * r, 4),
+                               part_of(setup.tokens, 4 * r, 4), {}, exchange, false)
+          .fast_normed_btd;
+    };
+    std::vector<Tensor> before, outputs;  // what lies before the shard, by fast tensor
+    for (int64_t r = 0; r < 3; ++r) {
+      ScriptedExchange sends, receives;
+      shard(r, &sends);
+      receives.inbound = before;
+      outputs.push_back(shard(r, &receives));
+      for (size_t i = 0; i < sends.sent.size(); ++i) {
+        const ShardState& s = sends.sent[i];
+        if (r == 0) before.push_back(s.total_bvk);
+        if (r > 0) before[i] = s.total_bvk + s.carry_b11 * before[i];
+      }
+    }
+    const Tensor joined = at::cat(outputs, 1),
+                 whole = fast_weight_layer(setup.weights, c.options, setup.hidden_btd, setup.tokens, {})
+                             .fast_normed_btd;
+    EXPECT_LT((joined - whole).abs().max().item<double>(), 1e-12);
+    for (const auto& [name, leaf] : setup.leaves) {
+      const auto gradient = [&](const Tensor& out) {
+        return torch::autograd::grad({out.square().sum()}, {leaf}, {}, true)[0];
+      };
+      const Tensor expected = gradient(whole);
+      EXPECT_LT((gradient(joined) - expected).abs().max().item<double>(),
+                1e-11 * std::max(1.0, expected.abs().max().item<double>()))
+          << name;
+    }
   }
 }
 
