@@ -36,12 +36,12 @@ echo "== every mode, the same numbers on 1, 2 and 3 ranks"
 for ranks in 1 2 3; do
   eval_ranks $ranks "fwl$ranks" fwl --modes slow,fast,carried,dynamic,fast-dynamic,carried-dynamic --context 64 --stride 48 --batch 2 \
     --dynamic-segment 32 --dynamic-statistics 1 --max-documents 4 --words
-  eval_ranks $ranks "stream$ranks" fwl --modes slow,carried,dynamic --carry stream --dynamic-reset stream --dynamic-rule sgd --max-documents 3
+  eval_ranks $ranks "stream$ranks" fwl --modes slow,carried,dynamic --carry stream --dynamic-reset stream --dynamic-rule sgd --max-documents 5
 done
 [[ ! -s fwl1.txt ]] || ! grep -q "note: " fwl1.txt || fail "a note about ranks on one rank"
 grep -q "note: carried: one stream is read from begin to end, so one of 2 ranks reads it" stream2.txt || fail "no note of sequential modes"
 grep -q "note: dynamic: one stream" stream3.txt || fail "no note of sequential modes"
-eval_ranks 2 streams2 fwl --modes slow,carried --carry stream --streams 2 --max-documents 3
+eval_ranks 2 streams2 fwl --modes slow,carried --carry stream --streams 2 --max-documents 5
 ! grep -q "note: " streams2.txt || fail "a note although every rank has a stream"
 python3 - <<'P' || fail "figures"
 import json, math
