@@ -44,6 +44,7 @@ VARIANTS = {
     "decays-side-by-side": {FAST + "decay_heads": 4},
     "keys-of-one-length": {FAST + "key_norm": "l2"},
     "learned-start": {FAST + "learned_start": "true"},
+    "write-gate": {FAST + "write_gate": "both"},
 }
 
 
