@@ -112,6 +112,13 @@ nlohmann::json report_on(const BuildResult& result, const std::string& out, doub
   return report;
 }
 
+void say_what_was_skipped(const SkippedEntries& skipped) {
+  if (skipped.links + skipped.folders == 0) return;
+  std::printf(
+      "not read: %lld symbolic link(s), %lld hidden or __pycache__ folder(s); name them to read them\n",
+      static_cast<long long>(skipped.links), static_cast<long long>(skipped.folders));
+}
+
 void run_tokenize(TokenizeArguments& a) {
   BuildOptions& build = a.build;
   build.out = a.out;
@@ -120,7 +127,9 @@ void run_tokenize(TokenizeArguments& a) {
   build.existing = a.overwrite ? ExistingDataset::kReplace : ExistingDataset::kRefuse;
   if (build.threads == 0) build.threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   const auto tokenizer = open_tokenizer(a.tokenizer);
-  const std::vector<DocumentFile> files = find_documents(a.paths, a.include, a.exclude, a.stdin_name);
+  SkippedEntries skipped;
+  const std::vector<DocumentFile> files =
+      find_documents(a.paths, a.include, a.exclude, a.stdin_name, &skipped);
   std::unique_ptr<Communicator> group;
   if (a.mpi) {
     set_log_rank(world().rank, world().size);
@@ -145,6 +154,7 @@ void run_tokenize(TokenizeArguments& a) {
   }
   if (build.rank != 0) return;
   line.clear();
+  say_what_was_skipped(skipped);
   write_json(a.json_path, report_on(result, a.out, seconds));
 }
 
