@@ -63,15 +63,30 @@ Activations slow_activations(const FastWeightWeights& w, const FastWeightOptions
   return s;
 }
 
-Tensor detach_unless(bool differentiable, const Tensor& t) {
-  return differentiable ? t : t.detach();
+// The factor of each token's inner gradient, [b, t, 1] in the accumulation type; undefined: none.
+Tensor write_gate(const FastWeightWeights& w, const Tensor& input_btd, const LossTokens& tokens) {
+  Tensor logit_bt1;
+  const auto add = [&](const Tensor& x_bt1) {
+    const Tensor wide = x_bt1.to(tokens.weight_bt.scalar_type());
+    logit_bt1 = logit_bt1.defined() ? logit_bt1 + wide : wide;
+  };
+  if (w.write_gate_d.defined()) add(at::linear(input_btd, w.write_gate_d.unsqueeze(0)));
+  if (w.write_gate_v.defined()) add(at::embedding(w.write_gate_v.unsqueeze(1), tokens.label_bt));
+  return logit_bt1.defined() ? 2 * at::sigmoid(logit_bt1) : Tensor();
+}
+
+Tensor gated(const Tensor& gradient_btk, const Tensor& gate_bt1) {
+  if (!gradient_btk.defined() || !gate_bt1.defined()) return gradient_btk;
+  return gradient_btk * gate_bt1.to(gradient_btk.scalar_type());
 }
 
 // g2 = J_norm^T q and g1 = (relu^2)'(u) * (W2^T g2), of every token alone, at the slow weights. `q_btd` is
-// the gradient of the weighted inner loss with respect to the normed output.
+// the gradient of the weighted inner loss with respect to the normed output. All are linear in it: the gate
+// comes first, or last where the outer gradient is cut between.
 InnerGradients inner_gradients(const FastWeightWeights& w, const FastWeightOptions& options,
-                               const Activations& s, const Tensor& q_btd) {
+                               const Activations& s, const Tensor& ungated_q_btd, const Tensor& gate_bt1) {
   InnerGradients g;
+  const Tensor q_btd = options.second_order ? gated(ungated_q_btd, gate_bt1) : ungated_q_btd;
   const auto flat = [](const Tensor& x) { return x.flatten(0, 1); };
   g.dense2_btd = layer_norm_gradient(flat(s.output_btd), w.norm_scale_d, flat(q_btd), options.norm_epsilon)
                      .view_as(s.output_btd);
@@ -82,9 +97,9 @@ InnerGradients inner_gradients(const FastWeightWeights& w, const FastWeightOptio
     const Tensor xhat_btd = layer_norm(s.output_btd, {}, {}, options.norm_epsilon);
     g.norm_bt2d = at::cat({q_btd * xhat_btd, q_btd}, -1);
   }
-  g.dense2_btd = detach_unless(options.second_order, g.dense2_btd);
-  if (g.dense1_btf.defined()) g.dense1_btf = detach_unless(options.second_order, g.dense1_btf);
-  if (g.norm_bt2d.defined()) g.norm_bt2d = detach_unless(options.second_order, g.norm_bt2d);
+  if (options.second_order) return g;
+  for (Tensor* gradient : {&g.dense1_btf, &g.dense2_btd, &g.norm_bt2d})
+    if (gradient->defined()) *gradient = gated(gradient->detach(), gate_bt1);
   return g;
 }
 
@@ -296,7 +311,8 @@ FastWeightResult fast_weight_layer(const FastWeightWeights& w, const FastWeightO
       inner_loss(result.slow_normed_btd.flatten(0, 1), w.unembedding, tokens.label_bt.flatten(),
                  (tokens.weight_bt * options.inner_loss_scale).flatten());
   result.slow_nll_bt = inner.nll_n.view(tokens.label_bt.sizes());
-  const InnerGradients g = inner_gradients(w, options, s, inner.gradient_nd.view_as(result.slow_normed_btd));
+  const InnerGradients g = inner_gradients(w, options, s, inner.gradient_nd.view_as(result.slow_normed_btd),
+                                           write_gate(w, s.input_btd, tokens));
 
   // All states come from the slow pass, so that one exchange serves them all. While it is under way the first
   // layer attends to the shard's own positions.

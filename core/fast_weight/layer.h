@@ -53,6 +53,9 @@ struct FastWeightWeights {
   Tensor query_gain1_d, query_gain2_f;
   // Optional: the fast pass starts from dense + start; never decayed, not seen by the inner gradients.
   Tensor start1_fd, start2_df;
+  // Optional, either or both: each token's inner gradient times 2 sigmoid(<write_gate_d, z> +
+  // write_gate_v[label]).
+  Tensor write_gate_d, write_gate_v;
 };
 
 // Into how many heads the decays cut the hidden units; 1 for scalars.

@@ -92,6 +92,13 @@ class TokenByToken {
     return options_.key_norm == KeyNorm::kNone ? input : unit(input, w_.dense1_fd.size(1));
   }
 
+  Tensor gate(const Tensor& z_d, const Tensor& label) const {
+    Tensor logit = at::zeros({}, z_d.options());
+    if (w_.write_gate_d.defined()) logit = logit + at::dot(w_.write_gate_d, z_d);
+    if (w_.write_gate_v.defined()) logit = logit + w_.write_gate_v[label.item<int64_t>()];
+    return 2 / (1 + (-logit).exp());
+  }
+
   Tensor input(const Tensor& hidden_d) const {
     return w_.input_norm_scale_d.defined()
                ? norm(hidden_d, w_.input_norm_scale_d, w_.input_norm_bias_d, options_.norm_epsilon)
@@ -115,8 +122,9 @@ class TokenByToken {
     const Tensor act_f = at::relu(at::mv(w_.dense1_fd, z_d) + w_.dense1_bias_f).square();
     const auto constant = [&](const Tensor& t) { return second ? t : t.detach(); };
     const bool whole = second && options_.key_norm == KeyNorm::kNone;
-    const Tensor weight1 = whole ? g[0] : at::outer(constant(g[1]), key(z_d));
-    const Tensor weight2 = whole ? g[2] : at::outer(constant(g[3]), key(act_f));
+    const Tensor written = gate(z_d, label);
+    const Tensor weight1 = written * (whole ? g[0] : at::outer(constant(g[1]), key(z_d)));
+    const Tensor weight2 = written * (whole ? g[2] : at::outer(constant(g[3]), key(act_f)));
     // One decay a hidden unit; the last head's for the second bias.
     const int64_t hidden = act_f.size(0);
     const auto decay_of_units = [&](const Tensor& log_decay) {
@@ -126,12 +134,12 @@ class TokenByToken {
     };
     const Tensor decay1_f = decay_of_units(w_.log_decay1), decay2_f = decay_of_units(w_.log_decay2);
     sum_.dense1_fd = decay1_f.unsqueeze(1) * sum_.dense1_fd + weight1;
-    sum_.dense1_bias_f = decay1_f * sum_.dense1_bias_f + constant(g[1]);
+    sum_.dense1_bias_f = decay1_f * sum_.dense1_bias_f + written * constant(g[1]);
     sum_.dense2_df = sum_.dense2_df * decay2_f + weight2;
-    sum_.dense2_bias_d = decay2_f[hidden - 1] * sum_.dense2_bias_d + constant(g[3]);
+    sum_.dense2_bias_d = decay2_f[hidden - 1] * sum_.dense2_bias_d + written * constant(g[3]);
     if (!options_.fast_norm) return;
-    sum_.norm_scale_d = w_.log_decay_norm.exp() * sum_.norm_scale_d + constant(g[4]);
-    sum_.norm_bias_d = w_.log_decay_norm.exp() * sum_.norm_bias_d + constant(g[5]);
+    sum_.norm_scale_d = w_.log_decay_norm.exp() * sum_.norm_scale_d + written * constant(g[4]);
+    sum_.norm_bias_d = w_.log_decay_norm.exp() * sum_.norm_bias_d + written * constant(g[5]);
   }
 
  private:

@@ -75,12 +75,18 @@ void learn_head_rows_(Tensor& state_vk, const std::vector<HeadDecay>& heads, con
   }
 }
 
-// Keys of a dense layer from its inputs. Row by row: a sum over several may be cut otherwise.
+// Row by row, so that a row's bits do not depend on the rows beside it: vectors of several are cut otherwise.
+template <typename Function>
+Tensor each_row(const Tensor& x_nk, Function function) {
+  std::vector<Tensor> rows;
+  for (const Tensor& row : x_nk.split(1)) rows.push_back(function(row));
+  return at::cat(rows);
+}
+
+// Keys of a dense layer from its inputs.
 Tensor key_rows(const FastWeightWeights& w, const FastWeightOptions& options, const Tensor& input_nk) {
   if (options.key_norm == KeyNorm::kNone) return input_nk;
-  std::vector<Tensor> rows;
-  for (const Tensor& row : input_nk.split(1)) rows.push_back(unit_keys(row, w.dense1_fd.size(1)));
-  return at::cat(rows);
+  return each_row(input_nk, [&](const Tensor& row) { return unit_keys(row, w.dense1_fd.size(1)); });
 }
 
 // S query: [1, v] in the accumulation type.
@@ -89,6 +95,19 @@ Tensor state_product(const FastWeightWeights& w, const FastWeightOptions& option
   Tensor query_1k = options.key_norm == KeyNorm::kKeysAndQueries ? key_rows(w, options, input_1k) : input_1k;
   if (gain_k.defined()) query_1k = query_1k * gain_k;
   return row_product(with_bias_input(query_1k, options.fast_biases).to(state_vk.scalar_type()), state_vk);
+}
+
+// Weight of each row's inner loss, [n] in the accumulation type: the scale, and the gate of its token.
+Tensor write_weights(const FastWeightWeights& w, const FastWeightOptions& options, const Tensor& input_nd,
+                     const Tensor& label_n) {
+  const auto wide = w.step_size2.options().requires_grad(false);
+  if (!w.write_gate_d.defined() && !w.write_gate_v.defined())
+    return at::full({label_n.size(0)}, options.inner_loss_scale, wide);
+  Tensor logit_n = at::zeros({label_n.size(0)}, wide);
+  if (w.write_gate_d.defined())
+    logit_n += row_product(input_nd, w.write_gate_d.unsqueeze(0)).squeeze(1).to(wide.dtype());
+  if (w.write_gate_v.defined()) logit_n += w.write_gate_v.index_select(0, label_n).to(wide.dtype());
+  return each_row(logit_n, [](const Tensor& x) { return at::sigmoid(x); }) * (2 * options.inner_loss_scale);
 }
 
 // x, and what the start of the fast weights adds to a dense layer's output.
@@ -131,9 +150,7 @@ SlowRows join_rows(const std::vector<SlowRows>& parts) {
 GradientRows gradient_rows(const FastWeightWeights& w, const FastWeightOptions& options, const SlowRows& rows,
                            const Tensor& label_n) {
   Tensor error_nv = row_product(rows.normed_nd, w.unembedding.weight_vd, w.unembedding.bias_v);
-  const Tensor weight_n =
-      at::full({label_n.size(0)}, options.inner_loss_scale, w.step_size2.options().requires_grad(false));
-  cross_entropy_gradient_(error_nv, label_n, weight_n);
+  cross_entropy_gradient_(error_nv, label_n, write_weights(w, options, rows.input_nd, label_n));
   const Tensor q_nd = row_product_transposed(error_nv, w.unembedding.weight_vd);
   GradientRows g;
   g.dense2_nd = layer_norm_gradient(rows.output_nd, w.norm_scale_d, q_nd, options.norm_epsilon);

@@ -42,6 +42,9 @@ void FastWeightConfig::visit_fields(FieldList& list) {
       "l2: the fast weights' keys are scaled to the length sqrt(model.width); l2_both: their queries too");
   list.add("learned_start", learned_start,
            "the fast pass starts from the weights plus a trained offset of its own, never decayed");
+  list.add_choice(
+      "write_gate", write_gate, {"none", "input", "label", "both"},
+      "a trained factor of each token's inner gradient, by the layer's input, the label, or both");
   list.add("inner_loss_scale", inner_loss_scale,
            "constant factor of every token's inner loss (never the batch size)");
   list.add("slow_loss_weight", slow_loss_weight, "weight of the slow pass's loss in the training loss",

@@ -27,6 +27,7 @@ struct FastWeightConfig {
   bool query_gain = false;
   std::string key_norm = "none";
   bool learned_start = false;
+  std::string write_gate = "none";
   double inner_loss_scale = 1.0;
   double slow_loss_weight = 0.0;
   bool document_reset = true;

@@ -105,6 +105,10 @@ void declare_layer(const ModelConfig& c, at::Generator& generator, Parameters& p
     vector("fast_weight.query_gain1", at::ones({d}));
     vector("fast_weight.query_gain2", at::ones({hidden}));
   }
+  if (f.write_gate == "input" || f.write_gate == "both")
+    vector("fast_weight.write_gate.input", at::zeros({d}));
+  if (f.write_gate == "label" || f.write_gate == "both")
+    vector("fast_weight.write_gate.label", at::zeros({c.vocab_size}));
   if (f.learned_start) {
     const auto start = [&](const std::string& name, int64_t rows, int64_t columns) {
       parameters.declare(name, ParameterGroup::kDecay, at::zeros({rows, columns}));
@@ -175,6 +179,8 @@ FastWeightWeights LanguageModel::layer_weights(const WeightView& view) const {
   w.query_gain2_f = view.optional("fast_weight.query_gain2");
   w.start1_fd = view.optional("fast_weight.start1");
   w.start2_df = view.optional("fast_weight.start2");
+  w.write_gate_d = view.optional("fast_weight.write_gate.input");
+  w.write_gate_v = view.optional("fast_weight.write_gate.label");
   return w;
 }
 

@@ -45,7 +45,9 @@ int64_t fast_parameters(const ModelConfig& c) {
   const int64_t norm = f.decay_heads > 1 && f.fast_norm ? 1 : 0;  // has one decay
   const int64_t decays = f.decay_init < 1.0 ? (tensors - norm) * f.decay_heads + norm : 0;
   const int64_t starts = f.learned_start ? (both ? 2 : 1) * d * hidden : 0;
-  return step_sizes + decays + starts + (f.query_gain ? d + hidden : 0);
+  const int64_t gate = (f.write_gate == "input" || f.write_gate == "both" ? d : 0) +
+                       (f.write_gate == "label" || f.write_gate == "both" ? c.vocab_size : 0);
+  return step_sizes + decays + starts + gate + (f.query_gain ? d + hidden : 0);
 }
 
 double element_bytes(const RunConfig& c) {

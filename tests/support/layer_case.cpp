@@ -74,6 +74,10 @@ LayerSetup make_layer(const LayerCase& c) {
     if (c.options.fast_layers == FastLayers::kBoth) w.start1_fd = leaf("start1", draw.normal({f, d}, 0.2));
     w.start2_df = leaf("start2", draw.normal({d, f}, 0.2));
   }
+  if (c.write_gate) {
+    w.write_gate_d = leaf("write_gate.input", draw.normal({d}, 0.5));
+    w.write_gate_v = leaf("write_gate.label", draw.normal({v}, 1));
+  }
   s.hidden_btd = leaf("hidden", draw.normal({c.batch, c.length, d}, 1));
   s.tokens.label_bt = draw.integers(v, {c.batch, c.length});
   s.tokens.weight_bt = c.zero_weights ? (draw.uniform({c.batch, c.length}) < 0.8).to(at::kDouble)

@@ -27,6 +27,8 @@ import tables
 SIZES = {  # the body; tokens and batch of the training; `carry`: how far fast weights are carried
     "tiny": {"model.layers": 2, "model.width": 64, "model.heads": 4, "model.context": 128, "tokens": 20_480, "batch": 8, "rate": 3e-3, "window": 32,
              "carry": (256, 1024, 4096, 131_072)},
+    "byte": {"model.layers": 2, "model.width": 64, "model.heads": 4, "model.context": 1024, "tokens": 4_915_200, "batch": 8, "rate": 3e-3, "window": 128,
+             "carry": (1024, 4096, 16_384, 65_536)},  # minutes on a CPU's core, tokens that are bytes
     "small": {"model.layers": 8, "model.width": 512, "model.heads": 8, "model.context": 2048, "tokens": 131_072_000, "batch": 16, "rate": 1e-3, "window": 512,
               "carry": (2048, 8192, 32_768, 131_072)},
     "large": {"model.layers": 12, "model.width": 768, "model.heads": 12, "model.context": 2048, "tokens": 131_072_000, "batch": 16, "rate": 6e-4, "window": 512,
@@ -44,6 +46,7 @@ VARIANTS = {
     "decays-side-by-side": {FAST + "decay_heads": 4},
     "keys-of-one-length": {FAST + "key_norm": "l2"},
     "learned-start": {FAST + "learned_start": "true"},
+    "write-gate": {FAST + "write_gate": "both"},
 }
 
 
@@ -218,7 +221,7 @@ def main():
     p.add_argument("--data")
     p.add_argument("--other", help="NAME=SPLIT: text of another domain, e.g. wikitext=DIR/test")
     p.add_argument("--out", required=True)
-    p.add_argument("--size", default="small", help="small, large, tiny, or several with commas")
+    p.add_argument("--size", default="small", help="small, large, byte (on a CPU), tiny (a dry run), or several with commas")
     p.add_argument("--tokens", type=int, default=0, help="of each training; 0: the size's own")
     p.add_argument("--only", help="runs whose name holds this text")
     p.add_argument("--device", default="cuda")

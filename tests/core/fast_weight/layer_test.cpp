@@ -77,14 +77,15 @@ TEST(FastWeightLayer, EqualsTheDefinitionWithADecayForEveryHead) {
   }
 }
 
-// Every combination of the options that change keys, queries or the start.
-void expect_equals_definition_with(KeyNorm key_norm, bool learned_start) {
+// Every combination with the options that change keys, queries, the start or what is written.
+void expect_equals_definition_with(KeyNorm key_norm, bool learned_start, bool write_gate = false) {
   for (const bool everything : {false, true}) {
     for (const FastLayers layers : {FastLayers::kBoth, FastLayers::kSecond}) {
       for (const bool second_order : {true, false}) {
         LayerCase c;
         c.options.key_norm = key_norm;
         c.learned_start = learned_start;
+        c.write_gate = write_gate;
         c.options.chunk = 4;
         c.options.fast_layers = layers;
         c.options.second_order = second_order;
@@ -107,7 +108,12 @@ TEST(FastWeightLayer, EqualsTheDefinitionWithALearnedStart) {
   expect_equals_definition_with(KeyNorm::kKeysAndQueries, true);
 }
 
-TEST(FastWeightLayer, AStartOfZeroIsNoStart) {
+TEST(FastWeightLayer, EqualsTheDefinitionWithAGateOnWhatIsWritten) {
+  expect_equals_definition_with(KeyNorm::kNone, false, true);
+  expect_equals_definition_with(KeyNorm::kKeysAndQueries, true, true);
+}
+
+TEST(FastWeightLayer, AStartAndAGateOfZerosChangeNoBit) {
   LayerCase c;
   LayerSetup setup = make_layer(c);
   const auto output = [&] {
@@ -116,6 +122,8 @@ TEST(FastWeightLayer, AStartOfZeroIsNoStart) {
   const Tensor without = output();
   setup.weights.start1_fd = at::zeros({c.hidden, c.width}, at::kDouble);
   setup.weights.start2_df = at::zeros({c.width, c.hidden}, at::kDouble);
+  setup.weights.write_gate_d = at::zeros({c.width}, at::kDouble);
+  setup.weights.write_gate_v = at::zeros({c.vocabulary}, at::kDouble);
   EXPECT_TRUE(at::equal(output(), without));
 }
 
@@ -224,7 +232,7 @@ TEST(FastWeightLayer, StateCarriedOverACutContinuesTheSequence) {
     LayerCase c;
     c.decay_heads = variant ? 2 : 0;
     c.options.key_norm = variant ? KeyNorm::kKeysAndQueries : KeyNorm::kNone;
-    c.learned_start = variant;
+    c.learned_start = c.write_gate = variant;
     expect_cut_continues(c);
   }
 }
@@ -251,7 +259,7 @@ TEST(FastWeightLayer, ShardsThatExchangeStatesEqualTheWholeWithEveryOption) {
     LayerCase c;
     c.length = 12;
     c.options.chunk = 3;
-    c.options.fast_biases = c.options.fast_norm = c.learned_start = c.query_gain = true;
+    c.options.fast_biases = c.options.fast_norm = c.learned_start = c.query_gain = c.write_gate = true;
     c.options.key_norm = key_norm;
     c.decay_heads = 2;
     c.documents = {5};

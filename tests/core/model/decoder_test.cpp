@@ -64,6 +64,11 @@ std::vector<Variant> variants() {
                 c.fast_weight.learned_start = true;
                 c.fast_weight.fast_layers = "second";
               }),
+      variant("a gate on what is written",
+              [](ModelConfig& c) {
+                c.fast_weight.write_gate = "both";
+                c.fast_weight.inner_loss_scale = 0.7;
+              }),
       variant("scaled inner loss", [](ModelConfig& c) { c.fast_weight.inner_loss_scale = 0.3; }),
       variant("full attention", [](ModelConfig& c) { c.window = 0; }),
       variant("learned positions and biases",

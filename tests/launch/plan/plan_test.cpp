@@ -32,6 +32,10 @@ TEST(Plan, ParametersAreThoseOfTheModel) {
   c.fast_weight.fast_norm = true;
   expect_counted();
   c.fast_weight = small_model_config().fast_weight;
+  for (const char* gate : {"input", "label", "both"}) {
+    c.fast_weight.write_gate = gate;
+    expect_counted();
+  }
   c.norm = "layer";
   c.fast_weight.query_gain = c.fast_weight.fast_norm = c.fast_weight.learned_start = true;
   expect_counted();
