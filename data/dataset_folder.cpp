@@ -91,7 +91,7 @@ WriterLock::WriterLock(const std::string& dir) : path_(cat(dir, "/", kLockName))
   require<ConfigError>(
       !taken, "--out '", dir,
       "' is being written by another `fwl tokenize` (both would write the same files). Wait for "
-      "it, or choose a new folder.");
+      "it, or choose a new folder; the ranks of an MPI job need --mpi.");
 }
 
 WriterLock::~WriterLock() {

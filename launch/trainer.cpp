@@ -398,15 +398,16 @@ int64_t Trainer::stream_position() const {
 
 void Trainer::restore_carried_streams(CheckpointReader& reader) {
   const DataPosition& data = reader.info().data;
-  require<DataError>(data.streams == config_.train.global_batch, reader.path(), " carries ", data.streams,
-                     " streams, train.global_batch is ", config_.train.global_batch,
-                     " (each stream has its own state). Resume with the batch that it was written with.");
+  require<ConfigError>(data.streams == config_.train.global_batch, reader.path(), " carries ", data.streams,
+                       " streams, train.global_batch is ", config_.train.global_batch,
+                       " (each stream has its own state). Resume with the batch that it was written with.");
   for (size_t i = 0; i < data.stream_tokens.size(); ++i) {
     const int64_t next = loader_->first_token_of(reader.info().progress.samples + static_cast<int64_t>(i));
-    require<DataError>(data.stream_tokens[i] == next, reader.path(), ": stream ", i, " goes on at token ",
-                       data.stream_tokens[i], ", with this data and config it would at ", next,
-                       " (its state would meet another text). Resume with the data, seed and context of the "
-                       "run.");
+    require<ConfigError>(
+        data.stream_tokens[i] == next, reader.path(), ": stream ", i, " goes on at token ",
+        data.stream_tokens[i], ", with this data and config it would at ", next,
+        " (its state would meet another text). Resume with the data, seed and context of the "
+        "run.");
   }
   step_->gradient().set_stream_state(read_streams(reader, step_->gradient().share().first_row,
                                                   step_->gradient().share().rows, device_,

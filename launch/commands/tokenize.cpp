@@ -119,6 +119,19 @@ void say_what_was_skipped(const SkippedEntries& skipped) {
       static_cast<long long>(skipped.links), static_cast<long long>(skipped.folders));
 }
 
+// A pattern that matches nowhere is easily missed: each file then is one document.
+void warn_of_idle_pattern(const TokenizeArguments& a, const std::vector<DocumentFile>& files,
+                          const BuildResult& result) {
+  int64_t documents = 0;
+  for (const auto& [name, split] : result.manifest.splits) documents += split.documents();
+  const bool cuts =
+      documents != static_cast<int64_t>(files.size()) ||
+      std::any_of(files.begin(), files.end(), [](const auto& f) { return is_json_lines(f.name); });
+  if (!a.build.format.document_start.empty() && !cuts)
+    log_warn(cat("--document-start '", a.build.format.document_start,
+                 "' cuts no file: there are as many documents as files. Check the pattern."));
+}
+
 void run_tokenize(TokenizeArguments& a) {
   BuildOptions& build = a.build;
   build.out = a.out;
@@ -155,6 +168,7 @@ void run_tokenize(TokenizeArguments& a) {
   if (build.rank != 0) return;
   line.clear();
   say_what_was_skipped(skipped);
+  warn_of_idle_pattern(a, files, result);
   write_json(a.json_path, report_on(result, a.out, seconds));
 }
 

@@ -89,6 +89,8 @@ expect_code 2 1 moved "${changed[@]}" train.steps=4
 expect_code 0 1 moved "${changed[@]}" train.steps=4 --allow-changes
 expect_code 0 2 moved "${changed[@]}" train.steps=6 --allow-changes
 expect_code 2 1 x "${documents[@]}" model.fast_weight.document_reset=false
+expect_code 2 1 docs1 "${documents[@]}" train.global_batch=8 train.resume=auto --allow-changes
+grep -q 'carries 4 streams' "$work/out" || fail "the number of streams is not said"
 
 echo "== damaged bytes"
 shard=$work/a/train/shard-00000.h5
