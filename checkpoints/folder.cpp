@@ -4,8 +4,10 @@
 #include <cctype>
 #include <cstdio>
 #include <filesystem>
+#include <system_error>
 
 #include "core/base/error.h"
+#include "core/base/log.h"
 
 namespace fwl {
 namespace {
@@ -14,6 +16,7 @@ namespace fs = std::filesystem;
 
 constexpr const char* kWritingPrefix = ".writing-";
 constexpr const char* kStepPrefix = "step-";
+constexpr const char* kAsidePrefix = "aside-";
 
 std::string name_of(const std::string& path) {
   return fs::path(path).filename().string();
@@ -24,9 +27,14 @@ std::vector<std::string> folders_in(const std::string& dir, Wanted wanted) {
   std::vector<std::string> found;
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(dir, error)) {
-    if (entry.is_directory(error) && wanted(entry.path().filename().string()))
+    std::error_code unknown;
+    if (entry.is_directory(unknown) && wanted(entry.path().filename().string()))
       found.push_back(entry.path().string());
   }
+  // Taken for empty, a run would start afresh over its own checkpoints.
+  const bool missing = error == std::errc::no_such_file_or_directory || error == std::errc::not_a_directory;
+  require<DataError>(!error || missing, "'", dir, "' cannot be listed: ", error.message(),
+                     ". Check its permissions and the disk.");
   return found;
 }
 
@@ -90,6 +98,22 @@ void remove_old(const std::string& checkpoints_dir, Retention retention) {
       const std::string going = cat(checkpoints_dir, "/", kWritingPrefix, "removed-", name_of(all[i]));
       fs::rename(all[i], going);
       fs::remove_all(going);
+    }
+  });
+}
+
+void set_later_aside(const std::string& checkpoints_dir, int64_t step) {
+  on_files_of(checkpoints_dir, [&] {
+    for (const std::string& later : list_checkpoints(checkpoints_dir)) {
+      if (step_of_name(name_of(later)) <= step) return;
+      std::string aside = cat(checkpoints_dir, "/", kAsidePrefix, name_of(later));
+      for (int n = 2; fs::exists(aside); ++n)
+        aside = cat(checkpoints_dir, "/", kAsidePrefix, name_of(later), ".", n);
+      fs::rename(later, aside);
+      log_warn(
+          cat("'", later,
+              "' is of a later step than the one saved now, from before the run was resumed: it is now '",
+              aside, "', which nothing reads. Remove it when it is not needed."));
     }
   });
 }

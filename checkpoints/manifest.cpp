@@ -55,39 +55,53 @@ FileChecksum file_from_json(const json& from, const std::string& where) {
   return {from.at(0), static_cast<uint32_t>(parse_hash(from.at(1), where))};
 }
 
+json anchor_to_json(const OrderAnchor& anchor) {
+  return {{"sample", anchor.sample},
+          {"rolling_hash", hash_text(anchor.rolling_hash)},
+          {"stream_dealt", anchor.stream_dealt},
+          {"stream_first_window", anchor.stream_first_window}};
+}
+OrderAnchor anchor_from_json(const json& from, const std::string& where) {
+  return {from.at("sample"), parse_hash(from.at("rolling_hash"), where), from.at("stream_dealt"),
+          from.at("stream_first_window")};
+}
+
 json info_to_json(const CheckpointInfo& info) {
   const TrainingProgress& p = info.progress;
   const LearningRateState& rate = info.learning_rate;
-  return {{"program", info.program},
-          {"layout",
-           {{"ranks", info.layout.ranks},
-            {"data", info.layout.data},
-            {"sequence", info.layout.sequence},
-            {"shard_optimizer", info.layout.shard_optimizer},
-            {"device", info.layout.device}}},
-          {"step", p.step},
-          {"tokens", p.tokens},
-          {"updates", p.updates},
-          {"skipped", p.skipped},
-          {"skipped_in_a_row", p.skipped_in_a_row},
-          {"data",
-           {{"sample", p.samples},
-            {"sequence_hash", hash_text(info.data.sequence_hash)},
-            {"rolling_hash", hash_text(info.data.rolling_hash)},
-            {"streams", info.data.streams},
-            {"stream_position", info.data.stream_position},
-            {"stream_tokens", info.data.stream_tokens},
-            {"stream_documents", info.data.stream_documents}}},
-          {"random", {{"sample_order", {{"seed", info.data.seed}, {"position", p.samples}}}}},
-          {"learning_rate",
-           {{"next", rate.next},
-            {"schedule",
-             {{"peak", rate.peak},
-              {"warmup_steps", rate.warmup_steps},
-              {"steps", rate.steps},
-              {"floor", rate.floor}}}}},
-          {"loss", {{"sum", p.loss_sum}, {"slow_sum", p.slow_loss_sum}, {"tokens", p.loss_tokens}}},
-          {"config", info.config_yaml}};
+  json out = {{"program", info.program},
+              {"layout",
+               {{"ranks", info.layout.ranks},
+                {"data", info.layout.data},
+                {"sequence", info.layout.sequence},
+                {"shard_optimizer", info.layout.shard_optimizer},
+                {"device", info.layout.device}}},
+              {"step", p.step},
+              {"tokens", p.tokens},
+              {"updates", p.updates},
+              {"skipped", p.skipped},
+              {"skipped_in_a_row", p.skipped_in_a_row},
+              {"data",
+               {{"sample", p.samples},
+                {"sequence_hash", hash_text(info.data.sequence_hash)},
+                {"rolling_hash", hash_text(info.data.rolling_hash)},
+                {"streams", info.data.streams},
+                {"stream_position", info.data.stream_position},
+                {"stream_tokens", info.data.stream_tokens},
+                {"stream_documents", info.data.stream_documents}}},
+              {"random", {{"sample_order", {{"seed", info.data.seed}, {"position", p.samples}}}}},
+              {"learning_rate",
+               {{"next", rate.next},
+                {"schedule",
+                 {{"peak", rate.peak},
+                  {"warmup_steps", rate.warmup_steps},
+                  {"steps", rate.steps},
+                  {"floor", rate.floor}}}}},
+              {"loss", {{"sum", p.loss_sum}, {"slow_sum", p.slow_loss_sum}, {"tokens", p.loss_tokens}}},
+              {"config", info.config_yaml}};
+  // The beginning of the order is not worth a key, and checkpoints from before there were anchors have none.
+  if (info.data.anchor.sample > 0) out["data"]["anchor"] = anchor_to_json(info.data.anchor);
+  return out;
 }
 
 void read_progress(const json& m, TrainingProgress* p) {
@@ -112,7 +126,8 @@ CheckpointInfo info_from_json(const json& m, const std::string& where) {
                data.at("streams"),
                data.at("stream_position"),
                data.at("stream_tokens"),
-               data.at("stream_documents")};
+               data.at("stream_documents"),
+               data.contains("anchor") ? anchor_from_json(data.at("anchor"), where) : OrderAnchor()};
   const json& rate = m.at("learning_rate");
   const json& schedule = rate.at("schedule");
   info.learning_rate = {rate.at("next"), schedule.at("peak"), schedule.at("warmup_steps"),

@@ -27,6 +27,14 @@ struct TrainingProgress {
   double loss_tokens = 0;
 };
 
+// A point of the sample order, passed some steps ago, from which a resume reads the order again to check it.
+struct OrderAnchor {
+  int64_t sample = 0;         // number of the next sample there
+  uint64_t rolling_hash = 0;  // of the samples before it
+  // Where each stream of whole documents was there (data/document_order.h); empty for other orders.
+  std::vector<int64_t> stream_dealt, stream_first_window;
+};
+
 // Which tokens were read, and which come next.
 struct DataPosition {
   uint64_t sequence_hash = 0;  // identifies the sequence of samples
@@ -36,6 +44,7 @@ struct DataPosition {
   int64_t stream_position = 0;
   // Per stream: place in the split of its next token, and the number of the document that holds it.
   std::vector<int64_t> stream_tokens, stream_documents;
+  OrderAnchor anchor;
 };
 
 // Of the next step; stored for people and checks, since it follows from config and step.

@@ -102,6 +102,7 @@ std::string publish_checkpoint(const std::string& checkpoints_dir, const Checkpo
     for (int rank = 0; rank < info.layout.ranks; ++rank) fs::remove(from + "/" + part_index_name(rank));
     sync_path(from);
     CheckpointReader(from).check_sizes();
+    set_later_aside(checkpoints_dir, info.progress.step);
     rename_into_place(from, target);
     sync_path(checkpoints_dir);
     publish_file(checkpoints_dir + "/latest", name + "\n");

@@ -74,6 +74,13 @@ std::pair<int64_t, int64_t> Split::document_range(int64_t index) const {
   return {first_token_of_shard_[shard] + first, first_token_of_shard_[shard] + end};
 }
 
+Split::ShardRange Split::shard_of(int64_t index) const {
+  const size_t shard = shard_of_document(index);
+  const ShardEntry& held = entry().shards[shard];
+  const int64_t document = first_document_of_shard_[shard], token = first_token_of_shard_[shard];
+  return {document, document + held.documents, token, token + held.tokens};
+}
+
 Document Split::document(int64_t index) const {
   const size_t shard = shard_of_document(index);
   return documents_of(shard)[static_cast<size_t>(index - first_document_of_shard_[shard])];
@@ -117,11 +124,12 @@ const ShardReader& Split::reader(size_t shard) const {
 
 Split::Extent Split::examine(int64_t position) const {
   const size_t shard = shard_of_token(position);
-  Extent extent{entry().shards[shard].file, first_token_of_shard_[shard],
-                first_token_of_shard_[shard] + entry().shards[shard].tokens, false};
+  const ShardEntry& held = entry().shards[shard];
+  const int64_t first = first_token_of_shard_[shard];
+  Extent extent{held.file, first, first + held.tokens, held.documents, false};
   try {
     const Document found = document(document_of(position));
-    extent = {found.name, found.first_token, found.first_token + found.num_tokens, false};
+    extent = {found.name, found.first_token, found.first_token + found.num_tokens, 1, false};
     std::vector<int64_t> tokens(size_t{1} << 16);
     for (int64_t at = extent.first_token; at < extent.end_token; at += static_cast<int64_t>(tokens.size()))
       read_tokens(at, std::min<int64_t>(static_cast<int64_t>(tokens.size()), extent.end_token - at),

@@ -36,6 +36,11 @@ class Split {
   Document document(int64_t index) const;
   // First token of a document in the stream, and its end. Reads those two numbers alone.
   std::pair<int64_t, int64_t> document_range(int64_t index) const;
+  // The documents and tokens of the shard that holds document `index`.
+  struct ShardRange {
+    int64_t first_document, end_document, first_token, end_token;
+  };
+  ShardRange shard_of(int64_t index) const;
   // Index of the document that holds token `position` of the stream.
   int64_t document_of(int64_t position) const;
   // The data set's tokenizer, loaded at first use and checked against the manifest's hash. Throws DataError.
@@ -45,7 +50,7 @@ class Split {
   // its index is damaged. For callers that met damage there.
   struct Extent {
     std::string name;  // of the document or of the shard's file
-    int64_t first_token = 0, end_token = 0;
+    int64_t first_token = 0, end_token = 0, documents = 1;
     bool is_sound = false;
   };
   Extent examine(int64_t position) const;

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "core/base/error.h"
 #include "core/base/file.h"
@@ -89,6 +90,7 @@ class Builder {
   }
 
   BuildResult run() {
+    if (o_.rank == 0) lock_.emplace(o_.out);
     if (o_.rank == 0) prepare();
     o_.barrier();
     for (size_t g = first_group(); g < groups_.size(); g += step()) {
@@ -291,6 +293,7 @@ class Builder {
   std::string fingerprint_;
   std::vector<Group> groups_;
   bool reads_stdin_ = false;
+  std::optional<WriterLock> lock_;  // rank 0
   BuildProgress progress_;
   int64_t shards_kept_ = 0;
 };

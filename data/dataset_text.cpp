@@ -15,7 +15,15 @@ namespace fs = std::filesystem;
 
 constexpr int64_t kTokensAtOnce = 1 << 18;
 
-// Where the document goes; its folder is made.
+// `path`, or the first of `path`.2, `path`.3, ... that may be used.
+template <typename MayUse>
+fs::path first_free(const fs::path& path, MayUse may_use) {
+  fs::path candidate = path;
+  for (int n = 2; !may_use(candidate); ++n) candidate = cat(path.string(), '.', n);
+  return candidate;
+}
+
+// Where the document goes; its folder is made. A name that is taken gets a number behind it.
 std::string free_path(const std::string& folder, const std::string& name) {
   const fs::path relative(name);
   const bool leaves =
@@ -23,14 +31,14 @@ std::string free_path(const std::string& folder, const std::string& name) {
   require<DataError>(!leaves && relative.has_filename(), "document '", name,
                      "' has a name that leaves the output folder (the data set is damaged, or not "
                      "to be trusted). Run `fwl data check`.");
-  const fs::path path = fs::path(folder) / relative;
+  fs::path path(folder);
+  for (const fs::path& part : relative.parent_path())
+    path = first_free(path / part, [](const fs::path& p) { return !fs::exists(p) || fs::is_directory(p); });
   std::error_code error;
-  fs::create_directories(path.parent_path(), error);
-  require<DataError>(!error, "folder '", path.parent_path().string(), "' cannot be made: ", error.message(),
+  fs::create_directories(path, error);
+  require<DataError>(!error, "folder '", path.string(), "' cannot be made: ", error.message(),
                      ". Choose a folder that can be written.");
-  std::string candidate = path.string();
-  for (int n = 2; fs::exists(candidate); ++n) candidate = cat(path.string(), '.', n);
-  return candidate;
+  return first_free(path / relative.filename(), [](const fs::path& p) { return !fs::exists(p); }).string();
 }
 
 void write_document(const Split& split, const Document& document, const std::string& path) {
@@ -58,7 +66,9 @@ TextReport write_documents(const Split& split, const std::string& folder) {
   TextReport report;
   for (int64_t i = 0; i < split.num_documents(); ++i) {
     const Document document = split.document(i);
-    write_document(split, document, free_path(folder, document.name));
+    const std::string path = free_path(folder, document.name);
+    write_document(split, document, path);
+    report.renamed += path == (fs::path(folder) / document.name).string() ? 0 : 1;
     report.documents += 1;
     report.bytes += document.num_bytes;
   }

@@ -4,14 +4,13 @@
 
 #include <algorithm>
 #include <deque>
-#include <nlohmann/json.hpp>
+#include <utility>
 
 #include "core/base/error.h"
+#include "data/json_text.h"
 
 namespace fwl {
 namespace {
-
-using nlohmann::json;
 
 constexpr size_t kReadBytes = size_t{1} << 18;
 constexpr size_t kLongestLine = size_t{1} << 28;     // of JSON: a line is parsed as a whole
@@ -34,7 +33,7 @@ class Pattern {
   Pattern(const Pattern&) = delete;
   Pattern& operator=(const Pattern&) = delete;
   bool is_set() const { return !text_.empty(); }
-  // `line` without its newline.
+  // `line` without its end.
   bool matches(const char* line, size_t length) const {
     regmatch_t range{0, static_cast<regoff_t>(std::min(length, kLongestMatched))};
     return regexec(&regex_, line, 1, &range, REG_STARTEND) == 0;
@@ -184,14 +183,11 @@ class JsonLines : public DocumentReader::Cutter {
     return true;
   }
   std::string text_of(const std::string& line) const {
-    const json object = json::parse(line, nullptr, /*allow_exceptions=*/false);
-    require<DataError>(
-        object.is_object(), path_, ", line ", number_,
-        ": is no JSON object in UTF-8 (damaged, or no JSON lines). Correct the file or leave it out.");
-    const auto found = object.find(field_);
-    require<DataError>(found != object.end() && found->is_string(), path_, ", line ", number_,
-                       ": has no string '", field_, "'. Give the field's name with --field.");
-    return found->get<std::string>();
+    try {
+      return json_string(line, field_);
+    } catch (const DataError& problem) {
+      throw DataError(cat(path_, ", line ", number_, ": ", problem.what()));
+    }
   }
   std::string path_, name_, field_;
   int64_t number_ = 0;
@@ -210,7 +206,7 @@ class MarkedParts : public DocumentReader::Cutter {
       return std::exchange(open_, false);
     }
     const bool whole_line = line.back() == '\n';
-    if (at_line_start_ && pattern_.matches(line.data(), line.size() - (whole_line ? 1 : 0))) {
+    if (at_line_start_ && pattern_.matches(line.data(), length_of_text(line))) {
       if (open_) end();
       number_ += 1;
       open_ = false;
@@ -220,6 +216,12 @@ class MarkedParts : public DocumentReader::Cutter {
     at_line_start_ = whole_line;
     add(line);
     return true;
+  }
+  // Without the line's end, be it LF or CR LF.
+  static size_t length_of_text(std::string_view line) {
+    if (line.ends_with('\n')) line.remove_suffix(1);
+    if (line.ends_with('\r')) line.remove_suffix(1);
+    return line.size();
   }
   std::string name_;
   Pattern pattern_;

@@ -23,6 +23,12 @@ bool matches_any(const std::string& relative, const std::vector<std::string>& pa
   });
 }
 
+// What is found on the way.
+struct Found {
+  std::vector<DocumentFile> files;
+  SkippedEntries skipped;
+};
+
 struct NameFilter {
   const std::vector<std::string>& includes;
   const std::vector<std::string>& excludes;
@@ -36,30 +42,33 @@ bool is_skipped_folder(const fs::path& folder) {
   return name == "__pycache__" || name.front() == '.';
 }
 
-void add_folder(const std::string& folder, const NameFilter& filter, std::vector<DocumentFile>& files) {
+void add_folder(const std::string& folder, const NameFilter& filter, Found& found) {
   for (auto it = fs::recursive_directory_iterator(folder); it != fs::recursive_directory_iterator(); ++it) {
+    found.skipped.links += it->is_symlink() ? 1 : 0;
     if (it->is_symlink()) continue;
     if (it->is_directory()) {
+      found.skipped.folders += is_skipped_folder(it->path()) ? 1 : 0;
       if (is_skipped_folder(it->path())) it.disable_recursion_pending();
       continue;
     }
     if (!it->is_regular_file()) continue;
     const std::string relative = it->path().lexically_relative(folder).generic_string();
     if (!filter.accepts(relative)) continue;
-    files.push_back({it->path().string(), relative, static_cast<int64_t>(it->file_size())});
+    found.files.push_back({it->path().string(), relative, static_cast<int64_t>(it->file_size())});
   }
 }
 
-void add_path(const std::string& path, const NameFilter& filter, std::vector<DocumentFile>& files) {
+void add_path(const std::string& path, const NameFilter& filter, Found& found) {
   require<DataError>(fs::exists(path), "'", path, "' does not exist. Give existing files or folders.");
   try {
     if (fs::is_directory(path)) {
-      add_folder(path, filter, files);
+      add_folder(path, filter, found);
     } else {
       require<DataError>(fs::is_regular_file(path), "'", path,
                          "' is neither a file nor a folder. Give text files.");
       const std::string name = fs::path(path).filename().string();
-      if (filter.accepts(name)) files.push_back({path, name, static_cast<int64_t>(fs::file_size(path))});
+      if (filter.accepts(name))
+        found.files.push_back({path, name, static_cast<int64_t>(fs::file_size(path))});
     }
   } catch (const fs::filesystem_error& error) {
     throw DataError(cat("'", path, "' cannot be listed: ", error.what(), ". Check its permissions."));
@@ -91,12 +100,13 @@ std::vector<std::string> expand(const std::string& path) {
 std::vector<DocumentFile> find_documents(const std::vector<std::string>& paths,
                                          const std::vector<std::string>& includes,
                                          const std::vector<std::string>& excludes,
-                                         const std::string& stdin_name) {
-  std::vector<DocumentFile> files;
+                                         const std::string& stdin_name, SkippedEntries* skipped) {
+  Found found;
+  std::vector<DocumentFile>& files = found.files;
   for (const std::string& given : paths) {
     if (given == kStandardInput) files.push_back({given, stdin_name, 0});
     if (given == kStandardInput) continue;
-    for (const std::string& path : expand(given)) add_path(path, NameFilter{includes, excludes}, files);
+    for (const std::string& path : expand(given)) add_path(path, NameFilter{includes, excludes}, found);
   }
   require<DataError>(!files.empty(), "no file was found in ",
                      paths.empty() ? "nothing" : "'" + paths.front() + "'",
@@ -106,6 +116,7 @@ std::vector<DocumentFile> find_documents(const std::vector<std::string>& paths,
   std::stable_sort(files.begin(), files.end(),
                    [](const DocumentFile& a, const DocumentFile& b) { return a.name < b.name; });
   require_each_once(files);
+  if (skipped != nullptr) *skipped = found.skipped;
   return files;
 }
 

@@ -15,14 +15,20 @@ struct DocumentFile {
 
 inline constexpr const char* kStandardInput = "-";
 
+// What a folder holds and find_documents() does not read.
+struct SkippedEntries {
+  int64_t links = 0, folders = 0;
+};
+
 // All regular files under `paths` (files, folders, patterns as in a shell, "-" for standard input) whose
 // relative path or file name matches one of `includes` (fnmatch patterns; none: all files) and of none of
 // `excludes`, sorted by relative path. Hidden folders and __pycache__ are skipped, symbolic links below the
-// named paths are not followed. Throws DataError for a missing path or when nothing is found, ConfigError
-// when a file is reached twice.
+// named paths are not followed; `skipped` counts both. Throws DataError for a missing path or when nothing is
+// found, ConfigError when a file is reached twice.
 std::vector<DocumentFile> find_documents(const std::vector<std::string>& paths,
                                          const std::vector<std::string>& includes,
                                          const std::vector<std::string>& excludes = {},
-                                         const std::string& stdin_name = "stdin");
+                                         const std::string& stdin_name = "stdin",
+                                         SkippedEntries* skipped = nullptr);
 
 }  // namespace fwl

@@ -1,7 +1,9 @@
 #include "data/encoder_pool.h"
 
 #include <algorithm>
+#include <system_error>
 
+#include "core/base/error.h"
 #include "data/utf8.h"
 
 namespace fwl {
@@ -17,10 +19,21 @@ int64_t weight_of(const EncodedPiece& piece) {
 
 EncoderPool::EncoderPool(const Tokenizer& tokenizer, int threads, int64_t bytes_in_flight)
     : tokenizer_(tokenizer), limit_(bytes_in_flight) {
-  for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { work(); });
+  try {
+    for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { work(); });
+  } catch (const std::system_error& error) {
+    const size_t made = threads_.size();
+    end();
+    throw ConfigError(cat(threads, " threads cannot be started, only ", made, " (", error.code().message(),
+                          "). Give fewer --threads."));
+  }
 }
 
 EncoderPool::~EncoderPool() {
+  end();
+}
+
+void EncoderPool::end() {
   {
     const std::lock_guard lock(mutex_);
     stop_ = true;

@@ -39,6 +39,7 @@ class EncoderPool {
   bool is_full() const { return bytes_ >= limit_; }
 
  private:
+  void end();
   void work();
 
   const Tokenizer& tokenizer_;

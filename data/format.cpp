@@ -9,6 +9,7 @@
 #include "core/base/file.h"
 #include "core/base/hdf5.h"
 #include "data/base64.h"
+#include "data/dataset_folder.h"
 
 namespace fwl {
 namespace {
@@ -159,7 +160,17 @@ ShardEntry shard_from_json_text(const std::string& text, const std::string& wher
 }
 
 Manifest read_manifest(const std::string& dataset_dir) {
+  namespace fs = std::filesystem;
   const std::string path = path_inside(dataset_dir, kManifestName);
+  require<DataError>(fs::is_directory(dataset_dir), "data set '", dataset_dir,
+                     fs::exists(dataset_dir) ? "' is no folder. Give the folder that `fwl tokenize` made."
+                                             : "' does not exist. Make one with `fwl tokenize`.");
+  require<DataError>(
+      fs::exists(path), "'", dataset_dir, "' has no ", kManifestName,
+      fs::exists(cat(dataset_dir, "/", kJournalName, ".json"))
+          ? ": the data set is unfinished (what it holds is not complete). Give the command that "
+            "began it once more: it goes on."
+          : " (it is no data set). Give the folder that `fwl tokenize` made.");
   const json root = json::parse(read_file(path, "data set manifest"), nullptr, /*allow_exceptions=*/false);
   require<DataError>(
       root.is_object() && root.value("format", json()) == kDatasetFormat, path,

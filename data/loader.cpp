@@ -12,6 +12,8 @@ namespace fwl {
 namespace {
 
 constexpr double kWeightUnits = 1e6;  // weights are integers from here on: their ratios are exact
+// About 0.2 s of hashing; a document's place is looked up in its shard's index.
+constexpr int64_t kSamplesChecked = 1 << 20, kDocumentWindowsChecked = 1 << 14;
 
 int64_t windows_of(const Split& split, int64_t context) {
   require<ConfigError>(context >= 1, "a context of ", context, " tokens holds nothing. Give at least 1.");
@@ -39,7 +41,7 @@ Loader::Loader(const Split& split, int64_t context, uint64_t seed, int64_t strea
   streams_ = streams;
   if (order == StreamOrder::kPacked) return;
   require<InternalError>(streams > 0, "documents are dealt to streams, there are none");
-  documents_ = std::make_unique<DocumentOrder>(split, context, seed, streams);
+  documents_ = std::make_unique<DocumentOrder>(split, context, seed, streams, bad_data);
 }
 
 Loader::Loader(const std::vector<MixturePart>& mixture, int64_t context, uint64_t seed, BadData bad_data)
@@ -95,7 +97,7 @@ void Loader::find_damage(const Place& place, int64_t count) const {
       return d.part == place.part && d.first_token == extent.first_token;
     });
     if (!extent.is_sound && !known) {
-      damaged_.push_back({place.part, extent.first_token, extent.end_token});
+      damaged_.push_back({place.part, extent.first_token, extent.end_token, extent.documents});
       log_warn(cat(split.path(), ": '", extent.name, "' is damaged; its ",
                    extent.end_token - extent.first_token,
                    " tokens are left out (data.skip_bad). Run `fwl data check`."));
@@ -191,6 +193,35 @@ int64_t Loader::labels_in(int64_t first, int64_t count) const {
     labels += std::min(context_, place.end_token - place.first_token - 1);
   }
   return labels;
+}
+
+int64_t Loader::samples_checked_at_resume() const {
+  return documents_ ? kDocumentWindowsChecked : kSamplesChecked;
+}
+
+std::vector<DocumentCursor> Loader::cursors_at(int64_t sample) const {
+  return documents_ ? documents_->cursors_at(sample / streams_) : std::vector<DocumentCursor>();
+}
+
+void Loader::go_on_from(const std::vector<DocumentCursor>& cursors) {
+  if (documents_) documents_->go_on_from(cursors);
+}
+
+int64_t Loader::document_of(int64_t sample) const {
+  if (documents_) return documents_->window(sample % streams_, sample / streams_).document;
+  const Place place = place_of(sample);
+  try {
+    return parts_[place.part].split->document_of(place.first_token);
+  } catch (const DataError&) {
+    if (bad_data_ == BadData::kStop) throw;
+    return -1;
+  }
+}
+
+int64_t Loader::documents_left_out() const {
+  int64_t documents = documents_ ? documents_->documents_left_out() : 0;
+  for (const Damage& d : damaged_) documents += d.documents;
+  return documents;
 }
 
 uint64_t Loader::sequence_hash() const {

@@ -24,12 +24,6 @@ struct MixturePart {
   double weight = 1;  // share of the samples, relative to the other parts'
 };
 
-// What to do when bytes of a shard are damaged.
-enum class BadData {
-  kStop,     // throw DataError
-  kLeaveOut  // from then on, the damaged document's tokens are replaced by document starts and do not count
-};
-
 // What streams read one after the other.
 enum class StreamOrder {
   kPacked,    // the split, documents concatenated
@@ -54,6 +48,9 @@ enum class StreamOrder {
 //
 // Mixture: sample s is a sample of the data set that mixture_place() names, by that data set's own count;
 // each has epochs of its own. Streams read one data set.
+// Damage, under BadData::kLeaveOut: from where it is met, a damaged document's tokens are replaced by
+// document starts whose labels are left out; documents of a shard with a damaged index are not dealt to
+// streams.
 class Loader {
  public:
   // `split` must outlive the loader. Throws DataError when the split is shorter than one window.
@@ -72,15 +69,26 @@ class Loader {
   Batch read(int64_t first_sample, int64_t rows, int64_t first_position, int64_t positions) const;
   // All positions.
   Batch read(int64_t first_sample, int64_t rows) const { return read(first_sample, rows, 0, context_); }
-  // Labels of samples [first, first + count) that count when no data is damaged.
+  // Labels of samples [first, first + count) that count when no document's tokens are damaged.
   int64_t labels_in(int64_t first, int64_t count) const;
   // Identifies the sequence of samples: of the shards' checksums, the context, the streams and the seed.
   uint64_t sequence_hash() const;
   // The rolling hash of the samples [first, first + count), which went on from `before`: of each sample's
   // number, data set and first token.
   uint64_t rolling_hash(uint64_t before, int64_t first, int64_t count) const;
-  // Documents (or whole shards, where an index is damaged) left out so far, under BadData::kLeaveOut.
-  int64_t documents_left_out() const { return static_cast<int64_t>(damaged_.size()); }
+  // A checkpoint's rolling hash is computed again from a point that moves on once the run is this many
+  // samples past it: a resume takes no longer, however far the run is.
+  int64_t samples_checked_at_resume() const;
+  // What StreamOrder::kDocuments needs, beside the sample's number, to go on at `sample` (a multiple of the
+  // streams) in constant time; empty for the other orders, which need nothing.
+  std::vector<DocumentCursor> cursors_at(int64_t sample) const;
+  // Throws DataError for cursors that cannot be of this order.
+  void go_on_from(const std::vector<DocumentCursor>& cursors);
+  // Number of the document in which a sample's window begins; -1 where a damaged index does not tell and
+  // BadData::kLeaveOut goes on without it.
+  int64_t document_of(int64_t sample) const;
+  // Documents left out so far, under BadData::kLeaveOut: all of a shard where its index is damaged.
+  int64_t documents_left_out() const;
 
  private:
   struct Part {
@@ -92,10 +100,10 @@ class Loader {
     int64_t first_token;
     int64_t end_token = INT64_MAX;  // nothing is read from there on
   };
-  // A document that is left out.
+  // A document that is left out, or all of a shard.
   struct Damage {
     size_t part;
-    int64_t first_token, end_token;
+    int64_t first_token, end_token, documents;
   };
   Place place_of(int64_t sample) const;
   int64_t first_token_in(const Part& part, int64_t index) const;

@@ -1,6 +1,8 @@
 #include "launch/batch_feed.h"
 
 #include <algorithm>
+#include <filesystem>
+#include <set>
 #include <sstream>
 
 #include "core/base/error.h"
@@ -37,6 +39,10 @@ std::vector<NamedWeight> parse_mixture(const std::string& text) {
   return parts;
 }
 
+std::string split_folder(const Split& split) {
+  return split.path() + "/" + split.name();
+}
+
 }  // namespace
 
 TrainingData::TrainingData(const RunConfig& config) {
@@ -44,8 +50,13 @@ TrainingData::TrainingData(const RunConfig& config) {
   const int64_t in_memory = config.data.skip_bad ? 0 : int64_t{64} << 20;
   std::vector<NamedWeight> parts = {{config.data.path, 1.0}};
   if (!config.data.mixture.empty()) parts = parse_mixture(config.data.mixture);
+  std::set<std::string> folders;
   for (const NamedWeight& part : parts) {
     splits_.push_back(std::make_unique<Split>(part.path, in_memory));
+    const std::string shards = std::filesystem::weakly_canonical(split_folder(*splits_.back())).string();
+    require<ConfigError>(
+        folders.insert(shards).second, "data.mixture names '", part.path,
+        "' twice (its text would be read twice). Give it once, with the sum of its weights.");
     weights_.push_back(part.weight);
     require<ConfigError>(splits_.back()->manifest().tokenizer_hash == split().manifest().tokenizer_hash,
                          "data.mixture: '", part.path, "' was made with another tokenizer than '",
@@ -66,7 +77,8 @@ Loader TrainingData::make_loader(const RunConfig& config) const {
 }
 
 BatchFeed::BatchFeed(const RunConfig& config, const BatchShare& share, int64_t micro_rows,
-                     int64_t first_sample, at::Device device, at::ScalarType accumulation)
+                     int64_t first_sample, const std::vector<DocumentCursor>& cursors, at::Device device,
+                     at::ScalarType accumulation)
     : share_(share),
       micro_rows_(micro_rows),
       micro_batches_((share.rows + micro_rows - 1) / micro_rows),
@@ -75,8 +87,10 @@ BatchFeed::BatchFeed(const RunConfig& config, const BatchShare& share, int64_t m
       device_(device),
       accumulation_(accumulation),
       data_(config),
-      loader_(data_.make_loader(config)),
-      prefetcher_(std::make_unique<Prefetcher<Item>>([this](int64_t k) { return make(k); }, kBatchesAhead)) {}
+      loader_(data_.make_loader(config)) {
+  if (first_sample > 0) loader_.go_on_from(cursors);
+  prefetcher_ = std::make_unique<Prefetcher<Item>>([this](int64_t k) { return make(k); }, kBatchesAhead);
+}
 
 BatchFeed::Item BatchFeed::make(int64_t number) {
   const int64_t step = number / micro_batches_, done = number % micro_batches_ * micro_rows_;

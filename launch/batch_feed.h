@@ -31,8 +31,9 @@ class TrainingData {
 class BatchFeed {
  public:
   // From `first_sample` on, this rank's `share` of every step, in micro-batches of at most `micro_rows`.
+  // `cursors`: of the data's loader at that sample (Loader::cursors_at).
   BatchFeed(const RunConfig& config, const BatchShare& share, int64_t micro_rows, int64_t first_sample,
-            at::Device device, at::ScalarType accumulation);
+            const std::vector<DocumentCursor>& cursors, at::Device device, at::ScalarType accumulation);
   // The next micro-batch, on the device. The rows must be those that come next. Throws DataError for damaged
   // data unless data.skip_bad is set.
   TokenBatch next(int64_t first_row, int64_t rows);

@@ -12,6 +12,7 @@ namespace {
 using nlohmann::json;
 
 constexpr double kNormEpsilon = 1e-5;  // of every norm of ours
+constexpr int64_t kLargestSize = int64_t{1} << 31;
 
 // config.json with GPT-2's defaults for keys that it leaves out (transformers' GPT2Config).
 class Gpt2Config {
@@ -22,6 +23,8 @@ class Gpt2Config {
     } catch (const json::exception& error) {
       throw DataError(cat(path, ": no JSON (", error.what(), "). Check the file."));
     }
+    require<DataError>(values_.is_object(), path_,
+                       ": no JSON object (it is no model's config). Check the file.");
     expect("model_type", std::string("gpt2"));
     expect("scale_attn_weights", true);
     expect("scale_attn_by_inverse_layer_idx", false);
@@ -44,6 +47,14 @@ class Gpt2Config {
     }
   }
 
+  // A size of the model.
+  int64_t count(const char* key, int64_t otherwise) const {
+    const auto value = get<int64_t>(key, otherwise);
+    require<DataError>(value >= 1 && value <= kLargestSize, path_, ": ", key, " = ", value,
+                       " is no size of a model. Check the file.");
+    return value;
+  }
+
  private:
   // Where the key is left out, it has the supported value.
   template <typename T>
@@ -59,13 +70,13 @@ class Gpt2Config {
 
 ModelConfig model_config(const Gpt2Config& gpt2) {
   ModelConfig c;
-  c.layers = gpt2.get<int64_t>("n_layer", 12);
-  c.width = gpt2.get<int64_t>("n_embd", 768);
-  c.heads = gpt2.get<int64_t>("n_head", 12);
-  c.context = c.max_positions = gpt2.get<int64_t>("n_positions", 1024);
-  c.vocab_size = gpt2.get<int64_t>("vocab_size", 50257);
+  c.layers = gpt2.count("n_layer", 12);
+  c.width = gpt2.count("n_embd", 768);
+  c.heads = gpt2.count("n_head", 12);
+  c.context = c.max_positions = gpt2.count("n_positions", 1024);
+  c.vocab_size = gpt2.count("vocab_size", 50257);
   c.tied_embedding = gpt2.get<bool>("tie_word_embeddings", true);
-  const auto inner = gpt2.get<int64_t>("n_inner", 4 * c.width);
+  const int64_t inner = gpt2.count("n_inner", 4 * c.width);
   c.feed_forward_ratio = static_cast<double>(inner) / static_cast<double>(c.width);
   c.norm = "layer";
   c.feed_forward = "gelu";
@@ -102,13 +113,35 @@ RunConfig run_config(const Gpt2Config& gpt2, const std::vector<std::string>& set
   return config;
 }
 
+// How files name GPT-2's tensors: with or without this.
+std::string prefix_of(const SafetensorsFile& file) {
+  return file.has("transformer.wte.weight") ? "transformer." : "";
+}
+
+// Before a model of config.json's sizes is made: the file has that vocabulary, those positions and exactly
+// those layers. What a layer holds is compared when it is copied.
+void require_same_model(const SafetensorsFile& file, const ModelConfig& config) {
+  const std::string prefix = prefix_of(file);
+  const auto expect_shape = [&](const char* name, int64_t rows) {
+    const Tensor tensor = file.read(prefix + name);
+    require<DataError>(tensor.sizes() == at::IntArrayRef({rows, config.width}), file.path(), ": tensor '",
+                       name, "' has shape ", tensor.sizes(), ", but config.json asks for [", rows, ", ",
+                       config.width, "] (they do not belong together). Check the folder.");
+  };
+  expect_shape("wte.weight", config.vocab_size);
+  expect_shape("wpe.weight", config.max_positions);
+  int64_t layers = 0;
+  while (file.has(cat(prefix, "h.", layers, ".ln_1.weight"))) ++layers;
+  require<DataError>(layers == config.layers, file.path(), " has ", layers,
+                     " layers, but config.json says n_layer = ", config.layers,
+                     " (they do not belong together). Check the folder.");
+}
+
 // Copies tensors by name. Files name them "transformer.h.0..." or "h.0..."; projections are stored [in, out].
 class WeightCopier {
  public:
   WeightCopier(const SafetensorsFile& file, Parameters& parameters)
-      : file_(file),
-        parameters_(parameters),
-        prefix_(file.has("transformer.wte.weight") ? "transformer." : "") {}
+      : file_(file), parameters_(parameters), prefix_(prefix_of(file)) {}
 
   void copy(const std::string& theirs, const std::string& ours) {
     assign(file_.read(prefix_ + theirs), theirs, ours);
@@ -169,6 +202,7 @@ Gpt2Import import_gpt2(const std::string& folder, const std::vector<std::string>
   const SafetensorsFile weights(folder + "/model.safetensors");
   Gpt2Import result;
   result.config = run_config(gpt2, settings);
+  require_same_model(weights, result.config.model);
   result.model = std::make_unique<LanguageModel>(result.config.model, at::kCPU, at::kFloat,
                                                  static_cast<uint64_t>(result.config.train.seed));
   copy_weights(weights, result.config.model, result.model->parameters());

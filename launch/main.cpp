@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <exception>
+#include <filesystem>
 
 #include "core/base/device.h"
 #include "core/base/error.h"
@@ -69,6 +70,11 @@ int main(int argc, char** argv) {
   } catch (const c10::Error& error) {
     return fail(fwl::ExitCode::kInternal,
                 fwl::cat("internal error in LibTorch: ", error.what_without_backtrace()));
+  } catch (const std::filesystem::filesystem_error& error) {
+    // Where the code that asked had nothing better to say: a path that may not even be looked at.
+    return fail(fwl::ExitCode::kData,
+                fwl::cat("'", error.path1().string(), "' cannot be used: ", error.code().message(),
+                         ". Check the path and its permissions."));
   } catch (const std::exception& error) {
     return fail(fwl::ExitCode::kInternal,
                 fwl::cat("internal error: ", error.what(), ". Please report it with the command line."));

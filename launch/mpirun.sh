@@ -53,6 +53,17 @@ if [[ -z $ranks && -z $hostfile ]]; then
   if ((ranks == 0)); then ranks=1; fi
 fi
 if [[ -n $ranks ]]; then flags+=(-n "$ranks"); fi
+# slots_of FILE: all slots of a hostfile; nothing when a line leaves them to Open MPI.
+slots_of() {
+  awk '{ sub(/#.*/, "") } NF == 0 { next } { lines++ } match($0, /slots *= *[0-9]+/) { text = substr($0, RSTART, RLENGTH); sub(/.*= */, "", text); sum += text; next }
+    { unknown = 1 } END { if (!lines) print 0; else if (!unknown) print sum }' "$1"
+}
+if [[ -n $hostfile ]]; then
+  slots=$(slots_of "$hostfile")
+  [[ $slots != 0 ]] || usage_error "hostfile '$hostfile' names no host. Write lines like 'node1 slots=8'."
+  [[ -z $ranks || -z $slots ]] || ((ranks <= slots)) ||
+    usage_error "-n $ranks is more than the $slots slots of '$hostfile' (each rank takes one). Raise slots= there, or lower -n."
+fi
 # On one machine the ranks are counted by the user, not by mpirun's idea of slots.
 if [[ -n $hostfile ]]; then flags+=(--hostfile "$hostfile"); else flags+=(--oversubscribe --host "localhost:${ranks}"); fi
 if [[ $(id -u) == 0 ]]; then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
@@ -77,10 +88,15 @@ start=("$mpirun" "${flags[@]}" "$here/bind_rank.sh" "$fwl")
 
 # The doctor sees the config and settings of `train`.
 doctor=(doctor --quick)
-if [[ $1 == train && $# -gt 1 ]]; then
-  doctor+=(--config "$2")
-  for ((i = 3; i < $#; i++)); do
-    if [[ ${!i} == --set ]]; then next=$((i + 1)) && doctor+=(--set "${!next}"); fi
+if [[ $1 == train ]]; then
+  words=("${@:2}")
+  for ((i = 0; i < ${#words[@]}; i++)); do
+    case ${words[i]} in
+      --set) i=$((i + 1)) && doctor+=(--set "${words[i]:-}") ;;
+      --set=*) doctor+=("${words[i]}") ;;
+      -*) ;;
+      *) doctor+=(--config "${words[i]}") ;;
+    esac
   done
 fi
 if [[ $1 == doctor ]]; then check=; fi
@@ -89,7 +105,13 @@ if [[ -n $dry_run ]]; then
   printf '%q ' "${start[@]}" "$@" && echo
   exit 0
 fi
-if [[ -n $check ]]; then "${start[@]}" "${doctor[@]}" </dev/null; fi
+# end_with CODE: mpirun's own code for hosts that it cannot start ranks on is none of fwl's.
+end_with() {
+  (($1 == 255)) || exit "$1"
+  echo "error: $mpirun could not start ranks on all hosts (see its message above). Check the hosts' names, ssh without a password, and Open MPI there." >&2
+  exit 4
+}
+if [[ -n $check ]]; then "${start[@]}" "${doctor[@]}" </dev/null || end_with $?; fi
 
 # ---- start. mpirun would kill the ranks one second after a SIGTERM or SIGINT; SIGUSR1 it passes on.
 
@@ -111,5 +133,5 @@ trap pass_on INT TERM USR1
 while :; do
   interrupted='' code=0
   wait "$pid" || code=$?
-  [[ -n $interrupted ]] || exit "$code"
+  [[ -n $interrupted ]] || end_with "$code"
 done

@@ -64,6 +64,16 @@ std::vector<SliceBlock> optimizer_blocks(Parameters& parameters, ShardedOptimize
           spread("first_moments", own.first_moments()), spread("second_moments", own.second_moments())};
 }
 
+std::vector<DocumentCursor> cursors_of(const OrderAnchor& anchor) {
+  require<DataError>(anchor.stream_dealt.size() == anchor.stream_first_window.size(),
+                     "the checkpoint's anchor names ", anchor.stream_dealt.size(), " streams' documents and ",
+                     anchor.stream_first_window.size(), " of their windows. Use another checkpoint.");
+  std::vector<DocumentCursor> cursors;
+  for (size_t stream = 0; stream < anchor.stream_dealt.size(); ++stream)
+    cursors.push_back({anchor.stream_dealt[stream], anchor.stream_first_window[stream]});
+  return cursors;
+}
+
 }  // namespace
 
 Trainer::Trainer(RunConfig config, ConfigChanges changes)
@@ -125,21 +135,38 @@ void Trainer::prepare_run_folder() {
   mesh_->host().barrier();
 }
 
-// What the run has consumed so far must be what this data and config would have given, unless they are others
-// by the user's wish (check_resume has seen to that).
-void Trainer::require_same_order(const CheckpointInfo& info) const {
-  if (info.data.sequence_hash != loader_->sequence_hash()) return;
-  const uint64_t expected = loader_->rolling_hash(0, 0, info.progress.samples);
+OrderAnchor Trainer::anchor_here() const {
+  OrderAnchor anchor{progress_.samples, progress_.order_hash, {}, {}};
+  for (const DocumentCursor& cursor : loader_->cursors_at(progress_.samples)) {
+    anchor.stream_dealt.push_back(cursor.dealt);
+    anchor.stream_first_window.push_back(cursor.first_window);
+  }
+  return anchor;
+}
+
+// What the run has consumed since the anchor must be what this data and config would have given, unless they
+// are others by the user's wish (check_resume has seen to that): then the order begins anew here.
+void Trainer::continue_order(const CheckpointInfo& info) {
+  progress_.samples = info.progress.samples;
+  progress_.order_hash = info.data.rolling_hash;
+  anchor_ = info.data.anchor;
+  if (info.data.sequence_hash != loader_->sequence_hash()) {
+    anchor_ = anchor_here();
+    return;
+  }
+  if (anchor_.sample > 0) loader_->go_on_from(cursors_of(anchor_));
+  const uint64_t expected =
+      loader_->rolling_hash(anchor_.rolling_hash, anchor_.sample, progress_.samples - anchor_.sample);
   require<DataError>(
-      info.data.rolling_hash == expected, info.path, ": the ", info.progress.samples,
-      " samples read so far have hash ", to_hex(info.data.rolling_hash),
+      progress_.order_hash == expected, info.path, ": the ", progress_.samples,
+      " samples read so far have hash ", to_hex(progress_.order_hash),
       ", with this data and config they would have ", to_hex(expected),
       " (some text would be read twice, some never). Resume with the data, seed and context of "
       "the run.");
 }
 
 void Trainer::load(CheckpointReader& reader) {
-  require_same_order(reader.info());
+  continue_order(reader.info());
   Parameters& parameters = step_->model().parameters();
   check_fits(reader, parameters);
   AdamW& own = step_->optimizer().own();
@@ -163,13 +190,14 @@ void Trainer::resume(ConfigChanges changes) {
                   mesh_->host());
   if (!info) return;
   progress_ = info->progress;
-  step_->optimizer().own().set_updates(progress_.updates);
   progress_.order_hash = info->data.rolling_hash;
+  step_->optimizer().own().set_updates(progress_.updates);
 }
 
 void Trainer::run() {
   feed_ = std::make_unique<BatchFeed>(config_, step_->gradient().share(), step_->gradient().micro_rows(),
-                                      progress_.samples, device_, step_->model().accumulation_type());
+                                      progress_.samples, loader_->cursors_at(progress_.samples), device_,
+                                      step_->model().accumulation_type());
   started_at_s_ = now_s();
   double interval_start = started_at_s_;
   int64_t interval_tokens = 0;
@@ -240,6 +268,7 @@ Trainer::QueuedStep Trainer::queue_step() {
   const double learning_rate = learning_rate_at(config_.train.schedule(), progress_.step);
   const StepOutcome outcome = step_->run(
       [&](int64_t first_row, int64_t rows) { return feed_->next(first_row, rows); }, tokens, learning_rate);
+  if (progress_.samples - anchor_.sample >= loader_->samples_checked_at_resume()) anchor_ = anchor_here();
   progress_.step += 1;
   progress_.order_hash =
       loader_->rolling_hash(progress_.order_hash, progress_.samples, config_.train.global_batch);
@@ -328,10 +357,11 @@ CheckpointInfo Trainer::checkpoint_info() {
                config_.train.stream ? config_.train.global_batch : 0,
                stream_position(),
                {},
-               {}};
+               {},
+               anchor_};
   for (int64_t stream = 0; stream < info.data.streams; ++stream) {
     info.data.stream_tokens.push_back(loader_->first_token_of(progress_.samples + stream));
-    info.data.stream_documents.push_back(data_->split().document_of(info.data.stream_tokens.back()));
+    info.data.stream_documents.push_back(loader_->document_of(progress_.samples + stream));
   }
   info.learning_rate = {learning_rate_at(config_.train.schedule(), progress_.step),
                         config_.train.learning_rate, config_.train.warmup_steps, config_.train.steps,
@@ -368,15 +398,16 @@ int64_t Trainer::stream_position() const {
 
 void Trainer::restore_carried_streams(CheckpointReader& reader) {
   const DataPosition& data = reader.info().data;
-  require<DataError>(data.streams == config_.train.global_batch, reader.path(), " carries ", data.streams,
-                     " streams, train.global_batch is ", config_.train.global_batch,
-                     " (each stream has its own state). Resume with the batch that it was written with.");
+  require<ConfigError>(data.streams == config_.train.global_batch, reader.path(), " carries ", data.streams,
+                       " streams, train.global_batch is ", config_.train.global_batch,
+                       " (each stream has its own state). Resume with the batch that it was written with.");
   for (size_t i = 0; i < data.stream_tokens.size(); ++i) {
     const int64_t next = loader_->first_token_of(reader.info().progress.samples + static_cast<int64_t>(i));
-    require<DataError>(data.stream_tokens[i] == next, reader.path(), ": stream ", i, " goes on at token ",
-                       data.stream_tokens[i], ", with this data and config it would at ", next,
-                       " (its state would meet another text). Resume with the data, seed and context of the "
-                       "run.");
+    require<ConfigError>(
+        data.stream_tokens[i] == next, reader.path(), ": stream ", i, " goes on at token ",
+        data.stream_tokens[i], ", with this data and config it would at ", next,
+        " (its state would meet another text). Resume with the data, seed and context of the "
+        "run.");
   }
   step_->gradient().set_stream_state(read_streams(reader, step_->gradient().share().first_row,
                                                   step_->gradient().share().rows, device_,

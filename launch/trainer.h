@@ -50,7 +50,8 @@ class Trainer {
   void lock_run_folder();
   void prepare_run_folder();
   void resume(ConfigChanges changes);
-  void require_same_order(const CheckpointInfo& info) const;
+  void continue_order(const CheckpointInfo& info);
+  OrderAnchor anchor_here() const;
   void load(CheckpointReader& reader);
   QueuedStep queue_step();
   void finish_step(const QueuedStep& step);
@@ -78,6 +79,7 @@ class Trainer {
   std::unique_ptr<BatchFeed> feed_;  // while run() runs
   std::unique_ptr<RunLog> log_;      // first rank only
   std::unique_ptr<Checkpointer> checkpointer_;
+  OrderAnchor anchor_;         // at most a stretch of samples_checked_at_resume() and a step behind
   TrainingProgress progress_;  // its sums and counts are those of the finished steps
   std::optional<QueuedStep> queued_;
   double last_gradient_norm_ = 0, last_learning_rate_ = 0;  // of the last finished step

@@ -66,11 +66,18 @@ void run_check(const DataArguments& a) {
       "put good copies of the files back.");
 }
 
+bool is_inside(const std::string& path, const std::string& folder) {
+  const fs::path relative = fs::weakly_canonical(path).lexically_relative(fs::canonical(folder));
+  return !relative.empty() && *relative.begin() != "..";
+}
+
 void run_text(const DataArguments& a) {
   const std::string dir = dataset_folder(a.dir);
   require<ConfigError>(!fs::exists(a.out) || (fs::is_directory(a.out) && fs::is_empty(a.out)), "--out '",
                        a.out, "' is not empty (files would be mixed). Choose a new folder.");
   const Manifest manifest = read_manifest(dir);
+  require<ConfigError>(!is_inside(a.out, dir), "--out '", a.out, "' lies in the data set ", dir,
+                       " (it would hold files that are not its own). Choose a folder elsewhere.");
   require<ConfigError>(a.split.empty() || manifest.splits.count(a.split) > 0, "--split '", a.split,
                        "' is no split of ", dir, ". `fwl inspect` lists them.");
   fs::create_directories(a.out);
@@ -81,10 +88,14 @@ void run_text(const DataArguments& a) {
     const TextReport part = write_documents(Split(dir + "/" + name), a.out);
     total.documents += part.documents;
     total.bytes += part.bytes;
+    total.renamed += part.renamed;
   }
+  if (total.renamed > 0)
+    std::printf("%lld documents have another's name; theirs ends in .2, .3, ...\n",
+                static_cast<long long>(total.renamed));
   std::printf("%s: %lld documents, %lld bytes\n", a.out.c_str(), static_cast<long long>(total.documents),
               static_cast<long long>(total.bytes));
-  report.update({{"documents", total.documents}, {"bytes", total.bytes}});
+  report.update({{"documents", total.documents}, {"bytes", total.bytes}, {"renamed", total.renamed}});
   write_json(a.json_path, report);
 }
 

@@ -16,6 +16,8 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
+enum class Existing { kRefuse, kReplace };
+
 // A config section as nested JSON.
 template <typename Config>
 json json_of(Config& config) {
@@ -29,7 +31,15 @@ json json_of(Config& config) {
   return result;
 }
 
-void run_export(const std::string& checkpoint, const std::string& out) {
+constexpr const char* kWeights = "model.safetensors";
+constexpr const char* kConfig = "config.json";
+constexpr const char* kTokenizer = "tokenizer.model";
+
+void run_export(const std::string& checkpoint, const std::string& out, Existing existing) {
+  for (const char* name : {kWeights, kConfig, kTokenizer})
+    require<ConfigError>(existing == Existing::kReplace || !fs::exists(fs::path(out) / name), "--out '", out,
+                         "' holds ", name,
+                         " already (it would be replaced). Choose another folder, or give --overwrite.");
   LoadedModel loaded = load_model({checkpoint, "cpu", ""});
   std::error_code error;
   fs::create_directories(out, error);
@@ -46,11 +56,11 @@ void run_export(const std::string& checkpoint, const std::string& out) {
                  {"tokenizer", loaded.info.tokenizer_kind},
                  {"run_config", loaded.info.config_yaml}};
   if (!loaded.info.tokenizer_bytes.empty()) {
-    publish_file(out + "/tokenizer.model", loaded.info.tokenizer_bytes);
-    config["tokenizer_file"] = "tokenizer.model";
+    publish_file(cat(out, "/", kTokenizer), loaded.info.tokenizer_bytes);
+    config["tokenizer_file"] = kTokenizer;
   }
-  write_safetensors(out + "/model.safetensors", tensors, {{"format", "pt"}, {"source", "fwl"}});
-  publish_file(out + "/config.json", config.dump(2) + "\n");
+  write_safetensors(cat(out, "/", kWeights), tensors, {{"format", "pt"}, {"source", "fwl"}});
+  publish_file(cat(out, "/", kConfig), config.dump(2) + "\n");
   std::cout << "exported " << tensors.size() << " tensors, " << loaded.model->parameters().count()
             << " parameters of step " << progress.step << " to " << out << "\n";
 }
@@ -60,6 +70,7 @@ void run_export(const std::string& checkpoint, const std::string& out) {
 void add_export_command(CLI::App& app) {
   struct Arguments {
     std::string checkpoint, out;
+    bool overwrite = false;
   };
   auto a = std::make_shared<Arguments>();
   CLI::App* command = app.add_subcommand(
@@ -68,7 +79,9 @@ void add_export_command(CLI::App& app) {
       ->required()
       ->type_name("CHECKPOINT");
   command->add_option("--out", a->out, "folder to write to; made if needed")->required()->type_name("DIR");
-  command->callback([a] { run_export(a->checkpoint, a->out); });
+  command->add_flag("--overwrite", a->overwrite, "replace an export that is in --out already");
+  command->callback(
+      [a] { run_export(a->checkpoint, a->out, a->overwrite ? Existing::kReplace : Existing::kRefuse); });
 }
 
 }  // namespace fwl

@@ -112,6 +112,26 @@ nlohmann::json report_on(const BuildResult& result, const std::string& out, doub
   return report;
 }
 
+void say_what_was_skipped(const SkippedEntries& skipped) {
+  if (skipped.links + skipped.folders == 0) return;
+  std::printf(
+      "not read: %lld symbolic link(s), %lld hidden or __pycache__ folder(s); name them to read them\n",
+      static_cast<long long>(skipped.links), static_cast<long long>(skipped.folders));
+}
+
+// A pattern that matches nowhere is easily missed: each file then is one document.
+void warn_of_idle_pattern(const TokenizeArguments& a, const std::vector<DocumentFile>& files,
+                          const BuildResult& result) {
+  int64_t documents = 0;
+  for (const auto& [name, split] : result.manifest.splits) documents += split.documents();
+  const bool cuts =
+      documents != static_cast<int64_t>(files.size()) ||
+      std::any_of(files.begin(), files.end(), [](const auto& f) { return is_json_lines(f.name); });
+  if (!a.build.format.document_start.empty() && !cuts)
+    log_warn(cat("--document-start '", a.build.format.document_start,
+                 "' cuts no file: there are as many documents as files. Check the pattern."));
+}
+
 void run_tokenize(TokenizeArguments& a) {
   BuildOptions& build = a.build;
   build.out = a.out;
@@ -120,7 +140,9 @@ void run_tokenize(TokenizeArguments& a) {
   build.existing = a.overwrite ? ExistingDataset::kReplace : ExistingDataset::kRefuse;
   if (build.threads == 0) build.threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   const auto tokenizer = open_tokenizer(a.tokenizer);
-  const std::vector<DocumentFile> files = find_documents(a.paths, a.include, a.exclude, a.stdin_name);
+  SkippedEntries skipped;
+  const std::vector<DocumentFile> files =
+      find_documents(a.paths, a.include, a.exclude, a.stdin_name, &skipped);
   std::unique_ptr<Communicator> group;
   if (a.mpi) {
     set_log_rank(world().rank, world().size);
@@ -145,6 +167,8 @@ void run_tokenize(TokenizeArguments& a) {
   }
   if (build.rank != 0) return;
   line.clear();
+  say_what_was_skipped(skipped);
+  warn_of_idle_pattern(a, files, result);
   write_json(a.json_path, report_on(result, a.out, seconds));
 }
 

@@ -12,7 +12,7 @@
 set -euo pipefail
 [ $# -ge 1 ] || { sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p}' "$0" >&2 && exit 2; }
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-fwl=${FWL:-$repository/build/bin/fwl}
+fwl=$(realpath "${FWL:-$repository/build/bin/fwl}")
 vocab_size=${2:-16384} percent=${3:-100}
 [[ $percent =~ ^[1-9][0-9]?$|^100$ ]] || { echo "error: PERCENT is '$percent' (the share of the files that are read). Give 1 to 100." >&2 && exit 2; }
 package=linux-source-6.1

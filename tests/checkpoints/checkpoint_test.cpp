@@ -146,6 +146,28 @@ TEST(Checkpoint, OldOnesGoAfterTheNewOneIsThereExceptThoseToKeep) {
   EXPECT_EQ(left, (std::vector<std::string>{"step-0000050", "step-0000040", "step-0000020"}));
 }
 
+// Resumed from step 20 since the later ones are damaged or unwanted: they must not push out the new ones.
+TEST(Checkpoint, LaterStepsGoAsideWhenTheRunWentOnFromBeforeThem) {
+  TemporaryFolder folder;
+  SavedModel model(1);
+  for (const int64_t step : {20, 30, 40}) model.save(folder.path(), step);
+  const std::string saved = model.save(folder.path(), 25, {1, 0});
+  EXPECT_EQ(list_checkpoints(folder.path()), std::vector<std::string>{saved});
+  EXPECT_EQ(find_checkpoint(folder.path()), saved);
+  EXPECT_EQ(read_file(folder / "latest", "latest"), "step-0000025\n");
+  verify(folder / "aside-step-0000040");
+  model.save(folder.path(), 30);
+  model.save(folder.path(), 26);
+  verify(folder / "aside-step-0000030");
+  verify(folder / "aside-step-0000030.2");
+}
+
+TEST(Checkpoint, AFolderThatCannotBeListedIsNotTakenForEmpty) {
+  TemporaryFolder folder;
+  EXPECT_TRUE(list_checkpoints(folder / "none").empty());
+  EXPECT_THROW(list_checkpoints(folder / std::string(300, 'x')), DataError);
+}
+
 TEST(Checkpoint, StepsAreOrderedByNumber) {
   TemporaryFolder folder;
   SavedModel run(1);

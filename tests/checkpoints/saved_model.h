@@ -24,7 +24,7 @@ struct SavedModel {
     info.progress.step = step;
     info.progress.samples = 8 * step;
     info.progress.loss_sum = 0.1 + 0.2;
-    info.data = {0x0123456789ABCDEF, ~uint64_t{0}, 7, 0, 0, {}, {}};
+    info.data = {0x0123456789ABCDEF, ~uint64_t{0}, 7, 0, 0, {}, {}, {}};
     info.learning_rate = {1e-3 / 3, 1e-3, 10, 100, 0.1};
     info.layout.ranks = ranks;
     info.config_yaml = "a: 1\n";

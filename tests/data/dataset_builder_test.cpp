@@ -172,6 +172,42 @@ TEST_F(DatasetBuilderTest, InvalidUtf8IsCounted) {
   EXPECT_EQ(build("ds").manifest.splits.at("train").invalid_utf8(), 2);
 }
 
+TEST_F(DatasetBuilderTest, ASecondWriterOfAFolderIsRefused) {
+  {
+    const WriterLock other(folder_ / "ds");
+    EXPECT_NE(message_of<ConfigError>([&] { build("ds"); }).find("another `fwl tokenize`"),
+              std::string::npos);
+  }
+  build("ds");
+  for (const auto& [name, text] : content("ds")) EXPECT_EQ(name.find("lock"), std::string::npos) << name;
+}
+
+TEST_F(DatasetBuilderTest, MoreThreadsThanTheMachineCanStartAreRefused) {
+  rlimit before{};
+  getrlimit(RLIMIT_AS, &before);
+  rlimit limit = before;
+  limit.rlim_cur = rlim_t{8} << 30;  // of address space: a thread takes 8 MiB of it
+  options_.threads = 1'000'000;
+  setrlimit(RLIMIT_AS, &limit);
+  const std::string message = message_of<ConfigError>([&] { build("ds"); });
+  setrlimit(RLIMIT_AS, &before);
+  EXPECT_NE(message.find("threads cannot be started"), std::string::npos) << message;
+}
+
+// A file where another document's folder should be, a folder where its file should be, and the same name.
+TEST_F(DatasetBuilderTest, DocumentsWhoseNamesCollideAllComeBack) {
+  write_text(folder_ / "one/c", "file");
+  write_text(folder_ / "two/c/d", "below");
+  write_text(folder_ / "three/c", "again");
+  files_ = find_documents({folder_ / "one", folder_ / "two", folder_ / "three"}, {});
+  options_.ranges = {};
+  build("ds");
+  const TextReport report = write_documents(Split(folder_ / "ds"), folder_ / "back");
+  EXPECT_EQ(report.renamed, 2);
+  EXPECT_EQ(content("back"),
+            (std::map<std::string, std::string>{{"c", "file"}, {"c.2", "again"}, {"c.3/d", "below"}}));
+}
+
 // Restores the limit on file sizes when it goes.
 class FileSizeLimit {
  public:

@@ -138,13 +138,48 @@ TEST_F(DocumentReaderTest, JsonLinesGiveOneDocumentALine) {
 }
 
 TEST_F(DocumentReaderTest, BadJsonLinesNameFileAndLine) {
-  for (const char* line :
-       {"{\"text\": 7}", "{\"other\": \"a\"}", "[1]", "{\"text\": \"a\"", "{\"text\": \"\xFF\"}"}) {
+  for (const char* line : {"{\"text\": 7}", "{\"other\": \"a\"}", "[1]", "{\"text\": \"a\"",
+                           "{\"text\": \"\xFF", "\xFF", "\\"}) {
     const std::string message =
         message_of<DataError>([&] { read("c.jsonl", cat("{\"text\":\"a\"}\n", line, "\n")); });
     EXPECT_NE(message.find("c.jsonl, line 2"), std::string::npos) << line << ": " << message;
   }
   EXPECT_EQ(read("c.jsonl", "{\"body\": \"a\"}", {"body", ""}).at(0).text, "a");
+}
+
+// Web dumps hold both: bytes that are no UTF-8, and half a surrogate pair, which Python's json writes.
+TEST_F(DocumentReaderTest, JsonLinesKeepBytesThatAreNoUtf8) {
+  const auto text_of = [&](const std::string& written) {
+    return read("c.jsonl", cat("{\"text\": \"", written, "\", \"other\": \"\xC3\"}\n")).at(0).text;
+  };
+  EXPECT_EQ(text_of("\xFF \xC3\xA9 \xED\xA0\x80 \xE2\x82"), "\xFF \xC3\xA9 \xED\xA0\x80 \xE2\x82");
+  EXPECT_EQ(text_of("a\\ud800b\\uDFFF\\u00e9"),
+            "a\xED\xA0\x80"
+            "b\xED\xBF\xBF\xC3\xA9");
+  EXPECT_EQ(text_of("\xFF\\ud83d\\ude00\\\\ud800\\n"), "\xFF\xF0\x9F\x98\x80\\ud800\n");
+  // The code points that stand for such bytes while the line is parsed.
+  EXPECT_EQ(text_of("\xFF\xF4\x8F\xAC\x81\\udbfe\\udf02"), "\xFF\xF4\x8F\xAC\x81\xF4\x8F\xAC\x82");
+  EXPECT_EQ(text_of("\xF4\x8F\xAC\x81"), "\xF4\x8F\xAC\x81");
+}
+
+TEST_F(DocumentReaderTest, AnyBytesInJsonLinesComeBack) {
+  uint64_t draw = 1;
+  for (int round = 0; round < 300; ++round) {
+    std::string bytes;
+    for (int i = 0; i < 40; ++i) {
+      draw = mix_bits(draw + 1);
+      const char byte = static_cast<char>(draw % 4 == 0 ? 0x80 + draw / 8 % 0x80 : 0x20 + draw / 8 % 0x5F);
+      bytes += byte == '"' || byte == '\\' ? 'x' : byte;
+    }
+    EXPECT_EQ(read("c.jsonl", cat("{\"text\": \"", bytes, "\"}")).at(0).text, bytes);
+  }
+}
+
+TEST_F(DocumentReaderTest, APatternSeesLinesWithoutTheirCarriageReturn) {
+  const auto documents = read("a.txt", "= A =\r\ntext\r\n= B =\r\nmore", {"text", "^= [A-Z] =$"});
+  ASSERT_EQ(documents.size(), 2u);
+  EXPECT_EQ(documents[0].text, "= A =\r\ntext\r\n");
+  EXPECT_EQ(documents[1].text, "= B =\r\nmore");
 }
 
 TEST_F(DocumentReaderTest, APatternCutsTextIntoDocuments) {

@@ -46,6 +46,9 @@ TEST_F(DocumentSourceTest, DoesNotFollowLinks) {
   std::filesystem::create_symlink(folder_ / "b.py", folder_ / "link.py");
   std::filesystem::create_directory_symlink(folder_ / "pkg", folder_ / "linked");
   EXPECT_EQ(names({"*.py"}), (Names{"b.py", "pkg.py", "pkg/deep/w.py", "pkg/x.py"}));
+  SkippedEntries skipped;
+  find_documents({folder_.path()}, {}, {}, "stdin", &skipped);
+  EXPECT_EQ(skipped.links, 2);
 }
 
 TEST_F(DocumentSourceTest, AFileHasItsOwnName) {

@@ -2,7 +2,9 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <filesystem>
 #include <functional>
+#include <map>
 #include <numeric>
 #include <set>
 
@@ -175,6 +177,129 @@ TEST_F(OrderTest, DocumentsOfOtherSeedsAndOrdersHaveOtherHashes) {
   };
   expect_different(loader(2, StreamOrder::kDocuments));
   expect_different(loader(1, StreamOrder::kPacked));
+}
+
+// What a resume does with documents: cursors from a checkpoint, not a walk from the start.
+TEST_F(OrderTest, CursorsContinueTheSameSequenceOfDocuments) {
+  constexpr int64_t kStreams = 4;
+  texts_["empty"] = "";
+  write_dataset(folder_ / "a", texts_, *tokenizer_, 500);
+  const Split split(folder_ / "a");
+  const auto make = [&] { return Loader(split, 16, 3, kStreams, BadData::kStop, StreamOrder::kDocuments); };
+  const Loader whole = make();
+  for (int64_t step = 0; step < 400; step += 7) {
+    Loader resumed = make();
+    resumed.go_on_from(whole.cursors_at(step * kStreams));
+    EXPECT_EQ(resumed.cursors_at(step * kStreams), whole.cursors_at(step * kStreams));
+    EXPECT_EQ(resumed.rolling_hash(1, step * kStreams, 100), make().rolling_hash(1, step * kStreams, 100));
+    EXPECT_EQ(resumed.labels_in(step * kStreams, 100), make().labels_in(step * kStreams, 100));
+    EXPECT_EQ(resumed.document_of(step * kStreams + 3), make().document_of(step * kStreams + 3));
+  }
+}
+
+// No walk could come this far: 10^12 documents are behind these cursors.
+TEST_F(OrderTest, CursorsTakeNoLongerHoweverFarTheRunIs) {
+  constexpr int64_t kStreams = 3, kDealt = 1'000'000'000'000, kWindow = 3'000'000'000'000;
+  const Split split(folder_ / "a");
+  Loader loader(split, 16, 3, kStreams, BadData::kStop, StreamOrder::kDocuments);
+  loader.go_on_from({kStreams, DocumentCursor{kDealt, kWindow}});
+  const int64_t ordinal = (kDealt - 1) * kStreams + 1, documents = split.num_documents();
+  EXPECT_EQ(loader.document_of(kWindow * kStreams + 1),
+            window_of(3, ordinal / documents, ordinal % documents, documents));
+  EXPECT_EQ(loader.read(kWindow * kStreams, kStreams).document_start[0], 1);
+}
+
+TEST_F(OrderTest, CursorsOfOtherOrdersAreRefused) {
+  texts_["empty"] = "";
+  write_dataset(folder_ / "a", texts_, *tokenizer_, 500);
+  const Split split(folder_ / "a");
+  Loader loader(split, 16, 3, 2, BadData::kStop, StreamOrder::kDocuments);
+  const auto expect_refused = [&](const std::vector<DocumentCursor>& cursors) {
+    EXPECT_THROW(loader.go_on_from(cursors), DataError);
+  };
+  expect_refused({{1, 0}});
+  expect_refused({{1, 0}, {0, 0}});
+  expect_refused({{1, 0}, {-1, 0}});
+  expect_refused({{1, 0}, {INT64_MAX, 0}});
+  expect_refused({{1, -1}, {1, 0}});
+  const int64_t documents = split.num_documents();
+  int64_t empty = 0;  // the ordinal of stream 0 that is the document without labels
+  while (split.document(window_of(3, empty / documents, empty % documents, documents)).name != "empty")
+    empty += 2;
+  expect_refused({{empty / 2 + 1, 0}, {1, 0}});
+}
+
+// One of three shards loses its index: its documents are not dealt, all others are read as before.
+TEST_F(OrderTest, DocumentsOfADamagedIndexAreLeftOutOrStop) {
+  constexpr int64_t kStreams = 3, kContext = 16, kEpochs = 4;
+  Texts texts;
+  for (int i = 0; i < 9; ++i) texts["d" + std::to_string(i)] = some_text(100, static_cast<uint64_t>(i));
+  write_dataset(folder_ / "c", texts, *tokenizer_, 300);
+  const std::string path = folder_ / "c/train/shard-00001.h5";
+  std::string content = read_file(path, "shard");
+  {
+    const Hdf5Chunk chunk = Hdf5File::open(path, "shard").chunks("documents/offsets").at(0);
+    content[static_cast<size_t>(chunk.file_offset + chunk.bytes / 2)] ^= 1;
+  }
+  write_text(path, content);
+  for (const int64_t in_memory : {int64_t{0}, int64_t{1} << 20}) {
+    const Split split(folder_ / "c", in_memory);
+    ASSERT_EQ(split.manifest().splits.at("train").shards.size(), 3u);
+    const auto make = [&](BadData bad) {
+      return Loader(split, kContext, 3, kStreams, bad, StreamOrder::kDocuments);
+    };
+    const int64_t samples = kStreams * kEpochs * 2 * 7;  // 6 documents of 7 windows are left of an epoch's 9
+    EXPECT_NE(message_of<DataError>([&] {
+                make(BadData::kStop).rolling_hash(0, 0, samples);
+              }).find("shard-00001.h5"),
+              std::string::npos);
+    const Loader loader = make(BadData::kLeaveOut);
+    std::map<int64_t, int64_t> windows_of_document;
+    for (int64_t s = 0; s < samples; ++s) {
+      const Batch batch = loader.read(s, 1);
+      ++windows_of_document[loader.document_of(s)];
+      const int64_t first = loader.first_token_of(s), labels = loader.labels_in(s, 1);
+      std::vector<int64_t> expected(static_cast<size_t>(labels) + 1);
+      split.read_tokens(first, labels + 1, expected.data());
+      EXPECT_TRUE(std::equal(expected.begin(), expected.end(), batch.tokens.begin())) << s;
+    }
+    EXPECT_EQ(loader.documents_left_out(), 3);
+    ASSERT_EQ(windows_of_document.size(), 6u);
+    for (const auto& [document, windows] : windows_of_document) {
+      EXPECT_TRUE(document < 3 || document >= 6) << document;
+    }
+    Loader resumed = make(BadData::kLeaveOut);
+    resumed.go_on_from(loader.cursors_at(samples / 2));
+    EXPECT_EQ(resumed.rolling_hash(0, samples / 2, samples / 2),
+              make(BadData::kLeaveOut).rolling_hash(0, samples / 2, samples / 2));
+  }
+}
+
+TEST_F(OrderTest, ASplitWithoutAnySoundIndexStops) {
+  for (const char* shard : {"a/train/shard-00000.h5", "a/train/shard-00001.h5", "a/train/shard-00002.h5",
+                            "a/train/shard-00003.h5", "a/train/shard-00004.h5", "a/train/shard-00005.h5",
+                            "a/train/shard-00006.h5", "a/train/shard-00007.h5"})
+    if (std::filesystem::exists(folder_ / shard)) write_text(folder_ / shard, "nothing");
+  const Split split(folder_ / "a", 0);
+  const Loader loader(split, 16, 3, 2, BadData::kLeaveOut, StreamOrder::kDocuments);
+  EXPECT_NE(message_of<DataError>([&] { loader.read(0, 2); }).find("no shard left"), std::string::npos);
+}
+
+// A stream of packed text says of which document it goes on, unless a damaged index does not tell.
+TEST_F(OrderTest, PackedStreamsGoOnWithoutTheNameOfADocument) {
+  write_text(folder_ / "a/train/shard-00000.h5", "nothing");
+  const Split split(folder_ / "a", 0);
+  const Loader stops(split, 16, 3, 1), goes_on(split, 16, 3, 1, BadData::kLeaveOut);
+  const int64_t windows = split.num_tokens() / 16;
+  int64_t unknown = 0;
+  for (int64_t s = 0; s < windows; ++s) unknown += goes_on.document_of(s) == -1 ? 1 : 0;
+  EXPECT_GT(unknown, 0);
+  EXPECT_LT(unknown, windows);
+  EXPECT_THROW(
+      {
+        for (int64_t s = 0; s < windows; ++s) stops.document_of(s);
+      },
+      DataError);
 }
 
 TEST_F(OrderTest, DocumentsWithoutTextAreRefused) {

@@ -23,6 +23,8 @@ quietly "$fwl" train "$source/launch/configs/tiny.yaml" --set data.path=data --s
 echo "== export: errors"
 quietly "$fwl" export run --out exported
 expect_code 3 'none' "$fwl" export none --out other
+expect_code 2 'overwrite' "$fwl" export run --out exported
+quietly "$fwl" export run --out exported --overwrite
 expect_code 3 'cannot be made' "$fwl" export run --out /proc/exported
 
 code=0

@@ -119,6 +119,17 @@ printf ' = A = \ntext\n = = B = = \n = C = \nmore\n' >wiki.txt
 exits 0 tokenize - --stdin-name wiki --document-start '^ = [^=]+ = $' --tokenizer byte --out wiki --json wiki.json <wiki.txt
 check "a document a title" grep -q '"documents": 2' wiki.json
 exits 2 tokenize wiki.txt --document-start '([' --tokenizer byte --out w2
+exits 0 tokenize wiki.txt --document-start 'matches nowhere' --tokenizer byte --out w3
+check "a pattern that matches nowhere is said" grep -q 'cuts no file' err.txt
+printf '{"text":"\xff \\ud800"}\n' >dump.jsonl
+exits 0 tokenize dump.jsonl --tokenizer byte --out dump --json dump.json
+check "bytes of JSON lines that are no UTF-8 are counted" grep -q '"invalid_utf8_bytes": 4' dump.json
+mkdir links && ln -s ../wiki.txt links/link.txt && echo text >links/file.txt
+exits 0 tokenize links --tokenizer byte --out linked
+check "links that are not followed are said" grep -q '1 symbolic link' out.txt
+exits 3 data check links
+check "a folder that is no data set is said" grep -q 'no data set' err.txt
+exits 2 data text linked --out linked/inside
 exits 0 tokenize 'text/pkg/file*.py' --tokenizer byte --out globbed --json globbed.json
 check "a pattern names files" grep -q '"documents": 60' globbed.json
 exits 0 tokenize text --tokenizer byte --out plain --compression none

@@ -10,7 +10,9 @@ fail() { echo "FAILED: $*" >&2; exit 1; }
 train() { # RANKS RUN SETTINGS...
   local ranks=$1 run=$2 settings=(--set run.dir="$work/$2" --set train.device=cpu --set train.log_every=1)
   shift 2
-  for s in "$@"; do settings+=(--set "$s"); done
+  for s in "$@"; do
+    case $s in *=*) settings+=(--set "$s") ;; *) settings+=("$s") ;; esac
+  done
   mpirun --bind-to none --oversubscribe -n "$ranks" "$fwl" train "$source/launch/configs/tiny.yaml" "${settings[@]}" >"$work/out" 2>&1
 }
 expect_code() { # CODE RANKS RUN SETTINGS...
@@ -44,6 +46,8 @@ expect_code 0 2 mixed data.mixture="$work/a=3,$work/b=1" train.steps=4 train.glo
 expect_code 0 1 mixed1 data.mixture="$work/a=3,$work/b=1" train.steps=4 train.global_batch=4
 [[ $(hashes mixed) == "$(hashes mixed1)" ]] || fail "the mixture depends on the ranks"
 expect_code 2 1 x data.mixture="$work/a=0" train.steps=2
+expect_code 2 1 x data.mixture="$work/a=1,$work/a/=2" train.steps=2
+grep -q 'twice' "$work/out" || fail "a data set named twice is not said"
 expect_code 2 1 x data.mixture="$work/a=1" data.path="$work/a" train.steps=2
 expect_code 2 1 x data.mixture="$work/a=1,$work/b=1" train.stream=true train.steps=2
 
@@ -64,7 +68,29 @@ for a, b in zip(one, two):
 assert one[-1]["tokens"] < 4 * 256 * 24, "no window was padded"
 P
 expect_code 2 1 x data.path="$work/a" data.order=documents train.steps=2
+
+echo "== a resume of documents goes on from the checkpoint's anchor, 16,384 windows after the start"
+far=(data.path="$work/a" train.stream=true data.order=documents train.steps=24 train.global_batch=1024 train.micro_batch=0 model.context=8 model.window=4)
+expect_code 0 1 far1 "${far[@]}"
+expect_code 0 2 far2 "${far[@]}" train.save_every=20 checkpoints.keep=0
+rm -rf "$work/far2/checkpoints/step-0000024"
+python3 - "$work/far2/checkpoints/step-0000020/manifest.json" <<'P' || fail "the checkpoint has no anchor"
+import json, sys
+data = json.load(open(sys.argv[1]))["data"]
+assert data["anchor"]["sample"] == 16384 and len(data["anchor"]["stream_dealt"]) == 1024, data["anchor"]["sample"]
+P
+expect_code 0 4 far2 "${far[@]}" train.resume=auto
+[[ $(hashes far1) == "$(hashes far2)" ]] || fail "the order after an anchor differs"
+
+echo "== data changed by the user: the run resumes again and again"
+expect_code 0 1 moved data.path="$work/a" train.steps=2 train.global_batch=4
+changed=(data.path="$work/b" train.global_batch=4 train.resume=auto)
+expect_code 2 1 moved "${changed[@]}" train.steps=4
+expect_code 0 1 moved "${changed[@]}" train.steps=4 --allow-changes
+expect_code 0 2 moved "${changed[@]}" train.steps=6 --allow-changes
 expect_code 2 1 x "${documents[@]}" model.fast_weight.document_reset=false
+expect_code 2 1 docs1 "${documents[@]}" train.global_batch=8 train.resume=auto --allow-changes
+grep -q 'carries 4 streams' "$work/out" || fail "the number of streams is not said"
 
 echo "== damaged bytes"
 shard=$work/a/train/shard-00000.h5
@@ -80,5 +106,27 @@ python3 - "$work/skipping/log.jsonl" <<'P' || fail "the documents left out are n
 import json, math, sys
 lines = [json.loads(l) for l in open(sys.argv[1])]
 assert all(math.isfinite(l["loss"]) for l in lines)
+P
+
+echo "== a damaged index of documents: a stop, or the shard's documents left out"
+"$fwl" tokenize "$source/data" --include '*.h' --tokenizer byte --out "$work/c" --shard-tokens 8000 >"$work/out"
+python3 - "$work/c/train/shard-00001.h5" <<'P'
+import sys
+content = bytearray(open(sys.argv[1], "rb").read())
+content[len(content) // 4:] = b"x" * (len(content) - len(content) // 4)
+open(sys.argv[1], "wb").write(content)
+P
+damaged=(data.path="$work/c" train.stream=true data.order=documents train.steps=30 train.global_batch=4 model.context=256)
+expect_code 3 2 x "${damaged[@]}"
+grep -q 'shard-00001.h5' "$work/out" || fail "the damaged file is not named"
+expect_code 0 1 left1 "${damaged[@]}" data.skip_bad=true
+grep -q 'shard-00001.h5.* documents are left out (data.skip_bad)' "$work/out" || fail "leaving documents out is not said"
+expect_code 0 2 left2 "${damaged[@]}" data.skip_bad=true train.save_every=20 checkpoints.keep=0
+rm -rf "$work/left2/checkpoints/step-0000030"
+expect_code 0 4 left2 "${damaged[@]}" data.skip_bad=true parallel.sequence=2 train.resume=auto
+[[ $(hashes left1) == "$(hashes left2)" ]] || fail "the order without a damaged shard depends on the ranks"
+python3 - "$work/left1/log.jsonl" <<'P' || fail "the documents left out are not counted"
+import json, sys
+assert [json.loads(l) for l in open(sys.argv[1])][-1]["documents_left_out"] > 0
 P
 echo "all checks passed"

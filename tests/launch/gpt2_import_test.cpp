@@ -102,6 +102,13 @@ TEST_F(Gpt2ImportTest, WhatWouldChangeTheLogitsIsRefused) {
            {"\"model_type\": \"gpt2\"", "\"model_type\": \"llama\""},
            {"\"layer_norm_epsilon\": 1e-05", "\"layer_norm_epsilon\": 1e-06"},
            {"\"n_embd\": 48", "\"n_embd\": 40"},
+           {"\"n_embd\": 48", "\"n_embd\": 0"},
+           {"\"n_head\": 4", "\"n_head\": 0"},
+           {"\"n_positions\": 64", "\"n_positions\": 1000000000000"},
+           {"\"n_positions\": 64", "\"n_positions\": 2000000000"},
+           {"\"n_layer\": 3", "\"n_layer\": 2"},
+           {"\"n_layer\": 3", "\"n_layer\": -1"},
+           {"\"n_layer\": 3", "\"n_layer\": 1000000000"},
            {"\"n_layer\": 3", "\"n_layer\": 4"}}) {
     std::string changed = config;
     ASSERT_NE(changed.find(from), std::string::npos) << from;
@@ -115,6 +122,8 @@ TEST_F(Gpt2ImportTest, WhatWouldChangeTheLogitsIsRefused) {
 TEST_F(Gpt2ImportTest, AFolderThatIsNoGpt2IsADataError) {
   const TemporaryFolder other;
   EXPECT_THROW(import_gpt2(other / "none", {}), DataError);
+  write_text(other / "config.json", "[]");
+  EXPECT_THROW(import_gpt2(other.path(), {}), DataError);
   write_text(other / "config.json", "{");
   EXPECT_THROW(import_gpt2(other.path(), {}), DataError);
 }

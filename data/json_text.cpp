@@ -1,0 +1,130 @@
+#include "data/json_text.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string_view>
+
+#include "core/base/error.h"
+#include "data/utf8.h"
+
+namespace fwl {
+namespace {
+
+using nlohmann::json;
+
+// An invalid byte b is parsed as its stand-in, the code point kStandIns + b, of a block of 256 private ones.
+// A code point of that block that the line itself holds is taken for four such bytes: nothing is mixed up.
+constexpr char32_t kStandIns = 0x10FB00;
+
+bool is_stand_in(char32_t code) {
+  return code >= kStandIns && code < kStandIns + 256;
+}
+
+std::string utf8_of(char32_t code) {
+  std::string bytes;
+  if (code < 0x10000) {
+    bytes += static_cast<char>(0xE0 | (code >> 12));
+  } else {
+    bytes += static_cast<char>(0xF0 | (code >> 18));
+    bytes += static_cast<char>(0x80 | ((code >> 12) & 0x3F));
+  }
+  bytes += static_cast<char>(0x80 | ((code >> 6) & 0x3F));
+  bytes += static_cast<char>(0x80 | (code & 0x3F));
+  return bytes;
+}
+
+// The byte for which the code point at `at` stands, if it is a stand-in.
+std::optional<char> stood_for(std::string_view text, size_t at) {
+  if (at + 4 > text.size() || (static_cast<unsigned char>(text[at]) & 0xF8u) != 0xF0) return std::nullopt;
+  char32_t code = static_cast<unsigned char>(text[at]) & 0x07u;
+  for (size_t i = 1; i < 4; ++i) code = (code << 6) | (static_cast<unsigned char>(text[at + i]) & 0x3Fu);
+  return is_stand_in(code) ? std::optional<char>(static_cast<char>(code - kStandIns)) : std::nullopt;
+}
+
+// The unit of an escape \uXXXX at `at`; nothing for anything else.
+std::optional<char32_t> escaped_unit(std::string_view line, size_t at) {
+  if (at + 6 > line.size() || line[at] != '\\' || line[at + 1] != 'u') return std::nullopt;
+  char32_t unit = 0;
+  for (size_t i = at + 2; i < at + 6; ++i) {
+    const size_t digit = std::string_view("0123456789abcdefABCDEF").find(line[i]);
+    if (digit == std::string_view::npos) return std::nullopt;
+    unit = unit * 16 + static_cast<char32_t>(digit < 16 ? digit : digit - 6);
+  }
+  return unit;
+}
+
+bool is_high(char32_t unit) {
+  return unit >= 0xD800 && unit < 0xDC00;
+}
+bool is_low(char32_t unit) {
+  return unit >= 0xDC00 && unit < 0xE000;
+}
+
+void add_stand_ins(std::string_view bytes, std::string* out) {
+  for (const char b : bytes) *out += utf8_of(kStandIns + static_cast<unsigned char>(b));
+}
+
+// Copies the escape \u at `at`, or puts stand-ins; its length.
+size_t copy_escape(std::string_view line, size_t at, char32_t unit, std::string* out) {
+  const auto next = escaped_unit(line, at + 6);
+  if (is_high(unit) && next && is_low(*next)) {
+    const char32_t code = 0x10000 + ((unit - 0xD800) << 10) + (*next - 0xDC00);
+    is_stand_in(code) ? add_stand_ins(utf8_of(code), out) : void(*out += line.substr(at, 12));
+    return 12;
+  }
+  is_high(unit) || is_low(unit) ? add_stand_ins(utf8_of(unit), out) : void(*out += line.substr(at, 6));
+  return 6;
+}
+
+// `line` with stand-ins for what JSON does not allow.
+std::string with_stand_ins(std::string_view line) {
+  std::string clean;
+  for (size_t at = 0; at < line.size();) {
+    size_t length = utf8_length(line.substr(at));
+    if (const auto unit = escaped_unit(line, at)) {
+      at += copy_escape(line, at, *unit, &clean);
+      continue;
+    }
+    if (line[at] == '\\') length = std::min<size_t>(2, line.size() - at);
+    if (length == 0 || stood_for(line, at)) {
+      length = std::max<size_t>(1, length);
+      add_stand_ins(line.substr(at, length), &clean);
+    } else {
+      clean += line.substr(at, length);
+    }
+    at += length;
+  }
+  return clean;
+}
+
+std::string without_stand_ins(std::string_view text) {
+  std::string original;
+  for (size_t at = 0; at < text.size();) {
+    const std::optional<char> byte = stood_for(text, at);
+    original += byte ? *byte : text[at];
+    at += byte ? 4 : 1;
+  }
+  return original;
+}
+
+std::string string_of(const json& object, const std::string& field) {
+  require<DataError>(object.is_object(),
+                     "is no JSON object (damaged, or no JSON lines). Correct the file or leave it out.");
+  const auto found = object.find(field);
+  require<DataError>(found != object.end() && found->is_string(), "has no string '", field,
+                     "'. Give the field's name with --field.");
+  return found->get<std::string>();
+}
+
+}  // namespace
+
+std::string json_string(const std::string& line, const std::string& field) {
+  const json object = json::parse(line, nullptr, /*allow_exceptions=*/false);
+  if (!object.is_discarded()) return string_of(object, field);
+  return without_stand_ins(
+      string_of(json::parse(with_stand_ins(line), nullptr, /*allow_exceptions=*/false), field));
+}
+
+}  // namespace fwl
