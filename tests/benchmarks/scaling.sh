@@ -142,7 +142,8 @@ resume_on_half() { # goes on from what the stopped run has saved
   [[ $code == 0 ]] || tail -n 3 "$work/resume.txt"
 }
 
-"$fwl" tokenize "$source/core" --include '*.cpp' --include '*.h' --tokenizer byte --out "$work/data" --split test=0.1 >"$work/tokenize.txt" 2>&1
+python3 "$source/tests/support/write_corpus.py" "$work/text" --documents 100
+"$fwl" tokenize "$work/text" --tokenizer byte --out "$work/data" --split test=0.1 >"$work/tokenize.txt" 2>&1
 [[ $ranks == 1 ]] || verify "$ranks"
 for ((n = 1; n <= ranks; n *= 2)); do bench scaling weak "$small" "$n" 1 "$context" $((rows * n)); done
 if [[ $ranks -gt 1 ]]; then

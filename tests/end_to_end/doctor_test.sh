@@ -2,11 +2,8 @@
 # `fwl doctor` under a launcher finds what differs between ranks, and launch/mpirun.sh places ranks and starts only what
 # passed. Arguments: FWL_BINARY SOURCE_DIR.
 set -euo pipefail
-fwl=$(realpath "$1") source=$(realpath "$2")
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-export OMP_NUM_THREADS=1 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 FWL=$fwl
-fail() { echo "FAILED: $*" >&2; exit 1; }
+. "$(dirname "${BASH_SOURCE[0]}")/../support/shell_test.sh"
+export FWL=$fwl
 expect() { # CODE PATTERN DESCRIPTION COMMAND...
   local want=$1 pattern=$2 what=$3 code=0
   shift 3
@@ -58,7 +55,8 @@ expect 2 'does not exist' "no config" "$fwl" doctor --config none.yaml
 
 echo "== launch/mpirun.sh"
 start=$source/launch/mpirun.sh
-"$fwl" tokenize "$source/core/base" --include '*.h' --tokenizer byte --out data >/dev/null
+corpus text 13 --bytes 1400
+"$fwl" tokenize text --tokenizer byte --out data >/dev/null
 expect 0 'ok: config: hash' "checks, then trains" env -u OMP_NUM_THREADS "$start" -n 2 train "$tiny" --set data.path=data --set run.dir=run \
   --set train.steps=2 --set train.device=cpu
 [[ -e run/checkpoints/latest ]] || fail "mpirun.sh did not train"

@@ -2,23 +2,10 @@
 # `fwl eval` as the complete comparison: all modes over the same tokens, the same numbers on 1, 2 and 3 ranks, sliding windows,
 # intervals, words, FLOPs, tuning, a control as reference, and what it refuses. Arguments: FWL_BINARY SOURCE_DIR.
 set -euo pipefail
-fwl=$(realpath "$1") source=$(realpath "$2")
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-export OMP_NUM_THREADS=1 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-export OMPI_MCA_btl_vader_single_copy_mechanism=none OMPI_MCA_mpi_yield_when_idle=1
-fail() { echo "FAILED: $*" >&2; exit 1; }
-quietly() { "$@" >"$work/out" 2>&1 || { cat "$work/out" >&2; fail "$*"; }; }
-refused() { # CODE PATTERN COMMAND...
-  local want=$1 pattern=$2 code=0
-  shift 2
-  "$@" >"$work/out" 2>&1 || code=$?
-  [[ $code == "$want" ]] || { cat "$work/out" >&2; fail "$*: exit code $code, not $want"; }
-  grep -qF -- "$pattern" "$work/out" || { cat "$work/out" >&2; fail "$*: nothing says '$pattern'"; }
-  echo "ok: $want: $pattern"
-}
+. "$(dirname "${BASH_SOURCE[0]}")/../support/shell_test.sh"
 cd "$work"
-"$fwl" tokenize "$source/core/base" --include '*.h' --tokenizer byte --out data --split valid=0.3,test=0.4 >/dev/null
+corpus text 13 --bytes 1400
+"$fwl" tokenize text --tokenizer byte --out data --split valid=0.3,test=0.4 >/dev/null
 train() { # RUN UPDATE ARGUMENTS...
   quietly "$fwl" train "$source/launch/configs/tiny.yaml" --set data.path=data --set run.dir="$1" --set train.device=cpu --set train.steps=12 \
     --set model.layers=1 --set model.width=32 --set model.heads=2 --set model.fast_weight.width=64 --set model.fast_weight.update="$2" "${@:3}"

@@ -2,30 +2,18 @@
 # `fwl export`: Python's safetensors reads back the very weights of the checkpoint. `fwl import-gpt2`: what it makes can be evaluated,
 # trained further and exported again (its logits: tests/launch/gpt2_import_test.cpp). Arguments: FWL_BINARY SOURCE_DIR.
 set -euo pipefail
-fwl=$(realpath "$1") source=$(realpath "$2")
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-export OMP_NUM_THREADS=1
-fail() { echo "FAILED: $*" >&2; exit 1; }
-quietly() { "$@" >"$work/out" 2>&1 || { cat "$work/out" >&2; fail "$*"; }; }
-expect_code() { # CODE PATTERN COMMAND...
-  local want=$1 pattern=$2 code=0
-  shift 2
-  "$@" >"$work/out" 2>&1 || code=$?
-  [[ $code == "$want" ]] || { cat "$work/out" >&2; fail "$*: exit code $code, not $want"; }
-  grep -qE "$pattern" "$work/out" || { cat "$work/out" >&2; fail "$*: nothing says '$pattern'"; }
-  echo "ok: $want: $pattern"
-}
+. "$(dirname "${BASH_SOURCE[0]}")/../support/shell_test.sh"
 cd "$work"
-"$fwl" tokenize "$source/core" --include '*.h' --tokenizer byte --out data --split test=0.2 >/dev/null
+corpus text 56 --bytes 1600
+"$fwl" tokenize text --tokenizer byte --out data --split test=0.2 >/dev/null
 quietly "$fwl" train "$source/launch/configs/tiny.yaml" --set data.path=data --set run.dir=run --set train.steps=3 --set train.device=cpu
 
 echo "== export: errors"
 quietly "$fwl" export run --out exported
-expect_code 3 'none' "$fwl" export none --out other
-expect_code 2 'overwrite' "$fwl" export run --out exported
+refused 3 'none' "$fwl" export none --out other
+refused 2 'overwrite' "$fwl" export run --out exported
 quietly "$fwl" export run --out exported --overwrite
-expect_code 3 'cannot be made' "$fwl" export run --out /proc/exported
+refused 3 'cannot be made' "$fwl" export run --out /proc/exported
 
 code=0
 "$source/tests/support/test-python" -c 'import safetensors, transformers' || code=$?
@@ -66,9 +54,9 @@ echo "== import-gpt2: evaluated, trained further, exported"
 quietly "$source/tests/support/test-python" "$source/tests/support/make_gpt2.py" gpt2
 quietly "$fwl" import-gpt2 gpt2 --out tuned --set data.path=data --set train.steps=4 --set train.learning_rate=1e-3 --set train.log_every=1 \
   --set train.global_batch=4 --set train.device=cpu
-expect_code 2 'holds a run' "$fwl" import-gpt2 gpt2 --out tuned
-expect_code 2 'is not GPT-2' "$fwl" import-gpt2 gpt2 --out other --set model.heads=2
-expect_code 3 'does not exist' "$fwl" import-gpt2 none --out other
+refused 2 'holds a run' "$fwl" import-gpt2 gpt2 --out tuned
+refused 2 'is not GPT-2' "$fwl" import-gpt2 gpt2 --out other --set model.heads=2
+refused 3 'does not exist' "$fwl" import-gpt2 none --out other
 [[ ! -e other ]] || fail "a refused import left a folder"
 quietly "$fwl" export tuned --out tuned-exported
 "$source/tests/support/test-python" - <<'P' || fail "imported weights"

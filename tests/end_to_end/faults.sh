@@ -19,7 +19,7 @@ while (($#)); do
   esac
   shift
 done
-. "$source/tests/end_to_end/training_runs.sh"
+. "$source/tests/end_to_end/training_runs.sh" "$fwl" "$source"
 injection=$(dirname "$fwl")/fwl_fault_injection.so
 [[ -e $injection ]] || fail "no $injection: build the target fwl_fault_injection"
 settings=(train.steps=12 train.save_every=3 checkpoints.keep=0)

@@ -3,18 +3,7 @@
 # document had been read again, stop strings, standard input, exit codes; scores equal those of `fwl eval`; the page is
 # self-contained. Arguments: FWL_BINARY SOURCE_DIR.
 set -euo pipefail
-fwl=$1 source=$2
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-export OMP_NUM_THREADS=1 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-fail() { echo "FAILED: $*" >&2; exit 1; }
-expect_code() { # CODE DESCRIPTION COMMAND...
-  local want=$1 what=$2 code=0
-  shift 2
-  "$@" >"$work/out" 2>&1 </dev/null || code=$?
-  [[ $code == "$want" ]] || { cat "$work/out" >&2; fail "$what: exit code $code, not $want"; }
-  echo "ok: $what -> $code"
-}
+. "$(dirname "${BASH_SOURCE[0]}")/../support/shell_test.sh"
 train() { # RUN SETTINGS...
   local run=$1 settings=()
   shift
@@ -24,12 +13,15 @@ train() { # RUN SETTINGS...
 generate() { "$fwl" generate "$work/${RUN:-run}" --device cpu "$@" 2>>"$work/log"; }
 check() { python3 - "$@" || fail "${CHECK:-check}"; } # ARGUMENTS... <<'P'
 
-"$fwl" tokenize "$source/core" "$source/data" --include '*.cpp' --include '*.h' --tokenizer byte --out "$work/data" --split test=0.1 >/dev/null 2>&1
+corpus "$work/text" 145
+corpus "$work/document" 1 --bytes 8000 --seed 9
+cat "$work"/text/00[0-2]*.txt >"$work/long.txt"
+"$fwl" tokenize "$work/text" --tokenizer byte --out "$work/data" --split test=0.1 >/dev/null 2>&1
 train run train.steps=40
 train full train.steps=10 model.window=0
 train control train.steps=1 model.fast_weight.update=none
 train other train.steps=1
-document=$source/core/model/attention.cpp
+document=$work/document/0000.txt
 question='// The window is '
 
 echo "== a prompt's text does not depend on the batch it is in"
@@ -119,7 +111,7 @@ echo "ok: states"
 
 echo "== memory does not grow with a sliding window"
 generate --prompt a --max-tokens 20 --json "$work/short.json" >/dev/null
-head -c 20000 "$source/launch/doctor/checks.cpp" | generate --max-tokens 20 --json "$work/long.json" --no-echo >/dev/null
+head -c 20000 "$work/long.txt" | generate --max-tokens 20 --json "$work/long.json" --no-echo >/dev/null
 CHECK="memory" check "$work/short.json" "$work/long.json" <<'P'
 import json, sys
 a, b = [json.load(open(p))["cost"]["memory_bytes"] for p in sys.argv[1:]]
@@ -127,7 +119,7 @@ assert a == b > 0
 P
 
 echo "== score: every token once, equal to eval"
-scored=$source/core/model/attention.cpp
+scored=$document
 mkdir "$work/single"
 cp "$scored" "$work/single/"
 "$fwl" tokenize "$work/single" --tokenizer byte --out "$work/single-data" >/dev/null 2>&1

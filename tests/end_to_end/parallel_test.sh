@@ -3,11 +3,7 @@
 # carried streams survive a change of the layout, and a rank that is killed, stopped or started with another config never
 # leaves the others waiting. Arguments: FWL_BINARY SOURCE_DIR.
 set -euo pipefail
-fwl=$1 source=$2
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-export OMP_NUM_THREADS=1 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-fail() { echo "FAILED: $*" >&2; exit 1; }
+. "$(dirname "${BASH_SOURCE[0]}")/../support/shell_test.sh"
 on_ranks() { local ranks=$1; shift; timeout 120 mpirun --bind-to none --oversubscribe -n "$ranks" "$fwl" "$@"; }
 settings_of() { # A=1 B=2 -> --set A=1 --set B=2
   local s
@@ -55,7 +51,8 @@ grep -q "Use 48 or 51" "$work/out" || fail "a length that the ranks do not divid
 check 2 4 parallel parallel.sequence=3
 grep -q "1x4, 2x2, 4x1" "$work/out" || fail "an impossible layout: no advice"
 
-"$fwl" tokenize "$source/core" --include '*.cpp' --include '*.h' --tokenizer byte --out "$work/data" --split test=0.1 >/dev/null
+corpus "$work/text" 100
+"$fwl" tokenize "$work/text" --tokenizer byte --out "$work/data" --split test=0.1 >/dev/null
 train() { # RANKS RUN SETTINGS...
   local ranks=$1 run=$2
   shift 2

@@ -2,8 +2,7 @@
 # Restarting: in any number of ranks, after signals and time limits, with another config, and two jobs on one folder.
 # Arguments: FWL_BINARY SOURCE_DIR.
 set -euo pipefail
-fwl=$1 source=$2
-. "$source/tests/end_to_end/training_runs.sh"
+. "$(dirname "${BASH_SOURCE[0]}")/training_runs.sh"
 
 # Runs 24 steps in four layouts, six steps each: the next start sees what this one had written by its turn's end.
 in_four_layouts() { # RUN "RANKS SETTINGS"...

@@ -4,19 +4,16 @@
 #
 #   tests/end_to_end/score_page_test.sh FWL SOURCE [FOLDER]      FOLDER: screenshots and page are left there
 set -euo pipefail
-fwl=$(realpath "$1") source=$(realpath "$2")
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-export OMP_NUM_THREADS=1
+. "$(dirname "${BASH_SOURCE[0]}")/../support/shell_test.sh"
 shots=$(realpath "${3:-$work}")/shots
 mkdir -p "$shots"
-fail() { echo "FAILED: $*" >&2; exit 1; }
 . "$source/tests/support/browse.sh"
 
 cd "$work"
-"$fwl" tokenize "$source/core/base" --include '*.h' --tokenizer byte --out data >/dev/null
-"$fwl" train "$source/launch/configs/tiny.yaml" --set data.path=data --set run.dir=run --set train.device=cpu --set train.steps=40 >out 2>&1 || { cat out >&2; fail "training"; }
-"$fwl" score run "$source/core/base/error.h" --device cpu --context 256 --html "$shots/score.html" >out 2>&1 || { cat out >&2; fail "fwl score"; }
+corpus text 13 --bytes 1400
+"$fwl" tokenize text --tokenizer byte --out data >/dev/null
+quietly "$fwl" train "$source/launch/configs/tiny.yaml" --set data.path=data --set run.dir=run --set train.device=cpu --set train.steps=40
+quietly "$fwl" score run text/0003.txt --device cpu --context 256 --html "$shots/score.html"
 
 for width in 1280 390; do
   for scheme in light dark; do

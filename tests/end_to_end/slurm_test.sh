@@ -4,8 +4,7 @@
 # fail their health check are left out, failures without progress end the job, a sweep runs as an array.
 # Skipped loudly (exit 77) where Slurm cannot be installed. Arguments: FWL_BINARY SOURCE_DIR.
 set -euo pipefail
-fwl=$(realpath "$1") source=$(realpath "$2")
-work=$(mktemp -d)
+. "$(dirname "${BASH_SOURCE[0]}")/../support/shell_test.sh"
 export SLURM_LOCAL_CPUS=4 SLURM_LOCAL_DIR=$work/slurm SLURM_LOCAL_PORT=$((20000 + RANDOM % 10000)) # below the ephemeral ports
 finish() {
   "$source/tests/support/slurm-down" --purge >/dev/null 2>&1 || true
@@ -31,7 +30,8 @@ eval "$environment"
 export FWL=$fwl FWL_ROOT=$source FWL_WAIT_S=5 FWL_BACKOFF_S=1 OMP_NUM_THREADS=1
 cd "$work"
 
-"$fwl" tokenize "$source/core" --include '*.h' --tokenizer byte --out data >/dev/null
+corpus text 56 --bytes 1600
+"$fwl" tokenize text --tokenizer byte --out data >/dev/null
 settings=(--set data.path="$work/data" --set train.device=cpu --set train.steps=600 --set train.save_every=20 --set train.global_batch=4
   --set model.context=64)
 tiny=$source/launch/configs/tiny.yaml

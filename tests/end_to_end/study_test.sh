@@ -2,14 +2,12 @@
 # The study's scripts, on a data set of this repository and with the tiny size: every evaluation of a control and an FWL model, the
 # tables, what a second call does, and what a pack holds. Arguments: FWL_BINARY SOURCE_DIR.
 set -euo pipefail
-fwl=$(realpath "$1") source=$(realpath "$2")
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-export OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=1
-fail() { echo "FAILED: $*" >&2; exit 1; }
+. "$(dirname "${BASH_SOURCE[0]}")/../support/shell_test.sh"
 cd "$work"
-"$fwl" tokenize "$source/core" --include '*.h' --tokenizer byte --out data --split valid=0.1,test=0.1 >/dev/null
-"$fwl" tokenize "$source/README.md" --tokenizer byte --out other --split test=1.0 >/dev/null 2>&1
+corpus text 56 --bytes 1600
+corpus text-other 1 --bytes 20000 --seed 2
+"$fwl" tokenize text --tokenizer byte --out data --split valid=0.1,test=0.1 >/dev/null
+"$fwl" tokenize text-other --tokenizer byte --out other --split test=1.0 >/dev/null 2>&1
 study() { # ARGUMENTS...
   python3 "$source/tests/benchmarks/study/study.py" --fwl "$fwl" --data data --other readme=other/test --out results --size tiny --tokens 10240 --device cpu \
     --dtype fp32 --test-documents 2 --dynamic-documents 2 --tune-documents 1 --eval-reserve-s 1 "$@" || { tail -n 5 results/*/*.txt >&2; fail "study.py $*"; }

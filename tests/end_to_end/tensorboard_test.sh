@@ -4,9 +4,7 @@
 #
 #   tests/end_to_end/tensorboard_test.sh FWL SOURCE
 set -euo pipefail
-fwl=$1
-source=$2
-. "$source/tests/end_to_end/training_runs.sh"
+. "$(dirname "${BASH_SOURCE[0]}")/training_runs.sh"
 
 # Steps 1 to 6 are logged, the checkpoint of step 4 is the newest when it goes on.
 start 1 run train.steps=6 train.save_every=4

@@ -2,18 +2,7 @@
 # Whole-program promises of training: two ranks equal one, a resumed run equals one that never stopped (bit for bit), a
 # damaged checkpoint is passed over, and every kind of bad input has its exit code. Arguments: FWL_BINARY SOURCE_DIR.
 set -euo pipefail
-fwl=$1 source=$2
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-export OMP_NUM_THREADS=1 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-fail() { echo "FAILED: $*" >&2; exit 1; }
-expect_code() { # CODE DESCRIPTION COMMAND...
-  local want=$1 what=$2 code=0
-  shift 2
-  "$@" >"$work/out" 2>&1 || code=$?
-  [[ $code == "$want" ]] || { cat "$work/out" >&2; fail "$what: exit code $code, not $want"; }
-  echo "ok: $what -> $code"
-}
+. "$(dirname "${BASH_SOURCE[0]}")/../support/shell_test.sh"
 train() { # RANKS RUN SETTINGS...
   local ranks=$1 run=$2
   shift 2
@@ -34,7 +23,8 @@ for key in ("step", "tokens", "samples", "skipped", "rolling_hash", "learning_ra
 P
 }
 
-"$fwl" tokenize "$source/core" "$source/data" --include '*.cpp' --include '*.h' --tokenizer byte --out "$work/data" --split test=0.1 >/dev/null
+corpus "$work/text" 145
+"$fwl" tokenize "$work/text" --tokenizer byte --out "$work/data" --split test=0.1 >/dev/null
 
 echo "== a run, its folder, its log"
 train 2 whole train.steps=20 train.save_every=10 checkpoints.keep=0 train.log_every=5 >"$work/out" 2>&1 || { cat "$work/out"; fail "training"; }
@@ -137,7 +127,7 @@ cp -r "$work/whole" "$work/cut"
 truncate -s 9000 "$work/cut/checkpoints/step-0000020/rank-00000.h5"
 expect_code 3 "cut checkpoint" "$fwl" eval "$work/cut/checkpoints/step-0000020" --data "$work/data/test"
 printf 'not a model' >"$work/bad.model"
-expect_code 3 "tokenizer that is none" "$fwl" tokenize "$source/core" --tokenizer "$work/bad.model" --out "$work/other"
+expect_code 3 "tokenizer that is none" "$fwl" tokenize "$work/text" --tokenizer "$work/bad.model" --out "$work/other"
 printf 'not HDF5' >"$work/bad.h5"
 expect_code 3 "golden file that is none" "$fwl" verify golden "$work/bad.h5"
 expect_code 3 "shard that is none" "$fwl" inspect "$work/bad.h5"

@@ -2,11 +2,7 @@
 # What training does with its data: damaged bytes stop every rank or are left out, mixtures, the hash of what was read.
 # Arguments: FWL_BINARY SOURCE_DIR.
 set -euo pipefail
-fwl=$1 source=$2
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-export OMP_NUM_THREADS=1 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-fail() { echo "FAILED: $*" >&2; exit 1; }
+. "$(dirname "${BASH_SOURCE[0]}")/../support/shell_test.sh"
 train() { # RANKS RUN SETTINGS...
   local ranks=$1 run=$2 settings=(--set run.dir="$work/$2" --set train.device=cpu --set train.log_every=1)
   shift 2
@@ -24,8 +20,10 @@ expect_code() { # CODE RANKS RUN SETTINGS...
 }
 hashes() { python3 -c 'import json, sys; print(*[json.loads(l)["order_hash"] for l in open(sys.argv[1])])' "$work/$1/log.jsonl"; }
 
-"$fwl" tokenize "$source/core" --include '*.cpp' --tokenizer byte --out "$work/a" --compression none >"$work/out"
-"$fwl" tokenize "$source/data" --include '*.h' --tokenizer byte --out "$work/b" >"$work/out"
+corpus "$work/text-a" 44 --bytes 6000
+corpus "$work/text-b" 23 --bytes 1700 --seed 2
+"$fwl" tokenize "$work/text-a" --tokenizer byte --out "$work/a" --compression none >"$work/out"
+"$fwl" tokenize "$work/text-b" --tokenizer byte --out "$work/b" >"$work/out"
 
 echo "== the hash of what was read is the same in every layout, and guards a resume"
 expect_code 0 1 one data.path="$work/a" train.steps=6 train.global_batch=4

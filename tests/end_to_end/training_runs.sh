@@ -1,11 +1,8 @@
-# Starting, watching and comparing small training runs. Sourced by tests, which set $fwl and $source; gives $work.
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-export OMP_NUM_THREADS=1 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-export OMPI_MCA_btl_vader_single_copy_mechanism=none OMPI_MCA_mpi_yield_when_idle=1
-fail() { echo "FAILED: $*" >&2; [[ ! -e $work/out ]] || tail -n 20 "$work/out" >&2; exit 1; }
+# Starting, watching and comparing small training runs. Sourced by tests with their own arguments, as support/shell_test.sh.
+. "$(dirname "${BASH_SOURCE[0]}")/../support/shell_test.sh"
 
-"$fwl" tokenize "$source/core" "$source/data" --include '*.cpp' --include '*.h' --tokenizer byte --out "$work/data" --split test=0.1 >/dev/null
+corpus "$work/text" 145
+"$fwl" tokenize "$work/text" --tokenizer byte --out "$work/data" --split test=0.1 >/dev/null
 
 # The command of a run into $command. Words with = are settings, others flags. $preload, $environment: for the ranks alone.
 training_command() { # RANKS RUN WORDS...

@@ -33,7 +33,8 @@ done
 check parallel parallel.sequence=2 model.window=0 parallel.attention=all_gather
 check causality parallel.sequence=2 train.dtype=bf16
 
-"$fwl" tokenize "$source/core" --include '*.cpp' --include '*.h' --tokenizer byte --out "$work/data" --split test=0.1 >/dev/null
+python3 "$source/tests/support/write_corpus.py" "$work/text" --documents 100
+"$fwl" tokenize "$work/text" --tokenizer byte --out "$work/data" --split test=0.1 >/dev/null
 for layout in data sequence; do
   for signal in STOP KILL; do
     timeout 90 mpirun --bind-to none -n 2 "$fwl" train "$source/launch/configs/tiny.yaml" --set data.path="$work/data" --set run.dir="$work/fault" \
