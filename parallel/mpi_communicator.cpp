@@ -1,14 +1,11 @@
 #include "parallel/mpi_communicator.h"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <cstring>
-#include <thread>
 #include <utility>
 
+#include "parallel/bounded_wait.h"
 #include "parallel/mpi_check.h"
 #include "parallel/session.h"
 #include "parallel/tensor_checks.h"
@@ -27,20 +24,11 @@ constexpr int kRingTag = 1;
 constexpr int kFirstTag = 2;
 constexpr int kTags = 30000;
 constexpr int64_t kMessagePieceBytes = 256 * 1024 * 1024;
-// A wait this long asks now and then whether a peer's process is gone.
-constexpr double kSuspicious_s = 2;
 
 // A wait spins shortly, then yields the core, and sleeps between polls once it has lasted this long: by then
 // a rank is late, and may need this core.
 constexpr int kSpins = 50;
-constexpr double kYieldFor_s = 0.02;
-constexpr std::chrono::microseconds kNap(50);
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
+constexpr BoundedWait::Rest kRest{0.02, 50};
 
 MPI_Datatype mpi_type(at::ScalarType type) {
   if (type == at::kFloat) return MPI_FLOAT;
@@ -94,21 +82,21 @@ class MpiCommunicator::PendingMessages final : public Transfer {
         operation_(std::move(operation)),
         buffers_(std::move(buffers)),
         finish_(std::move(finish)),
-        start_(Clock::now()) {}
+        start_s_(now_s()) {}
   ~PendingMessages() override {
     if (!done_) keep_until_exit(std::move(buffers_));
   }
 
   void wait() override {
-    const Clock::time_point waiting = Clock::now();
+    const double waiting_s = now_s();
     group_.guarded([&] {
       for (Piece& piece : pieces)
         group_.wait_for(operation_, piece.request, piece.peer, piece.expected_bytes);
     });
     if (group_.watchdog_ != nullptr) group_.watchdog_->end(operation_);
     if (finish_) finish_();
-    group_.times_.exposed_s += seconds_since(waiting);
-    group_.times_.total_s += seconds_since(start_);
+    group_.times_.exposed_s += now_s() - waiting_s;
+    group_.times_.total_s += now_s() - start_s_;
     done_ = true;
   }
 
@@ -119,7 +107,7 @@ class MpiCommunicator::PendingMessages final : public Transfer {
   Operation operation_;
   std::vector<Tensor> buffers_;
   std::function<void()> finish_;
-  Clock::time_point start_;
+  double start_s_;
   bool done_ = false;
 };
 
@@ -170,13 +158,13 @@ TransferPtr MpiCommunicator::run(const std::string& what, std::vector<Tensor> bu
   struct Done final : Transfer {
     void wait() override {}
   };
-  const Clock::time_point start = Clock::now();
+  const double start_s = now_s();
   enter(what, std::move(buffers));
   guarded(body);
   if (watchdog_ != nullptr) watchdog_->end(operation_);
   buffers_.clear();
-  times_.total_s += seconds_since(start);
-  times_.exposed_s += seconds_since(start);
+  times_.total_s += now_s() - start_s;
+  times_.exposed_s += now_s() - start_s;
   return std::make_unique<Done>();
 }
 
@@ -234,30 +222,13 @@ std::vector<Message> MpiCommunicator::parts_of(const Tensor& tensor) const {
 // Polls until `request` is complete; `expected_bytes` < 0 skips the check of a message's length.
 void MpiCommunicator::wait_for(const Operation& operation, MPI_Request& request, int peer,
                                int64_t expected_bytes) {
-  const Clock::time_point start = Clock::now();
-  double next_look_s = kSuspicious_s;
+  BoundedWait waiting(timeout_s_, kRest, watchdog_,
+                      "for another rank (it is late or gone). Look at its log.");
   MPI_Status status;
   for (int polls = 0, done = 0;; ++polls) {
     FWL_MPI(MPI_Test(&request, &done, &status));
     if (done) break;
-    if (polls < kSpins) continue;
-    const double elapsed_s = seconds_since(start);
-    bool give_up = elapsed_s >= timeout_s_;
-    if (watchdog_ != nullptr && elapsed_s >= next_look_s) {
-      next_look_s += 1;
-      give_up = give_up || watchdog_->gone_member(group_) >= 0;
-    }
-    if (give_up) {
-      throw CommError(watchdog_ != nullptr
-                          ? watchdog_->describe_wait(operation, elapsed_s)
-                          : cat(operation.what, " (operation ", operation.number, ") waited ", elapsed_s,
-                                " s for another rank (it is late or gone). Look at its log."));
-    }
-    if (elapsed_s < kYieldFor_s) {
-      sched_yield();
-    } else {
-      std::this_thread::sleep_for(kNap);
-    }
+    if (polls >= kSpins) waiting.rest(operation);
   }
   if (expected_bytes < 0) return;
   int received = 0;

@@ -1,12 +1,9 @@
 #include "parallel/nccl_communicator.h"
 
-#include <sched.h>
-
-#include <chrono>
 #include <exception>
-#include <thread>
 #include <utility>
 
+#include "parallel/bounded_wait.h"
 #include "parallel/nccl_check.h"
 #include "parallel/session.h"
 #include "parallel/tensor_checks.h"
@@ -15,13 +12,8 @@
 namespace fwl {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 // Polls yield the core for this long, then sleep in between.
-constexpr double kYieldFor_s = 0.002;
-constexpr std::chrono::microseconds kNap(20);
-// A wait this long asks now and then whether a peer's process is gone.
-constexpr double kSuspicious_s = 2;
+constexpr BoundedWait::Rest kRest{0.002, 20};
 
 ncclDataType_t nccl_type(at::ScalarType type) {
   if (type == at::kFloat) return ncclFloat32;
@@ -219,27 +211,9 @@ TransferTimes NcclCommunicator::take_times() {
 
 template <typename Done>
 void NcclCommunicator::poll(Done done) {
-  const Clock::time_point start = Clock::now();
-  double next_look_s = kSuspicious_s;
-  while (!done()) {
-    const double elapsed_s = std::chrono::duration<double>(Clock::now() - start).count();
-    bool give_up = elapsed_s >= timeout_s_;
-    if (watchdog_ != nullptr && elapsed_s >= next_look_s) {
-      next_look_s += 1;
-      give_up = give_up || watchdog_->gone_member(group_) >= 0;
-    }
-    if (give_up) {
-      throw CommError(watchdog_ != nullptr
-                          ? watchdog_->describe_wait(operation_, elapsed_s)
-                          : cat(operation_.what, " (operation ", operation_.number, ") waited ", elapsed_s,
-                                " s for this GPU (it hangs). Restart the job from its last checkpoint."));
-    }
-    if (elapsed_s < kYieldFor_s) {
-      sched_yield();
-    } else {
-      std::this_thread::sleep_for(kNap);
-    }
-  }
+  BoundedWait waiting(timeout_s_, kRest, watchdog_,
+                      "for this GPU (it hangs). Restart the job from its last checkpoint.");
+  while (!done()) waiting.rest(operation_);
 }
 
 void NcclCommunicator::wait_for_host() {
