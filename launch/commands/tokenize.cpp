@@ -13,6 +13,7 @@
 #include "data/dataset_builder.h"
 #include "data/document_source.h"
 #include "launch/command.h"
+#include "launch/number_option.h"
 #include "parallel/communicator.h"
 #include "parallel/session.h"
 
@@ -213,21 +214,21 @@ void add_writing_options(CLI::App& command, TokenizeArguments& a) {
                   "parts by hash of the document's name, e.g. valid=0.02,test=0.02; what is left is train")
       ->type_name("NAME=PART,...");
   command.add_option("--shard-tokens", a.build.shard_tokens, "tokens per shard")
-      ->check(CLI::PositiveNumber)
+      ->check(whole_number_from(1))
       ->capture_default_str();
   command
       .add_option("--compression", a.compression, "of the shards: deflate, none, or zstd (HDF5 filter 32015)")
       ->type_name("KIND")
       ->capture_default_str();
   command.add_option("--threads", a.build.threads, "0: all cores; the result does not depend on it")
-      ->check(CLI::NonNegativeNumber)
+      ->check(whole_number_from(0))
       ->capture_default_str();
   command.add_flag("--mpi", a.mpi,
                    "ranks of an MPI job write shards in parallel; the result does not depend on them");
   command
       .add_option("--group-bytes", a.build.group_bytes,
                   "source bytes that one rank takes at a time, in whole files; 0: 16 x shard-tokens")
-      ->check(CLI::NonNegativeNumber)
+      ->check(whole_number_from(0))
       ->capture_default_str();
   command.add_flag("--overwrite", a.overwrite, "replace a data set that is in --out already");
 }

@@ -11,6 +11,7 @@
 #include "data/tokenizer.h"
 #include "data/tokenizer_training.h"
 #include "launch/command.h"
+#include "launch/number_option.h"
 
 namespace fwl {
 namespace {
@@ -67,7 +68,7 @@ void add_tokenizer_command(CLI::App& app) {
   train
       ->add_option("--sample-bytes", a->training.sample_bytes,
                    "train on about this much of the text, chosen by hash")
-      ->check(CLI::PositiveNumber)
+      ->check(whole_number_from(1))
       ->type_name("N")
       ->capture_default_str();
   add_json_option(*train, a->json_path);
