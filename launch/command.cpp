@@ -1,12 +1,57 @@
 #include "launch/command.h"
 
 #include <CLI/CLI.hpp>
+#include <cmath>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "core/base/error.h"
 #include "core/base/file.h"
 #include "launch/load_model.h"
+#include "parallel/session.h"
 
 namespace fwl {
+namespace {
+
+CLI::Validator finite_number(const char* what, bool (*fits)(double)) {
+  return CLI::Validator(
+      [what, fits](std::string& text) {
+        double value = 0;
+        const bool is_number = CLI::detail::lexical_cast(text, value) && std::isfinite(value);
+        return is_number && fits(value) ? std::string() : cat("'", text, "' is no ", what);
+      },
+      "");
+}
+
+}  // namespace
+
+CLI::Validator above_zero() {
+  return finite_number("number above 0", [](double value) { return value > 0; });
+}
+
+CLI::Validator zero_or_more() {
+  return finite_number("number from 0 up", [](double value) { return value >= 0; });
+}
+
+CLI::Validator file_in_a_folder() {
+  return CLI::Validator(
+      [](std::string& path) {
+        const std::filesystem::path folder = std::filesystem::path(path).parent_path();
+        require<DataError>(folder.empty() || std::filesystem::is_directory(folder), "the folder of '", path,
+                           "' does not exist (nothing could be written there). Make it first.");
+        require<DataError>(!std::filesystem::exists(path) || std::filesystem::is_regular_file(path), "'",
+                           path,
+                           "' is there and is no regular file (it would be replaced, a device too). Choose "
+                           "another file.");
+        return std::string();
+      },
+      "");
+}
+
+void require_one_rank(const char* command) {
+  require<ConfigError>(world().size == 1, "`fwl ", command, "` was started on ", world().size,
+                       " ranks (it works on one; the others would do the same). Start it without mpirun.");
+}
 
 void add_model_options(CLI::App& command, ModelSource& source) {
   command.add_option("checkpoint", source.checkpoint, "a run's folder or one of its checkpoints")
@@ -20,7 +65,9 @@ void add_model_options(CLI::App& command, ModelSource& source) {
 }
 
 void add_json_option(CLI::App& command, std::string& path) {
-  command.add_option("--json", path, "write the results to this file as JSON")->type_name("FILE");
+  command.add_option("--json", path, "write the results to this file as JSON")
+      ->type_name("FILE")
+      ->check(file_in_a_folder());
 }
 
 void write_json(const std::string& path, const nlohmann::json& result) {

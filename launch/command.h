@@ -7,7 +7,8 @@
 
 namespace CLI {
 class App;
-}
+class Validator;
+}  // namespace CLI
 
 namespace fwl {
 
@@ -31,8 +32,16 @@ void add_import_gpt2_command(CLI::App& app);
 struct ModelSource;
 // Declares the positional CHECKPOINT, `--device` and `--dtype` of a subcommand that runs a trained model.
 void add_model_options(CLI::App& command, ModelSource& source);
-// Declares `--json FILE` on a subcommand, bound to `path`.
+// Declares `--json FILE` on a subcommand, bound to `path`; a missing folder is refused before anything runs.
 void add_json_option(CLI::App& command, std::string& path);
+
+// Checks of options. Numbers are finite, and above or at least 0; a file to write has a folder (throws
+// DataError).
+CLI::Validator above_zero();
+CLI::Validator zero_or_more();
+CLI::Validator file_in_a_folder();
+// Refuses more than one MPI rank (each would do the same and write the same files). Throws ConfigError.
+void require_one_rank(const char* command);
 // Writes `result` to `path` by temporary file and rename; does nothing for an empty path. Throws DataError.
 void write_json(const std::string& path, const nlohmann::json& result);
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <map>
 #include <vector>
 
@@ -79,6 +80,10 @@ Profile::Profile(int64_t steps) : target_(environment("FWL_PROFILE")), steps_(st
     kineto::enableProfiler(ProfilerConfig(ProfilerState::NVTX), {});
     return;
   }
+  const std::filesystem::path folder = std::filesystem::path(target_).parent_path();
+  require<ConfigError>(folder.empty() || std::filesystem::is_directory(folder),
+                       "FWL_PROFILE: the folder of '", target_,
+                       "' does not exist (no trace could be written). Make it first.");
   const ProfilerConfig config(ProfilerState::KINETO);
   const std::set<ActivityType> activities = {ActivityType::CPU, ActivityType::CUDA};
   kineto::prepareProfiler(config, activities);

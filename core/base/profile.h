@@ -12,6 +12,7 @@ class Profile {
   // Whether FWL_PROFILE asks for one.
   static bool wanted();
   // `steps`: how many steps will run, for times per step. One object at a time in a process.
+  // Throws ConfigError when the trace's folder is missing.
   explicit Profile(int64_t steps);
   ~Profile();
   Profile(const Profile&) = delete;

@@ -111,15 +111,15 @@ void add_benchmark(CLI::App* bench, const char* name, const char* description,
       ->type_name("KEY=VALUE")
       ->allow_extra_args(false);
   command->add_option("--warmup", a->options.warmup_steps, "steps before the clock starts")
-      ->check(CLI::PositiveNumber)
+      ->check(above_zero())
       ->capture_default_str();
   command->add_option("--steps", a->options.steps, "steps of one repetition")
-      ->check(CLI::PositiveNumber)
+      ->check(above_zero())
       ->capture_default_str();
   command
       ->add_option("--repetitions", a->options.repetitions,
                    "repetitions; minimum, median and maximum are shown")
-      ->check(CLI::PositiveNumber)
+      ->check(above_zero())
       ->capture_default_str();
   add_json_option(*command, a->json_path);
   command->callback([a, run] { run(*a); });

@@ -24,6 +24,9 @@ struct EvalArguments {
 
 std::vector<EvalMode> modes_of(const std::string& text) {
   std::vector<EvalMode> modes;
+  if (text.empty()) return modes;
+  require<ConfigError>(text.back() != ',', "--modes '", text,
+                       "' ends with a comma (a mode is missing). Name it, or leave the comma out.");
   std::stringstream parts(text);
   for (std::string part; std::getline(parts, part, ',');) {
     const EvalMode mode = parse_eval_mode(part);
@@ -50,24 +53,24 @@ void run_eval(EvalArguments a) {
 
 void add_reading_options(CLI::App& command, ComparisonOptions& o) {
   command.add_option("--max-documents", o.eval.reading.max_documents, "score the first N documents; 0: all")
-      ->check(CLI::NonNegativeNumber)
+      ->check(zero_or_more())
       ->capture_default_str();
   command.add_option("--context", o.eval.reading.context, "tokens per window; 0: as trained")
-      ->check(CLI::NonNegativeNumber)
+      ->check(zero_or_more())
       ->capture_default_str();
   command
       .add_option("--stride", o.eval.reading.stride,
                   "tokens by which the window slides, so that all but a document's first are scored with at "
                   "least context - stride tokens before them; 0: the context")
-      ->check(CLI::NonNegativeNumber)
+      ->check(zero_or_more())
       ->capture_default_str();
   command
       .add_option("--streams", o.eval.streams,
                   "modes that never reset: cut the split into N streams, each read from the start")
-      ->check(CLI::PositiveNumber)
+      ->check(above_zero())
       ->capture_default_str();
   command.add_option("--batch", o.eval.batch, "windows (slow, fast) or documents (carried) at once")
-      ->check(CLI::PositiveNumber)
+      ->check(above_zero())
       ->capture_default_str();
   command.add_flag(
       "--words", o.words,
@@ -75,7 +78,7 @@ void add_reading_options(CLI::App& command, ComparisonOptions& o) {
   command
       .add_option("--count-tokens", o.count_tokens,
                   "training tokens that are counted, for losses by frequency in the JSON; 0: none")
-      ->check(CLI::NonNegativeNumber)
+      ->check(zero_or_more())
       ->capture_default_str();
 }
 
@@ -87,12 +90,12 @@ void add_tuning_options(CLI::App& command, ComparisonOptions& o) {
           "they are not given; the step size of fast-untrained (default for that: `valid` beside --data)")
       ->type_name("DIR");
   command.add_option("--tune-documents", o.tune_documents, "documents to tune on; 0: all")
-      ->check(CLI::NonNegativeNumber)
+      ->check(zero_or_more())
       ->capture_default_str();
   command
       .add_option("--untrained-step-size", o.untrained_step_size,
                   "fast-untrained: step size times the model's width, instead of the search")
-      ->check(CLI::PositiveNumber);
+      ->check(above_zero());
 }
 
 void add_dynamic_options(CLI::App& command, ComparisonOptions& o) {
@@ -102,21 +105,21 @@ void add_dynamic_options(CLI::App& command, ComparisonOptions& o) {
   command
       .add_option("--dynamic-learning-rate", o.dynamic_learning_rate,
                   "learning rate (default: 0.1 for sgd, 3e-4 for rms)")
-      ->check(CLI::NonNegativeNumber);
+      ->check(zero_or_more());
   command.add_option("--dynamic-decay", o.dynamic_decay, "decay towards the trained weights (default: 0)")
       ->check(CLI::Range(0.0, 1.0));
   command.add_option("--dynamic-epsilon", d.epsilon, "added to the root of the mean squares (rms)")
-      ->check(CLI::NonNegativeNumber)
+      ->check(zero_or_more())
       ->capture_default_str();
   command.add_option("--dynamic-segment", d.segment, "tokens between updates")
-      ->check(CLI::PositiveNumber)
+      ->check(above_zero())
       ->capture_default_str();
   command.add_option("--dynamic-reset", d.reset, "back to the trained weights at each document, or never")
       ->check(CLI::IsMember({"document", "stream"}))
       ->capture_default_str();
   command
       .add_option("--dynamic-statistics", d.statistics_batches, "training batches for the mean squares (rms)")
-      ->check(CLI::PositiveNumber)
+      ->check(above_zero())
       ->capture_default_str();
   command
       .add_option("--train-data", o.train_data, "split for the mean squares (default: `train` beside --data)")
@@ -138,7 +141,10 @@ void add_eval_command(CLI::App& app) {
       ->add_option("--modes", a->modes,
                    "comma-separated: " + eval_mode_names() +
                        " (default: slow, dynamic, and fast if the model has fast weights)")
-      ->type_name("LIST");
+      ->type_name("LIST")
+      ->check([](const std::string& text) {
+        return std::string(text.empty() ? "the list is empty. Name a mode, or leave it out" : "");
+      });
   command
       ->add_option("--static", o.static_checkpoint,
                    "control whose slow pass the modes are compared with (default: the model's own slow pass)")

@@ -112,6 +112,7 @@ GenerationOptions options_of(const GenerateArguments& a, const LanguageModel& mo
 }
 
 void run_generate(const GenerateArguments& a) {
+  require_one_rank("generate");
   set_thread_count(1);
   const std::vector<std::string> texts = prompts_of(a);
   require<ConfigError>(a.state_out.empty() || texts.size() == 1,
@@ -162,14 +163,14 @@ void run_generate(const GenerateArguments& a) {
 
 void add_sampling_options(CLI::App& command, GenerateArguments& a) {
   command.add_option("--max-tokens,--tokens", a.options.max_tokens, "tokens to generate per prompt at most")
-      ->check(CLI::NonNegativeNumber)
+      ->check(zero_or_more())
       ->capture_default_str();
   command.add_option("--temperature", a.options.sampling.temperature, "0: always the most probable token")
-      ->check(CLI::NonNegativeNumber)
+      ->check(zero_or_more())
       ->capture_default_str();
   command
       .add_option("--top-k", a.options.sampling.top_k, "draw from the K most probable tokens; 0: from all")
-      ->check(CLI::NonNegativeNumber)
+      ->check(zero_or_more())
       ->capture_default_str();
   command
       .add_option("--top-p", a.options.sampling.top_p,
@@ -179,7 +180,7 @@ void add_sampling_options(CLI::App& command, GenerateArguments& a) {
   command
       .add_option("--seed", a.seed,
                   "seed of the draws; a prompt's text does not depend on the prompts beside it")
-      ->check(CLI::NonNegativeNumber)
+      ->check(zero_or_more())
       ->capture_default_str();
   command
       .add_option("--stop", a.options.stops,
@@ -212,7 +213,8 @@ void add_generate_command(CLI::App& app) {
   command
       ->add_option("--state-out", a->state_out,
                    "save the state after reading the prompt; with --max-tokens 0 nothing else is done")
-      ->type_name("FILE");
+      ->type_name("FILE")
+      ->check(file_in_a_folder());
   command->add_option("--state-in", a->state_in, "go on from a saved state: the prompts follow what was read")
       ->type_name("FILE");
   add_sampling_options(*command, *a);

@@ -80,7 +80,8 @@ void add_report_command(CLI::App& app) {
           "--out", options->html_path,
           "write the page to this file (self-contained, no script, no network), and its tables beside it as "
           "CSV and JSON")
-      ->type_name("FILE.html");
+      ->type_name("FILE.html")
+      ->check(file_in_a_folder());
   command->add_option("--title", options->title, "title of the page")->capture_default_str();
   add_json_option(*command, options->json_path);
   command->callback([options] { make_report(*options); });

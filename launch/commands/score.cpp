@@ -109,6 +109,7 @@ std::string about(const ScoreArguments& a, const std::string& file, int64_t cont
 }
 
 void run_score(const ScoreArguments& a) {
+  require_one_rank("score");
   set_thread_count(1);
   const std::unique_ptr<ByteSource> text =
       open_bytes(a.file);  // a missing file is refused before the model is read
@@ -153,18 +154,20 @@ void add_score_command(CLI::App& app) {
       ->required()
       ->type_name("FILE");
   command->add_option("--context", a->options.context, "tokens per window; 0: as trained")
-      ->check(CLI::NonNegativeNumber)
+      ->check(zero_or_more())
       ->capture_default_str();
   command->add_flag("--carry", a->options.carry,
                     "fast weights and attention window go on from window to window (else each starts anew)");
   command
       ->add_option("--json", a->json_path,
                    "write the JSON to this file (default: to standard output). Log-probabilities are in nats")
-      ->type_name("FILE");
+      ->type_name("FILE")
+      ->check(file_in_a_folder());
   command
       ->add_option("--html", a->html_path,
                    "write a page too: the text coloured by what the fast weights gained at each token")
-      ->type_name("FILE");
+      ->type_name("FILE")
+      ->check(file_in_a_folder());
   command->callback([a] { run_score(*a); });
 }
 

@@ -38,7 +38,11 @@ struct TerminalSize {
 
 TerminalSize terminal_size() {
   winsize size{};
-  if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return {};
+  if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) {
+    const char* columns = std::getenv("COLUMNS");
+    const long wanted = columns != nullptr ? std::strtol(columns, nullptr, 10) : 0;
+    return wanted > 0 && wanted <= 1000 ? TerminalSize{static_cast<size_t>(wanted), 0} : TerminalSize{};
+  }
   return {size.ws_col, size.ws_row};
 }
 

@@ -158,7 +158,9 @@ class ModelComparison {
                          "--dynamic-learning-rate.");
     if (!options_.dynamic_decay) {
       DynamicSetup setup = best;
-      for (const double decay : {1e-4, 1e-3, 1e-2}) {
+      for (const double decay : {1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1}) {
+        // Above 1e-2 only as long as more decay helps: the best is not at the end of what was tried.
+        if (decay > 1e-2 && best.config.decay < setup.config.decay) break;
         setup.config.decay = decay;
         loss_of(setup);
       }
@@ -281,6 +283,15 @@ std::string notice_of(const std::string& name, const EvalOptions& eval, int rank
   return "";
 }
 
+// What was chosen on the very split that is scored makes its numbers better than they are.
+std::string tuning_notice(const ComparisonOptions& options) {
+  std::error_code ignored;
+  if (options.tune_data.empty() || !std::filesystem::equivalent(options.tune_data, options.data, ignored))
+    return "";
+  return cat("--tune and --data are both '", options.data,
+             "': what is tuned on the split that is scored looks better than it is. Tune on another split.");
+}
+
 // One result of the comparison.
 struct Entry {
   EvalMode mode;
@@ -328,6 +339,8 @@ Comparison compare(const ComparisonOptions& options, Communicator& group) {
   check_modes(modes, *loaded.model);
 
   Comparison comparison;
+  if (const std::string notice = tuning_notice(options); !notice.empty())
+    comparison.notices.push_back(notice);
   ComparisonOptions resolved = options;
   resolved.eval = eval;
   ModelComparison shared(resolved, loaded, group);

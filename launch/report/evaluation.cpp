@@ -74,8 +74,10 @@ EvalRow read_row(const std::string& label, const std::string& mode, const json& 
   row.word_perplexity = optional_number(values, "word_perplexity", where);
   row.peak_memory_bytes = optional_number(values, "peak_memory_bytes", where);
   read_interval(values, "nats_per_token_interval", where, row.nats_low, row.nats_high);
-  if (const auto own = values.find("difference_to_static"); own != values.end() && own->is_object())
+  if (const auto own = values.find("difference_to_static"); own != values.end() && own->is_object()) {
     read_interval(*own, "percent_interval", where, row.own_change_low, row.own_change_high);
+    row.static_nats_per_token = row.nats_per_token - optional_number(*own, "nats_per_token", where);
+  }
   if (const auto found = values.find("breakdowns"); found != values.end() && found->is_object())
     for (const auto& [name, bins] : found->items())
       row.breakdowns[name] = read_bins(bins, cat(where, " breakdown '", name, "'"));
@@ -141,12 +143,23 @@ std::vector<EvalRow> read_eval_rows(const std::string& argument) {
   return rows;
 }
 
+namespace {
+
+// Whether the static pass that `row` was paired with is the baseline's: the same loss of as many tokens.
+bool is_paired_with(const EvalRow& row, const EvalRow& base) {
+  const bool is_static = base.mode == "slow" || base.mode == "static";
+  return is_static && row.tokens == base.tokens &&
+         std::abs(row.static_nats_per_token - base.nats_per_token) <= 1e-9 * base.nats_per_token;
+}
+
+}  // namespace
+
 void compare_with_baseline(std::vector<EvalRow>& rows) {
   for (EvalRow& row : rows) {
     const EvalRow& base = rows.front();
     row.change_percent = 100 * (row.nats_per_token / base.nats_per_token - 1);
     row.time_to_baseline = base.tokens_per_s / row.tokens_per_s;
-    if (&row == &base || row.file != base.file || base.mode != "slow") continue;
+    if (&row == &base || !is_paired_with(row, base)) continue;
     row.change_low = row.own_change_low;
     row.change_high = row.own_change_high;
   }

@@ -33,12 +33,13 @@ struct EvalRow {
   double time_to_baseline = 0;  // per token, by tokens_per_s, relative to the baseline row
   double relative_flops = std::numeric_limits<double>::quiet_NaN();
   double word_perplexity = std::numeric_limits<double>::quiet_NaN();
-  // 95 % intervals over documents. That of the change is known for modes of the baseline's own file alone,
-  // where the differences are paired.
+  // 95 % intervals over documents. That of the change is known where the mode was paired with the baseline's
+  // static pass: in the baseline's own file, or in another one whose `--static` it is.
   double nats_low = std::numeric_limits<double>::quiet_NaN(), nats_high = nats_low;
   double change_low = nats_low, change_high = nats_low;
   std::string file = {};
   double own_change_low = nats_low, own_change_high = nats_low;  // against the file's own static mode
+  double static_nats_per_token = nats_low;                       // of that mode
   std::map<std::string, std::vector<LossBin>> breakdowns = {};   // by "position" and others; may be empty
 };
 

@@ -117,11 +117,12 @@ std::string progress_line(const WatchedRun& run, const Canvas& canvas) {
   return "[" + std::string(filled, '#') + std::string(bar - filled, '.') + "]" + after;
 }
 
-// Name, value, and the course of it where there is room.
+// Name, value, and the course of it where there is room; `more` stands behind the value in a wide terminal.
 std::string quantity(const std::string& name, const std::string& value, const std::vector<double>& course,
-                     const Canvas& canvas) {
-  const std::string text = padded(name, kName) + padded(value, 22);
-  if (course.size() < 2 || canvas.width < characters(text) + 10) return cut(text, canvas.width);
+                     const Canvas& canvas, const std::string& more = "") {
+  const bool is_wide = canvas.width >= kName + 22 + 10;
+  const std::string text = padded(name, kName) + (is_wide ? padded(value + more, 22) : padded(value, 9));
+  if (course.size() < 2 || canvas.width < characters(text) + 8) return cut(text, canvas.width);
   const size_t room = std::min(kMostPicture, canvas.width - characters(text) - 1);
   return cut(text + " " + sparkline(course, room, canvas.glyphs), canvas.width);
 }
@@ -138,6 +139,22 @@ double last_finite(const std::vector<double>& values) {
 
 std::string percent(double share) {
   return format("%.1f %%", 100 * share);
+}
+
+// `text` in lines of at most `width` characters, broken where two spaces stand.
+std::vector<std::string> wrapped(const std::string& text, size_t width) {
+  std::vector<std::string> lines;
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = std::min(text.find("  ", begin), text.size());
+    const std::string part = text.substr(begin, end - begin);
+    if (lines.empty() || characters(lines.back()) + 2 + characters(part) > width) {
+      lines.push_back(part);
+    } else {
+      lines.back() += "  " + part;
+    }
+    begin = end + 2;
+  }
+  return lines;
 }
 
 // "dense1 1.1e-02  dense2 7.5e-02"
@@ -169,15 +186,28 @@ void add_course(std::vector<std::string>& lines, const WatchedRun& run, const st
 void add_loss(std::vector<std::string>& lines, const WatchedRun& run, const Canvas& canvas) {
   const std::vector<double> loss = losses(run.points);
   const double slow = run.points.back().number("loss_slow");
-  std::string text = format("%.4f", last_finite(loss));
-  if (std::isfinite(slow)) text += format(" (slow %.4f)", slow);
-  lines.push_back(quantity("loss", text, loss, canvas));
+  lines.push_back(quantity("loss", format("%.4f", loss.back()), loss, canvas,
+                           std::isfinite(slow) ? format(" (slow %.4f)", slow) : ""));
+}
+
+std::string unreadable_text(const WatchedRun& run) {
+  return cat(run.unreadable, run.unreadable == 1 ? " unreadable line" : " unreadable lines");
+}
+
+std::string no_number_since(const std::vector<LogPoint>& points) {
+  size_t first = points.size() - 1;
+  while (first > 0 && !std::isfinite(points[first - 1].loss)) --first;
+  return cat("WARNING: the loss is no number since step ", with_commas(points[first].step));
 }
 
 void add_details(std::vector<std::string>& lines, const WatchedRun& run, const Canvas& canvas) {
   const LogPoint& last = run.points.back();
+  if (!std::isfinite(last.loss)) lines.push_back(cut(no_number_since(run.points), canvas.width));
   const auto add = [&](const std::string& name, const std::string& text) {
-    if (!text.empty()) lines.push_back(cut(padded(name, kName) + text, canvas.width));
+    if (text.empty()) return;
+    const std::vector<std::string> parts = wrapped(text, canvas.width - kName);
+    for (size_t i = 0; i < parts.size(); ++i)
+      lines.push_back(cut(padded(i == 0 ? name : "", kName) + parts[i], canvas.width));
   };
   add("step sizes", parts_of(last, "step_size.", "%.2e"));
   add("decays", parts_of(last, "decay.", "%.4f"));
@@ -191,7 +221,7 @@ void add_details(std::vector<std::string>& lines, const WatchedRun& run, const C
   if (const auto at = restarts(run.points); !at.empty())
     add("resumed",
         cat(at.size(), at.size() == 1 ? " time" : " times", ", last after step ", with_commas(at.back())));
-  if (run.unreadable > 0) add("log", cat(run.unreadable, " unreadable lines"));
+  if (run.unreadable > 0) add("log", unreadable_text(run));
 }
 
 }  // namespace
@@ -259,6 +289,7 @@ std::vector<std::string> dashboard(const WatchedRun& run, size_t width, Glyphs g
   if (!run.begun || run.points.empty()) {
     lines.push_back(cut(run.begun ? "begun; waiting for the first log line" : "waiting for the run to begin",
                         canvas.width));
+    if (run.unreadable > 0) lines.push_back(cut(unreadable_text(run), canvas.width));
     return lines;
   }
   lines.push_back(progress_line(run, canvas));

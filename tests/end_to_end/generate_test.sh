@@ -180,6 +180,12 @@ expect_code 2 "unknown --adapt" "${g[@]}" --prompt a --adapt some
 expect_code 2 "--top-p 0" "${g[@]}" --prompt a --top-p 0
 expect_code 2 "--top-p above 1" "${g[@]}" --prompt a --top-p 1.5
 expect_code 2 "negative --max-tokens" "$fwl" generate "$work/run" --prompt a --max-tokens -1
+expect_code 2 "a temperature that is no number" "${g[@]}" --prompt a --temperature nan
+expect_code 3 "results into a missing folder" "${g[@]}" --prompt a --json "$work/none/g.json"
+mkfifo "$work/pipe"
+expect_code 3 "results in place of a pipe" "${g[@]}" --prompt a --json "$work/pipe"
+[[ -p $work/pipe ]] || fail "--json replaced a pipe"
+expect_code 2 "generation on two ranks" mpirun --allow-run-as-root --oversubscribe -n 2 "${g[@]}" --prompt a
 expect_code 2 "an empty stop string" "${g[@]}" --prompt a --stop ""
 expect_code 2 "two prompts into one state" "${g[@]}" --prompt a --prompt b --state-out "$work/two.h5"
 expect_code 2 "--adapt prompt of a control" "$fwl" generate "$work/control" --device cpu --prompt a --adapt prompt

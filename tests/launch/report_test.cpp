@@ -93,7 +93,7 @@ nlohmann::json eval_mode(double nats, const std::vector<double>& nats_by_bin) {
   return {{"nats_per_token", nats},
           {"tokens", 20},
           {"tokens_per_s", 100},
-          {"difference_to_static", {{"percent_interval", {-12.0, -8.0}}}},
+          {"difference_to_static", {{"nats_per_token", nats - 2.0}, {"percent_interval", {-12.0, -8.0}}}},
           {"breakdowns", {{"position", bins}}}};
 }
 
@@ -117,6 +117,27 @@ TEST_F(ReportTest, AWholeEvaluationGivesItsModesStaticFirst) {
   EXPECT_EQ(charts[0].series[1].y, (std::vector<double>{0.5, 0.0}));
   ASSERT_TRUE(speed_quality_chart(report.rows).has_value());
   EXPECT_NEAR(speed_quality_chart(report.rows)->series[1].y[0], 10.0, 1e-9);
+}
+
+TEST_F(ReportTest, IntervalsHoldAgainstTheStaticPassThatTheModeWasPairedWith) {
+  EvalRow base, other;
+  base.mode = "static";
+  base.file = "control.json";
+  base.nats_per_token = 2;
+  base.tokens = other.tokens = 100;
+  other.mode = "fast";
+  other.file = "fwl.json";
+  other.nats_per_token = 1.5;
+  other.static_nats_per_token = 2;
+  other.own_change_low = -30;
+  other.own_change_high = -20;
+  std::vector<EvalRow> rows = {base, other, other, other};
+  rows[2].static_nats_per_token = 2.1;  // paired with another model's static pass
+  rows[3].tokens = 99;                  // of another text
+  compare_with_baseline(rows);
+  EXPECT_EQ(rows[1].change_low, -30);
+  EXPECT_TRUE(std::isnan(rows[2].change_low));
+  EXPECT_TRUE(std::isnan(rows[3].change_low));
 }
 
 TEST_F(ReportTest, ModesStandInTheOrderOfHowFarTheyCarry) {

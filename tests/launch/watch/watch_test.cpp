@@ -143,6 +143,26 @@ TEST(Dashboard, FitsAnyWidth) {
   }
 }
 
+TEST(Dashboard, ANarrowTerminalKeepsTheCourseOfTheLossAndAllStepSizes) {
+  WatchedRun run{"r", true, {}, 0, 1.0, 100};
+  for (int i = 1; i < 20; ++i) run.points.push_back(full_point(i, i));
+  run.points.back().numbers["step_size.dense2"] = 0.02;
+  const std::string text = joined(dashboard(run, 39, Glyphs::kAscii));
+  EXPECT_NE(text.find("#"), std::string::npos) << text;
+  EXPECT_NE(text.find("0.2632    #"), std::string::npos) << text;
+  EXPECT_NE(text.find("dense1 1.00e-02\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("dense2 2.00e-02\n"), std::string::npos) << text;
+}
+
+TEST(Dashboard, ALossThatIsNoNumberIsNotHiddenBehindTheLastGoodOne) {
+  WatchedRun run{"r", true, {full_point(1, 1), full_point(2, 2), full_point(3, 3), full_point(4, 4)},
+                 0,   1.0,  10};
+  run.points[2].loss = run.points[3].loss = std::nan("");
+  const std::string text = joined(dashboard(run, 80, Glyphs::kAscii));
+  EXPECT_NE(text.find("the loss is no number since step 3"), std::string::npos) << text;
+  EXPECT_EQ(text.find("2.5000"), std::string::npos) << text;
+}
+
 TEST(Dashboard, TellsRestartsSilenceAndTheEnd) {
   WatchedRun run{"r", true, {full_point(1, 5), full_point(2, 10), full_point(3, 2), full_point(4, 7)},
                  0,   400,  10};
@@ -160,6 +180,8 @@ TEST(Dashboard, WaitsForWhatIsNotThere) {
   WatchedRun begun{"r", true};
   EXPECT_NE(joined(dashboard(begun, 80, Glyphs::kAscii)).find("waiting for the first log line"),
             std::string::npos);
+  begun.unreadable = 1;
+  EXPECT_NE(joined(dashboard(begun, 80, Glyphs::kAscii)).find("1 unreadable line\n"), std::string::npos);
 }
 
 }  // namespace
