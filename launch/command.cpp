@@ -39,10 +39,7 @@ CLI::Validator file_in_a_folder() {
         const std::filesystem::path folder = std::filesystem::path(path).parent_path();
         require<DataError>(folder.empty() || std::filesystem::is_directory(folder), "the folder of '", path,
                            "' does not exist (nothing could be written there). Make it first.");
-        require<DataError>(!std::filesystem::exists(path) || std::filesystem::is_regular_file(path), "'",
-                           path,
-                           "' is there and is no regular file (it would be replaced, a device too). Choose "
-                           "another file.");
+        require_replaceable(path);
         return std::string();
       },
       "");

@@ -56,7 +56,14 @@ std::string read_file(const std::string& path, const std::string& what) {
   return content.str();
 }
 
+void require_replaceable(const std::string& path) {
+  require<DataError>(!std::filesystem::exists(path) || std::filesystem::is_regular_file(path), "'", path,
+                     "' is there and is no regular file (it would be replaced, a device too). Choose another "
+                     "file.");
+}
+
 void publish_file(const std::string& path, const std::string& content) {
+  require_replaceable(path);
   const std::string temporary = cat(path, ".tmp-", ::getpid());
   try {
     write_all(temporary, content);
