@@ -5,6 +5,7 @@
 #include <set>
 #include <sstream>
 
+#include "core/base/device.h"
 #include "core/base/error.h"
 #include "launch/batches.h"
 
@@ -93,6 +94,7 @@ BatchFeed::BatchFeed(const RunConfig& config, const BatchShare& share, int64_t m
 }
 
 BatchFeed::Item BatchFeed::make(int64_t number) {
+  use_device(device_);  // of the reader's thread: pinned memory is handed out again by asking the GPU
   const int64_t step = number / micro_batches_, done = number % micro_batches_ * micro_rows_;
   Item item{share_.first_row + done, std::min(micro_rows_, share_.rows - done), {}};
   const Batch batch = loader_.read(first_sample_ + step * global_batch_ + item.first_row, item.rows,

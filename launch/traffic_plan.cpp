@@ -32,11 +32,12 @@ int64_t gradient_bytes(const RunConfig& c, int rank, int ranks, int64_t paramete
   const int64_t summed_element = backend == Backend::kMpi ? element : scattered_element;
   const bool sharded = c.parallel.shard_optimizer;
   const int64_t fits = c.parallel.bucket_bytes() / element;
-  const int64_t bucket = sharded ? std::max<int64_t>(1, fits / ranks) * ranks : fits;
+  const int64_t bucket = sharded ? std::max<int64_t>(1, part_elements(fits, ranks)) * ranks : fits;
   int64_t bytes = 0;
   for (int64_t first = 0; first < parameters; first += bucket) {
     const int64_t count = std::min(bucket, parameters - first);
-    const int64_t part = sharded ? count / ranks : 0;  // by reduce-scatter; the rest by all-reduce
+    const int64_t part =
+        sharded ? part_elements(count, ranks) : 0;  // by reduce-scatter; the rest by all-reduce
     const int64_t rest = count - part * ranks;
     const bool small = backend == Backend::kMpi && rest * summed_element <= kMpiSmallBytes;
     bytes += (ranks - 1) * part * scattered_element;

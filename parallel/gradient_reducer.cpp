@@ -10,13 +10,19 @@
 
 namespace fwl {
 
+int64_t part_elements(int64_t count, int ranks) {
+  constexpr int64_t kRun = 8;
+  const int64_t part = count / ranks;
+  return part < kRun ? part : part / kRun * kRun;
+}
+
 int64_t bucket_elements(int64_t bucket_bytes, const Tensor& flat, Reduction reduction, int ranks) {
   const auto element_bytes = static_cast<int64_t>(flat.element_size());
   require<ConfigError>(bucket_bytes >= element_bytes, "a gradient bucket of ", bucket_bytes,
                        " bytes holds no element of ", element_bytes, " bytes. Use a bucket of some MiB.");
   const int64_t elements = bucket_bytes / element_bytes;
   if (reduction == Reduction::kAllReduce) return elements;
-  return std::max<int64_t>(1, elements / ranks) * ranks;
+  return std::max<int64_t>(1, part_elements(elements, ranks)) * ranks;
 }
 
 // Runs after a parameter's gradient has been accumulated.
@@ -122,7 +128,7 @@ void GradientReducer::start_sum(const Tensor& part, const Tensor& all) {
 void GradientReducer::start_bucket(const Tensor& bucket) {
   int64_t divided = 0;
   if (reduction_ == Reduction::kReduceScatter) {
-    const int64_t part = bucket.numel() / group_.size();
+    const int64_t part = part_elements(bucket.numel(), group_.size());
     divided = part * group_.size();
     if (part > 0) start_sum(bucket.narrow(0, part * group_.rank(), part), bucket.narrow(0, 0, divided));
   }

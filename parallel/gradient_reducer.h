@@ -33,8 +33,12 @@ struct ReducerOptions {
   std::optional<at::ScalarType> wire = {};  // kBFloat16, or the gradient's dtype
 };
 
-// Elements in a bucket of `bucket_bytes`: a multiple of `ranks` where each rank gets a part. Throws
-// ConfigError when a bucket holds no element.
+// Elements that each of `ranks` ranks gets of a bucket of `count`; what they leave of it all ranks share.
+// Parts are whole runs of 16 bytes in bfloat16 unless they are shorter than one: NCCL and vectorised kernels
+// are slow where a part begins elsewhere.
+int64_t part_elements(int64_t count, int ranks);
+// Elements in a bucket of `bucket_bytes`; whole parts where each rank gets one. Throws ConfigError when a
+// bucket holds no element.
 int64_t bucket_elements(int64_t bucket_bytes, const Tensor& flat, Reduction reduction, int ranks);
 
 class GradientReducer {

@@ -1,6 +1,7 @@
 #include "parallel/nccl_communicator.h"
 
 #include <exception>
+#include <mutex>
 #include <utility>
 
 #include "parallel/bounded_wait.h"
@@ -62,21 +63,33 @@ struct NcclCommunicator::Timing {
   bool waited = false;
 };
 
+// What outlives the communicator: the watchdog may still ask about its operations when it is freed.
+struct NcclCommunicator::Shared {
+  Shared(ncclComm_t of, int on) : comm(of), device(on) {}
+  std::mutex mutex;
+  ncclComm_t comm;  // null once it is being freed
+  const int device;
+};
+
 // An operation on the GPU, as the watchdog sees it.
 class NcclCommunicator::Running final : public GpuOperation {
  public:
-  explicit Running(ncclComm_t comm) : comm_(comm) {}
+  explicit Running(std::shared_ptr<Shared> shared) : shared_(std::move(shared)) {}
   Phase phase() override {
+    // The watchdog's thread would ask by way of a context on GPU 0.
+    FWL_CUDA_CALL(cudaSetDevice(shared_->device));
     if (end.passed()) return Phase::kDone;
+    const std::lock_guard lock(shared_->mutex);
+    if (shared_->comm == nullptr) return Phase::kDone;
     ncclResult_t state = ncclSuccess;
-    FWL_NCCL(comm_, ncclCommGetAsyncError(comm_, &state));
-    FWL_NCCL(comm_, state);
+    FWL_NCCL(shared_->comm, ncclCommGetAsyncError(shared_->comm, &state));
+    FWL_NCCL(shared_->comm, state);
     return begin.passed() ? Phase::kRunning : Phase::kQueued;
   }
   Event begin, end;
 
  private:
-  ncclComm_t comm_;
+  std::shared_ptr<Shared> shared_;
 };
 
 class NcclCommunicator::Pending final : public Transfer {
@@ -133,6 +146,7 @@ NcclCommunicator::NcclCommunicator(const ncclUniqueId& id, const std::string& gr
     if (comm_ != nullptr) ncclCommAbort(comm_);
     throw;
   }
+  shared_ = std::make_shared<Shared>(comm_, device);
   if (watchdog_ != nullptr) give_up_ = watchdog_->on_give_up([this] { ncclCommAbort(comm_); });
 }
 
@@ -151,13 +165,21 @@ NcclCommunicator::~NcclCommunicator() {
         FWL_NCCL(comm_, ncclCommFinalize(comm_));
         wait_for_host();
       });
+      close();
       ncclCommDestroy(comm_);
       return;
     } catch (...) {
       // The job ends without this group; abort frees what is left of it.
     }
   }
+  close();
   ncclCommAbort(comm_);
+}
+
+// Before it is freed: operations that are still under way are nobody's business from here on.
+void NcclCommunicator::close() {
+  const std::lock_guard lock(shared_->mutex);
+  shared_->comm = nullptr;
 }
 
 // When something fails, the ranks' operations no longer match: the group is closed for good.
@@ -179,7 +201,7 @@ TransferPtr NcclCommunicator::start(const std::string& what, std::vector<Tensor>
       ") failed (the ranks are no longer in step). End the job and restart it from its last checkpoint.");
   const int64_t number = operation_.number + 1;
   operation_ = watchdog_ != nullptr ? watchdog_->begin(group_, what) : Operation{-1, number, what};
-  auto running = std::make_shared<Running>(comm_);
+  auto running = std::make_shared<Running>(shared_);
   std::shared_ptr<Timing> timing;
   if (timed_) timings_.push_back(timing = std::make_shared<Timing>());
   guarded([&] {

@@ -11,6 +11,7 @@
 #include <nccl.h>
 
 #include <deque>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -48,6 +49,7 @@ class NcclCommunicator final : public Communicator {
  private:
   class Running;
   class Pending;
+  struct Shared;
   struct Timing;
 
   // Enqueues `body` on the group's stream as one operation.
@@ -59,6 +61,7 @@ class NcclCommunicator final : public Communicator {
   template <typename Done>
   void poll(Done done);
   void check_peers();
+  void close();
 
   int rank_, size_;
   at::Device device_;
@@ -67,6 +70,7 @@ class NcclCommunicator final : public Communicator {
   int group_ = -1;    // as the watchdog numbers it
   int give_up_ = -1;  // as the watchdog numbers it
   ncclComm_t comm_ = nullptr;
+  std::shared_ptr<Shared> shared_;  // with the watchdog's thread
   c10::cuda::CUDAStream stream_;
   Operation operation_;  // entered last
   bool usable_ = true;

@@ -16,13 +16,18 @@ std::vector<ElementRange> owned_ranges(Communicator& group, Parameters& paramete
 
 }  // namespace
 
+int64_t shared_by_all(int64_t count, int64_t per_bucket, int ranks) {
+  const int64_t last = count % per_bucket;
+  return last - part_elements(last, ranks) * ranks;
+}
+
 std::vector<ElementRange> shard_ranges(int64_t count, int64_t per_bucket, int rank, int ranks) {
   std::vector<ElementRange> ranges;
   for (int64_t first = 0; first < count; first += per_bucket) {
-    const int64_t part = std::min(per_bucket, count - first) / ranks;
+    const int64_t part = part_elements(std::min(per_bucket, count - first), ranks);
     if (part > 0) ranges.push_back({first + rank * part, part});
   }
-  const int64_t rest = count % per_bucket % ranks;
+  const int64_t rest = shared_by_all(count, per_bucket, ranks);
   if (rest > 0) ranges.push_back({count - rest, rest});
   return ranges;
 }
@@ -39,7 +44,7 @@ ShardedOptimizer::ShardedOptimizer(Communicator& group, Parameters& parameters, 
   if (!is_sharded()) return;
   const int64_t per_bucket =
       bucket_elements(bucket_bytes, parameters.gradients(), Reduction::kReduceScatter, group.size());
-  shared_elements_ = parameters.count() % per_bucket % group.size();
+  shared_elements_ = shared_by_all(parameters.count(), per_bucket, group.size());
   if (!adamw_.masters().defined()) return;
   const int64_t step_sizes = parameters.range_of(ParameterGroup::kStepSize).first;
   parameters.release_values(std::min(step_sizes, parameters.count() - 1) / per_bucket * per_bucket);

@@ -1,7 +1,7 @@
 // AdamW over the ranks of a group that hold the same weights: replicated (every rank updates all) or sharded
 // (ZeRO stage 1, Rajbhandari et al. 2020: each rank keeps moments for its part of every gradient bucket,
-// updates that part, and the parts are gathered). Any number of parameters and ranks: what the ranks do not
-// divide of the last bucket is summed, kept and updated alike on all of them.
+// updates that part, and the parts are gathered). Any number of parameters and ranks: what the parts leave of
+// the last bucket is summed, kept and updated alike on all of them.
 //
 // Where forwards read copies in bfloat16, each rank keeps the float32 values of its parts alone, and the
 // copies are gathered: half the bytes. The bucket of the step sizes, which are read in float32, stays whole.
@@ -57,8 +57,9 @@ class ShardedOptimizer {
   int64_t shared_elements_;
 };
 
-// What one of `ranks` ranks owns of `count` elements in buckets of `per_bucket` (a multiple of ranks): its
-// part of each bucket and, last, the rest that all ranks share.
+// What one of `ranks` ranks owns of `count` elements in buckets of `per_bucket` (as bucket_elements() has
+// them): its part of each bucket and, last, the rest of the last bucket, which all ranks share.
+int64_t shared_by_all(int64_t count, int64_t per_bucket, int ranks);  // elements of that rest
 std::vector<ElementRange> shard_ranges(int64_t count, int64_t per_bucket, int rank, int ranks);
 
 }  // namespace fwl

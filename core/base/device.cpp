@@ -40,6 +40,10 @@ at::Device choose_device(const std::string& device, int local_rank) {
   return at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(local_rank));
 }
 
+void use_device(at::Device device) {
+  if (device.is_cuda()) cuda::set_device(device.index());
+}
+
 int cuda_device_count() {
   return cuda::device_count();
 }

@@ -12,6 +12,9 @@ namespace fwl {
 // one can be used. Throws ConfigError when cuda is asked for and cannot be had, saying what is missing. Call
 // it before other LibTorch work: what LibTorch has once looked up without CUDA stays without it.
 at::Device choose_device(const std::string& device, int local_rank);
+// Makes `device` this thread's. A thread begins with GPU 0, and the first call into CUDA would make a context
+// of some hundred MB there. Nothing for the CPU.
+void use_device(at::Device device);
 // GPUs that this process can use; 0 in a build without CUDA or on a machine without a driver.
 int cuda_device_count();
 // Name and PCI address ("0000:3b:00.0") of a GPU that cuda_device_count() counts.

@@ -71,7 +71,7 @@ cudaError_t launch(ScalarType type, bool gelu, const void* u, const void* bar, v
       kernel<<<blocks, kThreads, 0, stream>>>(static_cast<const S*>(u), static_cast<const S*>(bar),
                                               static_cast<S*>(act), static_cast<S*>(u_bar), vectors);
     };
-    if (count % kVector<S> == 0) {
+    if (count % kVector<S> == 0 && on_vectors(u, bar, act, u_bar)) {
       run(std::integral_constant<int, kVector<S>>());
     } else {
       run(std::integral_constant<int, 1>());

@@ -56,7 +56,8 @@ cudaError_t launch_decay_mask(ScalarType type, void* a, void* b, const double* l
   const auto blocks = static_cast<unsigned>((rows + kWarps - 1) / kWarps);
   return dispatch(type, [&](auto* tag) {
     using S = std::remove_pointer_t<decltype(tag)>;
-    const auto kernel = chunk % kVector<S> == 0 ? decay_mask_kernel<S, kVector<S>> : decay_mask_kernel<S, 1>;
+    const bool wide = chunk % kVector<S> == 0 && on_vectors(a, b);
+    const auto kernel = wide ? decay_mask_kernel<S, kVector<S>> : decay_mask_kernel<S, 1>;
     kernel<<<blocks, kWarps * 32, 0, stream>>>(static_cast<S*>(a), static_cast<S*>(b), log_decay, document,
                                                row_sums, rows, static_cast<int>(chunk));
   });

@@ -38,6 +38,12 @@ __device__ Scalar narrow(AccumulateOf<Scalar> x) {
   }
 }
 
+// Whether vectors of 16 bytes begin at all of them: a tensor may be a part of another one. Null ones do.
+template <typename... Pointers>
+bool on_vectors(const Pointers*... pointers) {
+  return ((reinterpret_cast<uintptr_t>(pointers) % 16 == 0) && ...);
+}
+
 template <int kCount, typename Scalar>
 __device__ Vector<Scalar, kCount> load_vector(const Scalar* from) {
   return *reinterpret_cast<const Vector<Scalar, kCount>*>(from);

@@ -3,6 +3,8 @@
 
 #include <c10/cuda/CUDAStream.h>
 
+#include <cstdint>
+
 #include "core/base/error.h"
 #include "core/base/torch.h"
 #include "core/kernels/scalar_type.cu.h"
@@ -25,6 +27,11 @@ inline ScalarType scalar_type_of(const Tensor& t) {
 
 inline void check_launch(cudaError_t error, const char* kernel) {
   require<InternalError>(error == cudaSuccess, kernel, " did not launch: ", cudaGetErrorString(error));
+}
+
+// The same numbers where 16-byte vectors begin: parts of the flat parameters may lie anywhere.
+inline Tensor on_vectors(const Tensor& t) {
+  return t.defined() && reinterpret_cast<uintptr_t>(t.const_data_ptr()) % 16 != 0 ? t.clone() : t;
 }
 
 inline void* pointer_or_null(const Tensor& t) {

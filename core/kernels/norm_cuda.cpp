@@ -44,8 +44,10 @@ bool norm_width_fits(const Tensor& x) {
   return norm_width_fits(scalar_type_of(x), width_of(x));
 }
 
-AddNormForward add_norm(const Tensor& x, const Tensor& delta, const Tensor& scale_d, const Tensor& bias_d,
-                        double epsilon) {
+AddNormForward add_norm(const Tensor& any_x, const Tensor& any_delta, const Tensor& any_scale_d,
+                        const Tensor& any_bias_d, double epsilon) {
+  const Tensor x = on_vectors(any_x), delta = on_vectors(any_delta), scale_d = on_vectors(any_scale_d),
+               bias_d = on_vectors(any_bias_d);
   check_rows({&x, &delta}, scale_d);
   AddNormForward f{delta.defined() ? at::empty_like(x) : x, at::empty_like(x), Tensor(), row_statistics(x)};
   if (bias_d.defined()) f.mean_n = row_statistics(x);
@@ -57,9 +59,11 @@ AddNormForward add_norm(const Tensor& x, const Tensor& delta, const Tensor& scal
   return f;
 }
 
-AddNormBackward add_norm_backward(const Tensor& sum, const Tensor& scale_d, const Tensor& mean_n,
-                                  const Tensor& inverse_sigma_n, const Tensor& norm_bar,
-                                  const Tensor& sum_bar) {
+AddNormBackward add_norm_backward(const Tensor& any_sum, const Tensor& any_scale_d, const Tensor& mean_n,
+                                  const Tensor& inverse_sigma_n, const Tensor& any_norm_bar,
+                                  const Tensor& any_sum_bar) {
+  const Tensor sum = on_vectors(any_sum), scale_d = on_vectors(any_scale_d),
+               norm_bar = on_vectors(any_norm_bar), sum_bar = on_vectors(any_sum_bar);
   check_rows({&sum, &norm_bar, &sum_bar}, scale_d);
   const Tensor partial = partial_sums(sum, mean_n.defined() ? 2 : 1);
   Tensor x_bar = at::empty_like(sum);
@@ -74,8 +78,9 @@ AddNormBackward add_norm_backward(const Tensor& sum, const Tensor& scale_d, cons
   return {x_bar, sums[0], mean_n.defined() ? sums[1] : Tensor()};
 }
 
-NormGradientForward norm_gradient(const Tensor& o_nd, const Tensor& scale_d, const Tensor& q_nd,
+NormGradientForward norm_gradient(const Tensor& any_o_nd, const Tensor& any_scale_d, const Tensor& any_q_nd,
                                   double epsilon) {
+  const Tensor o_nd = on_vectors(any_o_nd), scale_d = on_vectors(any_scale_d), q_nd = on_vectors(any_q_nd);
   check_rows({&o_nd, &q_nd}, scale_d);
   NormGradientForward f{at::empty_like(q_nd), row_statistics(o_nd), row_statistics(o_nd)};
   check_launch(launch_norm_gradient(scalar_type_of(o_nd), o_nd.const_data_ptr(), scale_d.const_data_ptr(),
@@ -86,8 +91,11 @@ NormGradientForward norm_gradient(const Tensor& o_nd, const Tensor& scale_d, con
   return f;
 }
 
-NormGradientBackward norm_gradient_backward(const Tensor& o_nd, const Tensor& scale_d, const Tensor& q_nd,
-                                            const NormGradientForward& forward, const Tensor& g_bar_nd) {
+NormGradientBackward norm_gradient_backward(const Tensor& any_o_nd, const Tensor& any_scale_d,
+                                            const Tensor& any_q_nd, const NormGradientForward& forward,
+                                            const Tensor& any_g_bar_nd) {
+  const Tensor o_nd = on_vectors(any_o_nd), scale_d = on_vectors(any_scale_d), q_nd = on_vectors(any_q_nd),
+               g_bar_nd = on_vectors(any_g_bar_nd);
   check_rows({&o_nd, &q_nd, &g_bar_nd}, scale_d);
   const Tensor partial = partial_sums(o_nd, 1);
   Tensor o_bar_nd = at::empty_like(o_nd), q_bar_nd = at::empty_like(q_nd);

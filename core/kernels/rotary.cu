@@ -82,8 +82,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 bool is_aligned(const Strided& s, int count) {
-  const auto address = reinterpret_cast<uintptr_t>(s.data);
-  return address % 16 == 0 && s.batch_stride % count == 0 && s.head_stride % count == 0 &&
+  return on_vectors(s.data) && s.batch_stride % count == 0 && s.head_stride % count == 0 &&
          s.position_stride % count == 0;
 }
 
@@ -106,7 +105,7 @@ cudaError_t launch_rotate_queries_keys(ScalarType type, void* qkv, const void* c
           static_cast<S*>(qkv), static_cast<const A*>(cosine), static_cast<const A*>(sine), shape,
           pairs / kCount);
     };
-    if (shape.head_dim / 2 % kVector<S> == 0) {
+    if (on_vectors(qkv) && shape.head_dim / 2 % kVector<S> == 0) {
       run(std::integral_constant<int, kVector<S>>());
     } else {
       run(std::integral_constant<int, 1>());

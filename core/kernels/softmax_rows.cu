@@ -224,14 +224,23 @@ __global__ void __launch_bounds__(kThreads)
   });
 }
 
+// Bytes of a row that a block can keep on the current GPU, beside what its reductions need.
+size_t largest_stage() {
+  constexpr int kReductions = 1 << 10;
+  int device = 0, most = 0;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  return std::min(kLargestStage, static_cast<size_t>(std::max(0, most - kReductions)));
+}
+
 // Vectors of 16 bytes where rows are whole vectors, else single elements. `launch` gets a constant for the
 // vector's length and one for staging, and the bytes of the stage.
 template <typename Scalar, typename Launch>
-void choose_form(int64_t vocabulary, Launch launch) {
+void choose_form(int64_t vocabulary, bool aligned, Launch launch) {
   const size_t bytes = static_cast<size_t>(vocabulary) * sizeof(Scalar);
-  const bool fits = bytes <= kLargestStage;
+  const bool fits = bytes <= largest_stage();
   constexpr int kWide = kVector<Scalar>;
-  if (vocabulary % kWide != 0) {
+  if (vocabulary % kWide != 0 || !aligned) {
     launch(std::integral_constant<int, 1>(), std::false_type(), size_t{0});
   } else if (fits) {
     launch(std::integral_constant<int, kWide>(), std::true_type(), bytes);
@@ -255,7 +264,7 @@ cudaError_t launch_cross_entropy_gradient(ScalarType type, void* logits_nv, cons
   return dispatch(type, [&](auto* tag) {
     using Scalar = std::remove_pointer_t<decltype(tag)>;
     using A = AccumulateOf<Scalar>;
-    choose_form<Scalar>(vocabulary, [&](auto count, auto staged, size_t bytes) {
+    choose_form<Scalar>(vocabulary, on_vectors(logits_nv), [&](auto count, auto staged, size_t bytes) {
       const auto kernel =
           cross_entropy_gradient_kernel<Scalar, decltype(count)::value, decltype(staged)::value>;
       allow_stage(kernel, bytes);
@@ -271,8 +280,9 @@ cudaError_t launch_cross_entropy(ScalarType type, const void* logits_nv, const i
   if (rows == 0) return cudaSuccess;
   return dispatch(type, [&](auto* tag) {
     using Scalar = std::remove_pointer_t<decltype(tag)>;
-    const auto kernel = vocabulary % kVector<Scalar> == 0 ? cross_entropy_kernel<Scalar, kVector<Scalar>>
-                                                          : cross_entropy_kernel<Scalar, 1>;
+    const bool wide = vocabulary % kVector<Scalar> == 0 && on_vectors(logits_nv);
+    const auto kernel =
+        wide ? cross_entropy_kernel<Scalar, kVector<Scalar>> : cross_entropy_kernel<Scalar, 1>;
     kernel<<<static_cast<unsigned>(rows), kThreads, 0, stream>>>(
         static_cast<const Scalar*>(logits_nv), label_n, static_cast<AccumulateOf<Scalar>*>(nll_n),
         vocabulary);
@@ -287,15 +297,16 @@ cudaError_t launch_cross_entropy_gradient_backward(ScalarType type, void* logits
   return dispatch(type, [&](auto* tag) {
     using Scalar = std::remove_pointer_t<decltype(tag)>;
     using A = AccumulateOf<Scalar>;
-    choose_form<Scalar>(vocabulary, [&](auto count, auto staged, size_t bytes) {
-      const auto kernel =
-          cross_entropy_gradient_backward_kernel<Scalar, decltype(count)::value, decltype(staged)::value>;
-      allow_stage(kernel, bytes);
-      kernel<<<static_cast<unsigned>(rows), kThreads, bytes, stream>>>(
-          static_cast<Scalar*>(logits_nv), static_cast<Scalar*>(error_bar_nv), label_n,
-          static_cast<const A*>(weight_n), static_cast<const A*>(nll_n), static_cast<const A*>(nll_bar_n),
-          vocabulary);
-    });
+    choose_form<Scalar>(
+        vocabulary, on_vectors(logits_nv, error_bar_nv), [&](auto count, auto staged, size_t bytes) {
+          const auto kernel =
+              cross_entropy_gradient_backward_kernel<Scalar, decltype(count)::value, decltype(staged)::value>;
+          allow_stage(kernel, bytes);
+          kernel<<<static_cast<unsigned>(rows), kThreads, bytes, stream>>>(
+              static_cast<Scalar*>(logits_nv), static_cast<Scalar*>(error_bar_nv), label_n,
+              static_cast<const A*>(weight_n), static_cast<const A*>(nll_n), static_cast<const A*>(nll_bar_n),
+              vocabulary);
+        });
   });
 }
 
@@ -307,14 +318,15 @@ cudaError_t launch_cross_entropy_residual_backward(ScalarType type, const void* 
   return dispatch(type, [&](auto* tag) {
     using Scalar = std::remove_pointer_t<decltype(tag)>;
     using A = AccumulateOf<Scalar>;
-    choose_form<Scalar>(vocabulary, [&](auto count, auto staged, size_t bytes) {
-      const auto kernel =
-          cross_entropy_residual_backward_kernel<Scalar, decltype(count)::value, decltype(staged)::value>;
-      allow_stage(kernel, bytes);
-      kernel<<<static_cast<unsigned>(rows), kThreads, bytes, stream>>>(
-          static_cast<const Scalar*>(residual_nv), static_cast<Scalar*>(error_bar_nv), label_n,
-          static_cast<const A*>(weight_n), static_cast<const A*>(nll_bar_n), vocabulary);
-    });
+    choose_form<Scalar>(
+        vocabulary, on_vectors(residual_nv, error_bar_nv), [&](auto count, auto staged, size_t bytes) {
+          const auto kernel =
+              cross_entropy_residual_backward_kernel<Scalar, decltype(count)::value, decltype(staged)::value>;
+          allow_stage(kernel, bytes);
+          kernel<<<static_cast<unsigned>(rows), kThreads, bytes, stream>>>(
+              static_cast<const Scalar*>(residual_nv), static_cast<Scalar*>(error_bar_nv), label_n,
+              static_cast<const A*>(weight_n), static_cast<const A*>(nll_bar_n), vocabulary);
+        });
   });
 }
 

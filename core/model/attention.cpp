@@ -82,6 +82,11 @@ Tensor flash_attention(const Tensor& q_bhte, const Tensor& k_bhte, const Tensor&
   return std::get<0>(result).transpose(1, 2);
 }
 
+bool suits_flash(const Tensor& q_bhte) {
+  const int64_t head_dim = q_bhte.size(3);
+  return q_bhte.is_cuda() && q_bhte.scalar_type() == at::kBFloat16 && head_dim % 8 == 0 && head_dim <= 256;
+}
+
 }  // namespace
 
 Tensor causal_attention(const Tensor& q_bhte, const Tensor& k_bhte, const Tensor& v_bhte, int64_t window) {
@@ -96,7 +101,7 @@ Tensor causal_attention(const Tensor& q_bhte, const Tensor& k_bhte, const Tensor
   };
   const Tensor k = within_reach(k_bhte), v = within_reach(v_bhte);
   if (window == 0 && queries == keys) return square_attention(q_bhte, k, v);
-  if (q_bhte.is_cuda() && q_bhte.scalar_type() == at::kBFloat16) return flash_attention(q_bhte, k, v, window);
+  if (suits_flash(q_bhte)) return flash_attention(q_bhte, k, v, window);
   if (window == 0 || queries <= window) return banded_attention(q_bhte, k, v, window);
   return blocked_window_attention(q_bhte, k, v, window);
 }

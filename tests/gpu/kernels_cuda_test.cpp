@@ -7,6 +7,7 @@
 #include "core/base/device.h"
 #include "core/fast_weight/linear_attention.h"
 #include "core/fast_weight/norm_gradient.h"
+#include "core/kernels/activation.h"
 #include "core/kernels/norm.h"
 #include "core/model/projections.h"
 
@@ -83,6 +84,32 @@ TEST_F(KernelsOnGpu, AddNormEqualsTheCpuForEveryWidth) {
         },
         {inputs[0], inputs[2]}, "rms norm");
   }
+}
+
+// A weight where no vector of 16 bytes begins, as parts of the flat parameters may lie.
+Tensor moved_by_three(const Tensor& x) {
+  const Tensor all = at::cat({at::zeros({3}, x.options().requires_grad(false)), x.flatten()});
+  return all.narrow(0, 3, x.numel()).view(x.sizes());
+}
+
+TEST_F(KernelsOnGpu, TensorsMayBeginAnywhere) {
+  at::manual_seed(10);
+  const std::vector<Tensor> inputs = {random({2, 9, 64}), random({2, 9, 64}), random({64}), random({64})};
+  expect_equal_to_cpu(
+      [](const std::vector<Tensor>& x) {
+        const AddNorm y = add_norm(moved_by_three(x[0]), moved_by_three(x[1]), moved_by_three(x[2]),
+                                   moved_by_three(x[3]), 1e-5);
+        return std::vector<Tensor>{y.norm, y.sum};
+      },
+      inputs, "layer norm with addition");
+  expect_equal_to_cpu(
+      [](const std::vector<Tensor>& x) {
+        return std::vector<Tensor>{
+            layer_norm_gradient(moved_by_three(x[0]), moved_by_three(x[2]), moved_by_three(x[1]), 1e-5),
+            squared_relu_gradient(moved_by_three(x[0]), moved_by_three(x[1])),
+            activation(Activation::kGelu, moved_by_three(x[0]))};
+      },
+      inputs, "norm gradient and activations");
 }
 
 TEST_F(KernelsOnGpu, NormGradientAndItsBackwardEqualTheCpu) {

@@ -79,7 +79,7 @@ TEST(ShardedOptimizer, InBfloat16ARankKeepsItsPartOfTheValuesAndAllCopies) {
   EXPECT_THROW(parameters["embedding"], InternalError);
   const int64_t bucket = kBucketBytes / static_cast<int64_t>(sizeof(float));
   EXPECT_LE(parameters.kept_values().numel(), 2 * bucket) << "the step sizes' bucket alone stays whole";
-  EXPECT_LE(run.optimizer.own().masters().numel(), parameters.count() / group->size() + group->size());
+  EXPECT_LE(run.optimizer.own().masters().numel(), parameters.count() / group->size() + 8 * group->size());
 
   parameters.refresh_copies();
   const Tensor values = run.optimizer.gather_values();
@@ -113,7 +113,7 @@ TEST(ShardedOptimizer, AllRanksHoldTheSameWeightsAndTheirShareOfMoments) {
   group->broadcast(values, 0);
   EXPECT_TRUE(at::equal(values, run.model.parameters().values()));
   EXPECT_LE(run.optimizer.own().first_moments().numel(),
-            run.model.parameters().count() / group->size() + group->size());
+            run.model.parameters().count() / group->size() + 8 * group->size());
   EXPECT_GT(group->traffic().reduce_scatter.calls, 0);
   EXPECT_GT(group->traffic().all_gather.calls, 0);
 }
@@ -121,17 +121,30 @@ TEST(ShardedOptimizer, AllRanksHoldTheSameWeightsAndTheirShareOfMoments) {
 TEST(ShardedOptimizer, RangesOfAllRanksCoverEveryElement) {
   for (const int64_t count : {1, 3, 7, 8, 100, 1001})
     for (const int ranks : {1, 2, 3, 8})
-      for (const int64_t parts : {1, 4}) {
+      for (const int64_t parts : {1, 4, 16}) {
         std::vector<int> owners(static_cast<size_t>(count), 0);
         for (int rank = 0; rank < ranks; ++rank)
           for (const ElementRange& range : shard_ranges(count, parts * ranks, rank, ranks))
             for (int64_t i = 0; i < range.count; ++i) ++owners[static_cast<size_t>(range.first + i)];
         for (int64_t i = 0; i < count; ++i) {
-          const bool is_shared = i >= count - count % (parts * ranks) % ranks;
+          const bool is_shared = i >= count - shared_by_all(count, parts * ranks, ranks);
           EXPECT_EQ(owners[static_cast<size_t>(i)], is_shared ? ranks : 1)
               << count << " elements, " << ranks << " ranks, element " << i;
         }
       }
+}
+
+TEST(ShardedOptimizer, PartsBeginWhereVectorsOfBfloat16DoOnAnyNumberOfRanks) {
+  const Tensor flat = at::empty({1}, at::kFloat);
+  for (const int ranks : {2, 3, 5, 6, 7, 8, 48}) {
+    const int64_t bucket = bucket_elements(kDefaultBucketBytes, flat, Reduction::kReduceScatter, ranks);
+    for (const int64_t count : {int64_t{1000003}, int64_t{128300003}, 3 * bucket}) {
+      EXPECT_LT(shared_by_all(count, bucket, ranks), 8 * ranks);
+      for (int rank = 0; rank < ranks; ++rank)
+        for (const ElementRange& range : shard_ranges(count, bucket, rank, ranks))
+          EXPECT_EQ(range.first % 8, 0) << ranks << " ranks, " << count << " elements";
+    }
+  }
 }
 
 }  // namespace
