@@ -93,6 +93,11 @@ class Builder {
     if (o_.rank == 0) lock_.emplace(o_.out);
     if (o_.rank == 0) prepare();
     o_.barrier();
+    // Killed after the manifest: no more than journals to remove.
+    if (fs::exists(o_.out + "/" + kManifestName)) {
+      if (o_.rank == 0) remove_journals();
+      return result();
+    }
     for (size_t g = first_group(); g < groups_.size(); g += step()) {
       if (!reads_stdin_) progress_.source_total += groups_[g].bytes;
     }
@@ -100,10 +105,11 @@ class Builder {
     o_.barrier();
     if (o_.rank == 0) finish();
     o_.barrier();
-    return {read_manifest(o_.out), progress_, shards_kept_};
+    return result();
   }
 
  private:
+  BuildResult result() const { return {read_manifest(o_.out), progress_, shards_kept_}; }
   size_t first_group() const { return static_cast<size_t>(o_.rank); }
   size_t step() const { return static_cast<size_t>(o_.ranks); }
   std::string journal_path() const { return cat(o_.out, "/", kJournalName, ".json"); }
@@ -113,7 +119,7 @@ class Builder {
 
   bool can_go_on() const {
     if (o_.existing == ExistingDataset::kReplace || reads_stdin_) return false;
-    if (!fs::exists(journal_path()) || fs::exists(o_.out + "/" + kManifestName)) return false;
+    if (!fs::exists(journal_path())) return false;
     const json journal = json::parse(read_file(journal_path(), "journal"), nullptr, false);
     return journal.is_object() && journal.value("fingerprint", "") == fingerprint_;
   }
@@ -125,15 +131,7 @@ class Builder {
                    json{{"fingerprint", fingerprint_}, {"groups", groups_.size()}}.dump(1) + "\n");
       return;
     }
-    // What a killed build was writing.
-    for (const std::string& split : splits_) {
-      std::vector<fs::path> stale;
-      for (const fs::directory_entry& entry : fs::directory_iterator(o_.out + "/" + split)) {
-        if (entry.path().filename().string().find(".tmp-") != std::string::npos)
-          stale.push_back(entry.path());
-      }
-      for (const fs::path& path : stale) fs::remove(path);
-    }
+    remove_temporary_files(o_.out);
   }
 
   GroupState read_state(size_t group) const {
@@ -268,6 +266,11 @@ class Builder {
       }
     }
     write_manifest(o_.out, manifest_);
+    remove_journals();
+  }
+
+  // The first one last: while it is there, the command goes on.
+  void remove_journals() const {
     for (size_t group = 0; group < groups_.size(); ++group) fs::remove(journal_path(group));
     fs::remove(journal_path());
   }

@@ -110,4 +110,13 @@ void prepare_dataset_folder(const std::string& dir, const std::vector<std::strin
   }
 }
 
+void remove_temporary_files(const std::string& dir) {
+  std::vector<fs::path> temporary;
+  for (const fs::directory_entry& entry : fs::recursive_directory_iterator(dir)) {
+    if (entry.path().filename().string().find(".tmp-") != std::string::npos)
+      temporary.push_back(entry.path());
+  }
+  for (const fs::path& path : temporary) fs::remove(path);
+}
+
 }  // namespace fwl

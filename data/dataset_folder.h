@@ -33,4 +33,7 @@ enum class ExistingDataset { kRefuse, kReplace };
 void prepare_dataset_folder(const std::string& dir, const std::vector<std::string>& splits,
                             ExistingDataset existing);
 
+// Removes what killed processes were writing into the data set `dir`: files under temporary names.
+void remove_temporary_files(const std::string& dir);
+
 }  // namespace fwl

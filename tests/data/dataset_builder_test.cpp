@@ -118,6 +118,8 @@ TEST_F(DatasetBuilderTest, AKilledBuildGoesOnAndGivesTheSameBytes) {
     EXPECT_THROW(build("killed"), Killed);
     EXPECT_FALSE(fs::exists(folder_ / "killed/manifest.json"));
     write_text(folder_ / "killed/train/shard-g00000-open.tmp-1", "left behind by a killed process");
+    write_text(folder_ / "killed/journal-00000.json.tmp-1", "left behind by a killed process");
+    write_text(folder_ / "killed/manifest.json.tmp-1", "left behind by a killed process");
     options_.on_progress = [](const BuildProgress&) {};
     const BuildResult result = build("killed");
     EXPECT_EQ(content("killed"), content("whole")) << "stopped at " << stop_at;
@@ -126,6 +128,21 @@ TEST_F(DatasetBuilderTest, AKilledBuildGoesOnAndGivesTheSameBytes) {
       EXPECT_LT(result.progress.text_bytes, 45'000);
     }
   }
+}
+
+TEST_F(DatasetBuilderTest, ABuildKilledAfterItsManifestIsFinishedByTheSameCommand) {
+  struct Killed {};
+  options_.on_progress = [](const BuildProgress&) { throw Killed(); };
+  EXPECT_THROW(build("killed"), Killed);
+  const std::string journal = read_file(folder_ / "killed/journal.json", "journal");
+  options_.on_progress = [](const BuildProgress&) {};
+  build("killed");
+  const auto whole = content("killed");
+  write_text(folder_ / "killed/journal.json", journal);
+  write_text(folder_ / "killed/journal-00000.json", "not read any more");
+  EXPECT_EQ(build("killed").manifest.splits.size(), 2);
+  EXPECT_EQ(content("killed"), whole);
+  EXPECT_THROW(build("killed"), ConfigError) << "a finished data set is not written again";
 }
 
 TEST_F(DatasetBuilderTest, OtherOptionsDoNotGoOnWithAnUnfinishedDataSet) {
