@@ -62,6 +62,9 @@ void run(const DoctorArguments& a) {
   require<CheckFailed>(report.passed(),
                        "this job is not fit to train (a check failed; see above). Hosts at fault: ",
                        joined(report.bad_hosts()), ". Repair them, or leave them out.");
+  // As training will refuse it. A single process may look at the config of a larger job.
+  if (!a.config.empty() && !a.this_node && world().size > 1)
+    layout_of(load_run_config(a.config, a.settings), world().size);
 }
 
 }  // namespace

@@ -50,6 +50,7 @@ expect 5 'FAILED: shared folder' "a folder that cannot be written" "$fwl" doctor
 if ! command -v nvidia-smi >/dev/null; then
   expect 5 'FAILED: GPUs: .*cuda was asked for' "no GPU" "$fwl" doctor --quick --device cuda
 fi
+expect 2 'parallel.sequence' "a layout that the ranks do not fit" ranks -n 2 "$fwl" doctor --quick --config "$tiny" --set parallel.sequence=3
 expect 2 'without --config' "--set alone" "$fwl" doctor --set train.seed=1
 expect 2 'does not exist' "no config" "$fwl" doctor --config none.yaml
 
