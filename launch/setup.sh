@@ -85,7 +85,7 @@ torch_version_of() {
 
 # The library is there and the loader finds all that it names (the driver's libcuda aside).
 loads() {
-  [ -e "$1" ] && ! ldd "$1" 2>/dev/null | grep -v '^\s*libcuda\.so' | grep -q 'not found'
+  [ -e "$1" ] && [ -z "$(ldd "$1" 2>/dev/null | grep 'not found' | grep -v '^\s*libcuda\.so')" ]
 }
 
 python_torch() {

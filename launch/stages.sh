@@ -47,7 +47,7 @@ cores() { nproc 2>/dev/null || echo 1; }
 find_nvcc() {
   local nvcc
   for nvcc in "${CUDACXX:-}" "$(command -v nvcc || true)" /usr/local/cuda/bin/nvcc /usr/local/cuda-13*/bin/nvcc; do
-    if [ -x "$nvcc" ] && "$nvcc" --version 2>/dev/null | grep -q 'release 13\.'; then
+    if [ -x "$nvcc" ] && [ -n "$("$nvcc" --version 2>/dev/null | grep 'release 13\.')" ]; then
       printf '%s\n' "$nvcc"
       return 0
     fi

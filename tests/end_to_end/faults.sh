@@ -181,15 +181,13 @@ fails readonly "mkdir:EROFS:.writing-" "checkpoints folder read-only (injected E
 echo "== (e) two jobs on one folder"
 start_in_background 4 shared train.steps=100000 train.save_every=0
 wait_for_step 2
-first=$work/out
-work_out=$work/out.second code=0
+code=0
 training_command 4 shared train.resume=auto
-"${command[@]}" >"$work_out" 2>&1 || code=$?
+"${command[@]}" >"$work/out.second" 2>&1 || code=$?
 expect 2 "a second job on the folder"
-grep -q "is in use by process" "$work_out" || fail "the holder is not named"
+grep -q "is in use by process" "$work/out.second" || fail "the holder is not named"
 kill_ranks all
 wait "$launcher" || true
-: "$first"
 start 4 shared train.steps=100000 train.max_seconds=1 train.resume=auto
 expect 75 "the lock of a killed job is free"
 row "two jobs on one run folder" 1 "the second refused; free again after kill -9 of the first"

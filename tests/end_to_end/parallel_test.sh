@@ -102,14 +102,14 @@ echo "== nobody hangs"
 fault() { # SIGNAL SECONDS: a signal to rank 2 of a long run
   local signal=$1 limit=$2 code=0 pid=
   mapfile -t set < <(settings_of data.path="$work/data" run.dir="$work/fault" train.device=cpu train.steps=100000 parallel.sequence=2 parallel.timeout_s=2)
-  timeout 60 mpirun --bind-to none --oversubscribe -n 4 "$fwl" train "$source/launch/configs/tiny.yaml" "${set[@]}" >"$work/out" 2>&1 &
+  timeout 120 mpirun --bind-to none --oversubscribe -n 4 "$fwl" train "$source/launch/configs/tiny.yaml" "${set[@]}" >"$work/out" 2>&1 &
   local job=$!
-  for _ in $(seq 100); do
+  for _ in $(seq 400); do
     sleep 0.2
     grep -q '^{' "$work/fault/log.jsonl" 2>/dev/null && break
   done
   for p in $(pgrep -f "run.dir=$work/fault"); do
-    tr '\0' '\n' <"/proc/$p/environ" 2>/dev/null | grep -qx OMPI_COMM_WORLD_RANK=2 && pid=$p
+    grep -qzx OMPI_COMM_WORLD_RANK=2 "/proc/$p/environ" 2>/dev/null && pid=$p
   done
   [[ -n $pid ]] || { cat "$work/out"; fail "rank 2 not found"; }
   local start=$SECONDS

@@ -16,7 +16,8 @@ expect 0 "it goes on from step 4 to 9"
 
 "$fwl" watch "$work/run" --once >"$work/watch"
 grep -q '9/9' "$work/watch" || fail "fwl watch does not show the last step: $(cat "$work/watch")"
-"$fwl" watch "$work/none-yet" --once | grep -q 'waiting' || fail "fwl watch of a run that has not begun"
+"$fwl" watch "$work/none-yet" --once >"$work/watch"
+grep -q 'waiting' "$work/watch" || fail "fwl watch of a run that has not begun"
 echo "ok: fwl watch shows the run, and waits for one that has not begun"
 
 start 2 two train.steps=2

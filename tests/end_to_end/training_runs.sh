@@ -28,15 +28,20 @@ expect() { # CODE DESCRIPTION
 }
 start_in_background() { # RANKS RUN WORDS...
   training_command "$@"
+  : >"$work/out" # here: a background job opens it later, and until then it holds the last run's steps
   "${command[@]}" >"$work/out" 2>&1 &
   launcher=$!
 }
-# By rank, since mpirun starts them in order.
-rank_processes() { pgrep -P "$launcher" | sort -n || true; }
-rank_process() { rank_processes | sed -n "$(($1 + 1))p"; } # RANK
+rank_processes() { pgrep -P "$launcher" || true; }
+rank_process() { # RANK
+  local process
+  for process in $(rank_processes); do
+    ! grep -qzx "OMPI_COMM_WORLD_RANK=$1" "/proc/$process/environ" 2>/dev/null || echo "$process"
+  done
+}
 wait_for_step() { # STEP
   local i
-  for ((i = 0; i < 600; i++)); do
+  for ((i = 0; i < 2400; i++)); do
     ! grep -q "step $1/" "$work/out" || return 0
     kill -0 "$launcher" 2>/dev/null || fail "ended before step $1"
     sleep 0.05

@@ -45,7 +45,7 @@ for layout in data sequence; do
       grep -q '^{' "$work/fault/log.jsonl" 2>/dev/null && break
     done
     for p in $(pgrep -f "run.dir=$work/fault"); do
-      tr '\0' '\n' <"/proc/$p/environ" 2>/dev/null | grep -qx OMPI_COMM_WORLD_RANK=1 && pid=$p
+      grep -qzx OMPI_COMM_WORLD_RANK=1 "/proc/$p/environ" 2>/dev/null && pid=$p
     done
     [[ -n $pid ]] || { cat "$work/out"; fail "rank 1 not found"; }
     start=$SECONDS
