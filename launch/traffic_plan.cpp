@@ -10,7 +10,7 @@ namespace fwl {
 namespace {
 
 struct StateSize {
-  int64_t elements = 0, tensors = 0;  // of one sequence
+  int64_t elements = 0, tensors = 0;  // of one sequence and inner step
 };
 
 StateSize state_size(const ModelConfig& m) {
@@ -65,7 +65,8 @@ int64_t state_bytes(const RunConfig& c, int sequence_rank, int ranks, int64_t ro
   };
   // Forward with the carries, backward without; a stream's last rank sends its state to the first.
   const bool sends_on = c.train.stream && sequence_rank == ranks - 1;
-  return one(accumulation) + one(0) + (sends_on ? rows * size.elements * accumulation : 0);
+  return c.model.fast_weight.inner_steps *
+         (one(accumulation) + one(0) + (sends_on ? rows * size.elements * accumulation : 0));
 }
 
 int64_t attention_step_bytes(const RunConfig& c, int sequence_rank, int ranks, int64_t rows) {

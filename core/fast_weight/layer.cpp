@@ -9,7 +9,7 @@
 namespace fwl {
 namespace {
 
-// What the slow pass leaves for the inner backward and for the fast pass.
+// What a pass leaves for the inner backward and for the next pass.
 struct Activations {
   Tensor input_btd;       // z: input norm of h, or h
   Tensor residual_btd;    // h with a residual, else undefined
@@ -19,7 +19,7 @@ struct Activations {
   Tensor normed_btd;      // n: input of the unembedding
 };
 
-// Value gradients of the slow pass; the keys are the activations themselves.
+// Value gradients of a pass; the keys are its activations themselves.
 struct InnerGradients {
   Tensor dense1_btf;  // g1 = dl/du
   Tensor dense2_btd;  // g2 = dl/do
@@ -80,7 +80,7 @@ Tensor gated(const Tensor& gradient_btk, const Tensor& gate_bt1) {
   return gradient_btk * gate_bt1.to(gradient_btk.scalar_type());
 }
 
-// g2 = J_norm^T q and g1 = (relu^2)'(u) * (W2^T g2), of every token alone, at the slow weights. `q_btd` is
+// g2 = J_norm^T q and g1 = (relu^2)'(u) * (W2^T g2), of every token alone, where the pass was. `q_btd` is
 // the gradient of the weighted inner loss with respect to the normed output. All are linear in it: the gate
 // comes first, or last where the outer gradient is cut between.
 InnerGradients inner_gradients(const FastWeightWeights& w, const FastWeightOptions& options,
@@ -279,6 +279,54 @@ Tensor fast_output_norm(const FastWeightWeights& w, const FastWeightOptions& opt
          (w.norm_bias_d - step * sum_bt2d.narrow(-1, d, d));
 }
 
+// A pass at fast weights, which also finishes the exchange of the states. All of them come from the pass
+// before, so that one exchange serves them all: while it is under way the first layer attends to the shard's
+// own positions.
+Activations fast_activations(const FastWeightWeights& w, const FastWeightOptions& options,
+                             const LossTokens& tokens, const Activations& slow, FastTensors& fast) {
+  const bool both = options.fast_layers == FastLayers::kBoth;
+  Activations pass = slow;
+  fast.start_exchange();
+  Tensor query1_btd;
+  std::vector<Tensor> sums_btf;  // of the first layer, by head
+  if (both) query1_btd = with_bias_input(queries_of(w, options, slow.input_btd, w.query_gain1_d), options);
+  for (const FastTensor& f : fast.dense1) sums_btf.push_back(local_part(tokens, query1_btd, f));
+  fast.finish_exchange();
+
+  if (both) {
+    for (size_t j = 0; j < sums_btf.size(); ++j)
+      sums_btf[j] = with_inbound(sums_btf[j], query1_btd, fast.dense1[j]);
+    pass.before_act_btf = stepped(with_start(slow.before_act_btf, slow.input_btd, w.start1_fd),
+                                  join_heads(sums_btf, -1), w.step_size1);
+    pass.act_btf = squared_relu(pass.before_act_btf);
+  }
+  const std::vector<Tensor> query2 =
+      second_inputs(queries_of(w, options, pass.act_btf, w.query_gain2_f), decay_heads(w), options);
+  Tensor sum_btd;
+  for (size_t j = 0; j < query2.size(); ++j) {
+    const Tensor part_btd = fast_sum(tokens, query2[j], fast.dense2[j]);
+    sum_btd = j == 0 ? part_btd : sum_btd + part_btd;
+  }
+  // With the first layer slow, the slow pass has this product already, residual and all.
+  const Tensor slow_out_btd =
+      with_start(both ? at::linear(pass.act_btf, w.dense2_df, w.dense2_bias_d) : slow.output_btd,
+                 pass.act_btf, w.start2_df);
+  const AddNorm out = output_norm(w, options, stepped(slow_out_btd, sum_btd, w.step_size2),
+                                  both ? slow.residual_btd : Tensor());
+  pass.output_btd = out.sum;
+  pass.normed_btd =
+      options.fast_norm ? fast_output_norm(w, options, tokens, out.sum, fast.norm.front()) : out.norm;
+  return pass;
+}
+
+FastWeightState outbound_state(const FastTensors& fast) {
+  FastWeightState state;
+  if (!fast.dense1.empty()) state.dense1_bfd = outbound_states(fast.dense1, 1);
+  state.dense2_bdf = outbound_states(fast.dense2, 2);
+  if (!fast.norm.empty()) state.norm_bd = outbound_states(fast.norm, 1);
+  return state;
+}
+
 }  // namespace
 
 int64_t decay_heads(const FastWeightWeights& weights) {
@@ -299,58 +347,71 @@ Tensor slow_pass(const FastWeightWeights& weights, const FastWeightOptions& opti
   return slow_activations(weights, options, hidden_btd).normed_btd;
 }
 
+int64_t inner_steps(const FastWeightWeights& weights) {
+  return 1 + static_cast<int64_t>(weights.more_steps.size());
+}
+
+FastWeightWeights weights_of_step(const FastWeightWeights& weights, int64_t step) {
+  FastWeightWeights w = weights;
+  w.more_steps.clear();
+  if (step == 0) return w;
+  const StepRates& rates = weights.more_steps.at(static_cast<size_t>(step - 1));
+  w.step_size1 = rates.step_size1;
+  w.step_size2 = rates.step_size2;
+  w.log_decay1 = rates.log_decay1;
+  w.log_decay2 = rates.log_decay2;
+  return w;
+}
+
+FastWeightState state_of_step(const FastWeightState& state, int64_t step, int64_t steps) {
+  if (steps == 1) return state;
+  const auto part = [&](const Tensor& t) {
+    const int64_t rows = t.defined() ? t.size(1) / steps : 0;
+    return t.defined() ? t.narrow(1, step * rows, rows) : t;
+  };
+  return {part(state.dense1_bfd), part(state.dense2_bdf), part(state.norm_bd)};
+}
+
+FastWeightState join_steps(const std::vector<FastWeightState>& states) {
+  if (states.size() == 1) return states.front();
+  const auto joined = [&](Tensor FastWeightState::*member) {
+    std::vector<Tensor> parts;
+    for (const FastWeightState& state : states) {
+      if ((state.*member).defined()) parts.push_back(state.*member);
+    }
+    return parts.empty() ? Tensor() : at::cat(parts, 1);
+  };
+  return {joined(&FastWeightState::dense1_bfd), joined(&FastWeightState::dense2_bdf),
+          joined(&FastWeightState::norm_bd)};
+}
+
 FastWeightResult fast_weight_layer(const FastWeightWeights& w, const FastWeightOptions& options,
                                    const Tensor& hidden_btd, const LossTokens& tokens,
                                    const FastWeightState& inbound, StateExchange* exchange,
                                    bool wants_state) {
+  const int64_t steps = inner_steps(w);
+  require<InternalError>(steps == 1 || !options.fast_norm, "several inner steps with a fast norm");
   FastWeightResult result;
-  const bool both = options.fast_layers == FastLayers::kBoth;
-  const Activations s = slow_activations(w, options, hidden_btd);
-  result.slow_normed_btd = s.normed_btd;
-  const InnerLoss inner =
-      inner_loss(result.slow_normed_btd.flatten(0, 1), w.unembedding, tokens.label_bt.flatten(),
-                 (tokens.weight_bt * options.inner_loss_scale).flatten());
-  result.slow_nll_bt = inner.nll_n.view(tokens.label_bt.sizes());
-  const InnerGradients g = inner_gradients(w, options, s, inner.gradient_nd.view_as(result.slow_normed_btd),
-                                           write_gate(w, s.input_btd, tokens));
-
-  // All states come from the slow pass, so that one exchange serves them all. While it is under way the first
-  // layer attends to the shard's own positions.
-  FastTensors fast = fast_tensors(w, options, tokens, s, g, inbound, exchange, wants_state);
-  fast.start_exchange();
-  Tensor query1_btd;
-  std::vector<Tensor> sums_btf;  // of the first layer, by head
-  if (both) query1_btd = with_bias_input(queries_of(w, options, s.input_btd, w.query_gain1_d), options);
-  for (const FastTensor& f : fast.dense1) sums_btf.push_back(local_part(tokens, query1_btd, f));
-  fast.finish_exchange();
-
-  Tensor fast_act_btf = s.act_btf;
-  if (both) {
-    for (size_t j = 0; j < sums_btf.size(); ++j)
-      sums_btf[j] = with_inbound(sums_btf[j], query1_btd, fast.dense1[j]);
-    const Tensor before_act_btf = with_start(s.before_act_btf, s.input_btd, w.start1_fd);
-    fast_act_btf = squared_relu(stepped(before_act_btf, join_heads(sums_btf, -1), w.step_size1));
+  const Activations slow = slow_activations(w, options, hidden_btd);
+  const Tensor gate_bt1 = write_gate(w, slow.input_btd, tokens);
+  result.slow_normed_btd = slow.normed_btd;
+  Activations pass = slow;
+  std::vector<FastWeightState> states;
+  for (int64_t k = 0; k < steps; ++k) {
+    const FastWeightWeights at_step = weights_of_step(w, k);
+    const InnerLoss inner =
+        inner_loss(pass.normed_btd.flatten(0, 1), w.unembedding, tokens.label_bt.flatten(),
+                   (tokens.weight_bt * options.inner_loss_scale).flatten());
+    if (k == 0) result.slow_nll_bt = inner.nll_n.view(tokens.label_bt.sizes());
+    const InnerGradients g =
+        inner_gradients(at_step, options, pass, inner.gradient_nd.view_as(pass.normed_btd), gate_bt1);
+    FastTensors fast = fast_tensors(at_step, options, tokens, pass, g, state_of_step(inbound, k, steps),
+                                    exchange, wants_state);
+    pass = fast_activations(at_step, options, tokens, slow, fast);
+    if (wants_state) states.push_back(outbound_state(fast));
   }
-  const std::vector<Tensor> query2 =
-      second_inputs(queries_of(w, options, fast_act_btf, w.query_gain2_f), decay_heads(w), options);
-  Tensor sum_btd;
-  for (size_t j = 0; j < query2.size(); ++j) {
-    const Tensor part_btd = fast_sum(tokens, query2[j], fast.dense2[j]);
-    sum_btd = j == 0 ? part_btd : sum_btd + part_btd;
-  }
-  // With the first layer slow, the slow pass has this product already, residual and all.
-  const Tensor slow_out_btd =
-      with_start(both ? at::linear(fast_act_btf, w.dense2_df, w.dense2_bias_d) : s.output_btd, fast_act_btf,
-                 w.start2_df);
-  const AddNorm out =
-      output_norm(w, options, stepped(slow_out_btd, sum_btd, w.step_size2), both ? s.residual_btd : Tensor());
-  result.fast_normed_btd =
-      options.fast_norm ? fast_output_norm(w, options, tokens, out.sum, fast.norm.front()) : out.norm;
-
-  if (!wants_state) return result;
-  if (both) result.state.dense1_bfd = outbound_states(fast.dense1, 1);
-  result.state.dense2_bdf = outbound_states(fast.dense2, 2);
-  if (options.fast_norm) result.state.norm_bd = outbound_states(fast.norm, 1);
+  result.fast_normed_btd = pass.normed_btd;
+  if (wants_state) result.state = join_steps(states);
   return result;
 }
 

@@ -7,6 +7,10 @@
 // the slow pass, values = gradients. The prediction at t uses gradients of tokens before t only: no token
 // sees its own label.
 //
+// With several inner steps the fast pass gives gradients in its turn, and the next pass learns from those:
+// pass k from pass k - 1, the slow pass being pass 0, each from the slow weights on (DESIGN 115). Every
+// pass's gradients go back to the first dense layer through the slow second one.
+//
 // These are functions of explicit weights. core/model/language_model.h owns the trainable parameters.
 // Shape suffixes: b batch, t position, d width, f hidden, v vocabulary.
 #pragma once
@@ -35,6 +39,11 @@ struct FastWeightOptions {
       true;  // false: the inner gradients are constants for the outer gradient; keys and queries are not
 };
 
+// What each inner step has of its own; as in FastWeightWeights.
+struct StepRates {
+  Tensor step_size1, step_size2, log_decay1, log_decay2;
+};
+
 // Weights and hyperparameters of one block. Undefined optional tensors switch their part off.
 struct FastWeightWeights {
   Tensor input_norm_scale_d, input_norm_bias_d;  // optional: no input norm
@@ -56,19 +65,29 @@ struct FastWeightWeights {
   // Optional, either or both: each token's inner gradient times 2 sigmoid(<write_gate_d, z> +
   // write_gate_v[label]).
   Tensor write_gate_d, write_gate_v;
+  // Of inner steps 2, 3, ...; the first one's are above. Not with fast_norm.
+  std::vector<StepRates> more_steps;
 };
+
+int64_t inner_steps(const FastWeightWeights& weights);
+// The block as inner step `step` (from 0) has it: with that step's rates, and no further steps.
+FastWeightWeights weights_of_step(const FastWeightWeights& weights, int64_t step);
 
 // Into how many heads the decays cut the hidden units; 1 for scalars.
 int64_t decay_heads(const FastWeightWeights& weights);
 // Hidden units of each head: `hidden` in equal parts, and `extra` more for the last one.
 std::vector<int64_t> head_widths(int64_t hidden, int64_t heads, int64_t extra = 0);
 
-// What has been learned before the first position; undefined tensors are zero. Accumulation type.
+// What has been learned before the first position; undefined tensors are zero. Accumulation type. Rows are
+// those of all inner steps, one step's after the other's.
 struct FastWeightState {
   Tensor dense1_bfd;  // [B, f, d], or [B, f, d + 1] with fast biases
   Tensor dense2_bdf;  // [B, d, f], or [B, d, f + 1] with fast biases
   Tensor norm_bd;     // [B, 2d, 1]: scale, then bias
 };
+// One step's rows of it, and all of them from those of each step.
+FastWeightState state_of_step(const FastWeightState& state, int64_t step, int64_t steps);
+FastWeightState join_steps(const std::vector<FastWeightState>& states);
 
 // The tokens of a batch, as the layer sees them.
 struct LossTokens {

@@ -47,9 +47,10 @@ Tensor unit(const Tensor& x, int64_t d) {
   return x / (x.square().sum() / static_cast<double>(d) + 1e-6).sqrt();
 }
 
-class TokenByToken {
+// One inner step: its sums, and the weights they make.
+class StepByToken {
  public:
-  TokenByToken(const FastWeightWeights& weights, const FastWeightOptions& options)
+  StepByToken(const FastWeightWeights& weights, const FastWeightOptions& options)
       : w_(weights), options_(options) {
     reset();
   }
@@ -84,44 +85,27 @@ class TokenByToken {
     return b;
   }
 
-  Tensor query_scale(const Tensor& input) const {
-    if (options_.key_norm != KeyNorm::kKeysAndQueries) return at::ones({}, input.options());
-    return (input.square().sum() / static_cast<double>(w_.dense1_fd.size(1)) + 1e-6).rsqrt();
-  }
-  Tensor key(const Tensor& input) const {
-    return options_.key_norm == KeyNorm::kNone ? input : unit(input, w_.dense1_fd.size(1));
-  }
-
-  Tensor gate(const Tensor& z_d, const Tensor& label) const {
-    Tensor logit = at::zeros({}, z_d.options());
-    if (w_.write_gate_d.defined()) logit = logit + at::dot(w_.write_gate_d, z_d);
-    if (w_.write_gate_v.defined()) logit = logit + w_.write_gate_v[label.item<int64_t>()];
-    return 2 / (1 + (-logit).exp());
-  }
-
-  Tensor input(const Tensor& hidden_d) const {
-    return w_.input_norm_scale_d.defined()
-               ? norm(hidden_d, w_.input_norm_scale_d, w_.input_norm_bias_d, options_.norm_epsilon)
-               : hidden_d;
-  }
-
-  // S_{t+1} = decay S_t + gradient of this token's inner loss at the slow weights.
-  void learn(const Tensor& z_d, const Tensor& hidden_d, const Tensor& label, const Tensor& weight) {
-    BlockWeights at_slow = slow_weights(w_);
+  // S_{t+1} = decay S_t + gate * gradient of this token's inner loss at the weights `at`, whose pass it was:
+  // the slow ones, where autograd gives it, or those of the step before.
+  void learn(const BlockWeights& at, bool is_slow_pass, const Tensor& z_d, const Tensor& hidden_d,
+             const Tensor& label, const Tensor& weight) {
+    const bool second = options_.second_order;
+    const auto constant = [&](const Tensor& t) { return second ? t : t.detach(); };
     // Gradients with respect to copies: the graph behind z and the weights stays for the outer gradient.
-    std::vector<Tensor> inputs = {at_slow.dense1_fd,     at_slow.dense1_bias_f, at_slow.dense2_df,
-                                  at_slow.dense2_bias_d, at_slow.norm_scale_d,  at_slow.norm_bias_d};
+    std::vector<Tensor> inputs = {at.dense1_fd,     at.dense1_bias_f, at.dense2_df,
+                                  at.dense2_bias_d, at.norm_scale_d,  at.norm_bias_d};
     for (Tensor& t : inputs) t = t.requires_grad() ? t * 1 : t.detach().requires_grad_(true);
-    at_slow = {inputs[0], inputs[1], inputs[2], inputs[3], inputs[4], inputs[5]};
-    const Tensor loss = nll(block_output(at_slow, options_, z_d, hidden_d), w_.unembedding, label) * weight *
+    const BlockWeights point = {inputs[0], inputs[1], inputs[2], inputs[3], inputs[4], inputs[5]};
+    const Tensor loss = nll(block_output(point, options_, z_d, hidden_d), w_.unembedding, label) * weight *
                         options_.inner_loss_scale;
-    const auto g = torch::autograd::grad({loss}, inputs, {}, /*retain_graph=*/true, /*create_graph=*/true);
+    auto g = torch::autograd::grad({loss}, inputs, {}, /*retain_graph=*/true, /*create_graph=*/true);
+    const Tensor before_act_f = at::mv(at.dense1_fd, z_d) + at.dense1_bias_f;
+    const Tensor act_f = at::relu(before_act_f).square();
+    // Later steps: back to the first layer through the slow second one.
+    if (!is_slow_pass) g[1] = 2 * at::relu(before_act_f) * at::mv(w_.dense2_df.t(), g[3]);
     // The gradient of a dense layer's bias is the gradient of its output; times the input it is that of the
     // weight.
-    const bool second = options_.second_order;
-    const Tensor act_f = at::relu(at::mv(w_.dense1_fd, z_d) + w_.dense1_bias_f).square();
-    const auto constant = [&](const Tensor& t) { return second ? t : t.detach(); };
-    const bool whole = second && options_.key_norm == KeyNorm::kNone;
+    const bool whole = is_slow_pass && second && options_.key_norm == KeyNorm::kNone;
     const Tensor written = gate(z_d, label);
     const Tensor weight1 = written * (whole ? g[0] : at::outer(constant(g[1]), key(z_d)));
     const Tensor weight2 = written * (whole ? g[2] : at::outer(constant(g[3]), key(act_f)));
@@ -143,7 +127,21 @@ class TokenByToken {
   }
 
  private:
-  const FastWeightWeights& w_;
+  Tensor query_scale(const Tensor& input) const {
+    if (options_.key_norm != KeyNorm::kKeysAndQueries) return at::ones({}, input.options());
+    return (input.square().sum() / static_cast<double>(w_.dense1_fd.size(1)) + 1e-6).rsqrt();
+  }
+  Tensor key(const Tensor& input) const {
+    return options_.key_norm == KeyNorm::kNone ? input : unit(input, w_.dense1_fd.size(1));
+  }
+  Tensor gate(const Tensor& z_d, const Tensor& label) const {
+    Tensor logit = at::zeros({}, z_d.options());
+    if (w_.write_gate_d.defined()) logit = logit + at::dot(w_.write_gate_d, z_d);
+    if (w_.write_gate_v.defined()) logit = logit + w_.write_gate_v[label.item<int64_t>()];
+    return 2 / (1 + (-logit).exp());
+  }
+
+  const FastWeightWeights w_;
   const FastWeightOptions& options_;
   BlockWeights sum_;  // S_t, per weight
 };
@@ -154,17 +152,30 @@ FastWeightResult fast_weight_layer_by_token(const FastWeightWeights& weights,
                                             const FastWeightOptions& options, const Tensor& hidden_btd,
                                             const LossTokens& tokens) {
   std::vector<Tensor> slow_rows, fast_rows, nll_rows;
+  const auto input_of = [&](const Tensor& hidden_d) {
+    return weights.input_norm_scale_d.defined()
+               ? norm(hidden_d, weights.input_norm_scale_d, weights.input_norm_bias_d, options.norm_epsilon)
+               : hidden_d;
+  };
   for (int64_t b = 0; b < hidden_btd.size(0); ++b) {
-    TokenByToken learner(weights, options);
+    std::vector<StepByToken> steps;
+    for (int64_t k = 0; k < inner_steps(weights); ++k)
+      steps.emplace_back(weights_of_step(weights, k), options);
     for (int64_t t = 0; t < hidden_btd.size(1); ++t) {
-      if (tokens.document_start_bt.defined() && tokens.document_start_bt[b][t].item<bool>()) learner.reset();
+      const bool starts = tokens.document_start_bt.defined() && tokens.document_start_bt[b][t].item<bool>();
       const Tensor hidden_d = hidden_btd[b][t];
-      const Tensor z_d = learner.input(hidden_d);
+      const Tensor z_d = input_of(hidden_d);
       const Tensor label = tokens.label_bt[b][t];
-      slow_rows.push_back(block_output(slow_weights(weights), options, z_d, hidden_d));
+      BlockWeights at = slow_weights(weights);
+      slow_rows.push_back(block_output(at, options, z_d, hidden_d));
       nll_rows.push_back(nll(slow_rows.back(), weights.unembedding, label));
-      fast_rows.push_back(block_output(learner.fast_weights(z_d), options, z_d, hidden_d));
-      learner.learn(z_d, hidden_d, label, tokens.weight_bt[b][t]);
+      for (size_t k = 0; k < steps.size(); ++k) {
+        if (starts) steps[k].reset();
+        const BlockWeights next = steps[k].fast_weights(z_d);
+        steps[k].learn(at, k == 0, z_d, hidden_d, label, tokens.weight_bt[b][t]);
+        at = next;
+      }
+      fast_rows.push_back(block_output(at, options, z_d, hidden_d));
     }
   }
   FastWeightResult result;

@@ -2,7 +2,8 @@
 //
 // Written for clarity, in the order of the definition: for each token, explicit fast weight matrices
 // W_t = W - step * S_t, a prediction with them, then one step of gradient descent on the state, where the
-// gradient is taken by autograd of that token's own loss at the slow weights. Slow, O(T) steps; float64; for
+// gradient is taken by autograd of that token's own loss at the slow weights (of later inner steps: at the
+// weights of the step before). Slow, O(T) steps; float64; for
 // tests and checks.
 #pragma once
 

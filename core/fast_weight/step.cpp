@@ -110,6 +110,17 @@ Tensor write_weights(const FastWeightWeights& w, const FastWeightOptions& option
   return each_row(logit_n, [](const Tensor& x) { return at::sigmoid(x); }) * (2 * options.inner_loss_scale);
 }
 
+// With scale and bias of the norm as each row's state has them.
+Tensor fast_output_norm(const FastWeightWeights& w, const FastWeightOptions& options, const Tensor& output_nd,
+                        const Tensor& sum_n2d) {
+  const int64_t d = output_nd.size(1);
+  const auto moved = [&](const Tensor& slow_d, int64_t first) {
+    return (slow_d - w.step_size_norm * sum_n2d.narrow(1, first, d)).to(output_nd.scalar_type());
+  };
+  return layer_norm(output_nd, {}, {}, options.norm_epsilon) * moved(w.norm_scale_d, 0) +
+         moved(w.norm_bias_d, d);
+}
+
 // x, and what the start of the fast weights adds to a dense layer's output.
 Tensor with_start(const Tensor& x_nm, const Tensor& input_nk, const Tensor& start_mk) {
   return start_mk.defined() ? x_nm + row_product(input_nk, start_mk) : x_nm;
@@ -117,8 +128,8 @@ Tensor with_start(const Tensor& x_nm, const Tensor& input_nk, const Tensor& star
 
 }  // namespace
 
-SlowRows slow_rows(const FastWeightWeights& w, const FastWeightOptions& options, const Tensor& hidden_nd) {
-  SlowRows s;
+PassRows slow_rows(const FastWeightWeights& w, const FastWeightOptions& options, const Tensor& hidden_nd) {
+  PassRows s;
   s.input_nd = w.input_norm_scale_d.defined()
                    ? layer_norm(hidden_nd, w.input_norm_scale_d, w.input_norm_bias_d, options.norm_epsilon)
                    : hidden_nd;
@@ -130,24 +141,24 @@ SlowRows slow_rows(const FastWeightWeights& w, const FastWeightOptions& options,
   return s;
 }
 
-SlowRows select_rows(const SlowRows& rows, const Tensor& index) {
+PassRows select_rows(const PassRows& rows, const Tensor& index) {
   const auto at_index = [&](const Tensor& t) { return t.defined() ? t.index_select(0, index) : t; };
   return {at_index(rows.input_nd), at_index(rows.residual_nd), at_index(rows.before_act_nf),
           at_index(rows.act_nf),   at_index(rows.output_nd),   at_index(rows.normed_nd)};
 }
 
-SlowRows join_rows(const std::vector<SlowRows>& parts) {
-  const auto joined = [&](Tensor SlowRows::*member) {
+PassRows join_rows(const std::vector<PassRows>& parts) {
+  const auto joined = [&](Tensor PassRows::*member) {
     if (!(parts.front().*member).defined()) return Tensor();
     std::vector<Tensor> tensors;
-    for (const SlowRows& part : parts) tensors.push_back(part.*member);
+    for (const PassRows& part : parts) tensors.push_back(part.*member);
     return at::cat(tensors);
   };
-  return {joined(&SlowRows::input_nd), joined(&SlowRows::residual_nd), joined(&SlowRows::before_act_nf),
-          joined(&SlowRows::act_nf),   joined(&SlowRows::output_nd),   joined(&SlowRows::normed_nd)};
+  return {joined(&PassRows::input_nd), joined(&PassRows::residual_nd), joined(&PassRows::before_act_nf),
+          joined(&PassRows::act_nf),   joined(&PassRows::output_nd),   joined(&PassRows::normed_nd)};
 }
 
-GradientRows gradient_rows(const FastWeightWeights& w, const FastWeightOptions& options, const SlowRows& rows,
+GradientRows gradient_rows(const FastWeightWeights& w, const FastWeightOptions& options, const PassRows& rows,
                            const Tensor& label_n) {
   Tensor error_nv = row_product(rows.normed_nd, w.unembedding.weight_vd, w.unembedding.bias_v);
   cross_entropy_gradient_(error_nv, label_n, write_weights(w, options, rows.input_nd, label_n));
@@ -174,7 +185,7 @@ FastWeightState zero_step_state(const FastWeightWeights& w, const FastWeightOpti
   return state;
 }
 
-void learn_rows_(const FastWeightWeights& w, const FastWeightOptions& options, const SlowRows& keys,
+void learn_rows_(const FastWeightWeights& w, const FastWeightOptions& options, const PassRows& keys,
                  const GradientRows& gradients, FastWeightState& state) {
   for_each_fast(w, state, [&](Tensor& tensor_vk, const std::vector<HeadDecay>& heads) {
     const bool first = tensor_vk.is_same(state.dense1_bfd), norm = tensor_vk.is_same(state.norm_bd);
@@ -194,40 +205,40 @@ void pass_over_(const FastWeightWeights& w, int64_t positions, FastWeightState& 
   });
 }
 
-FastRows fast_row(const FastWeightWeights& w, const FastWeightOptions& options, const SlowRows& row,
+FastRows fast_row(const FastWeightWeights& w, const FastWeightOptions& options, const PassRows& row,
                   const FastWeightState& state) {
   FastRows fast;
+  fast.before_act_nf = row.before_act_nf;
   fast.act_nf = row.act_nf;
   if (has_first(options)) {
     const Tensor sum_nf = state_product(w, options, row.input_nd, w.query_gain1_d, state.dense1_bfd);
     const Tensor before_nf = with_start(row.before_act_nf, row.input_nd, w.start1_fd);
-    fast.act_nf = at::relu(before_nf - (sum_nf * w.step_size1).to(before_nf.scalar_type())).square();
+    fast.before_act_nf = before_nf - (sum_nf * w.step_size1).to(before_nf.scalar_type());
+    fast.act_nf = at::relu(fast.before_act_nf).square();
   }
   fast.sum_nd = state_product(w, options, fast.act_nf, w.query_gain2_f, state.dense2_bdf);
   if (options.fast_norm) fast.norm_sum_n2d = state.norm_bd.t().clone();
   return fast;
 }
 
-Tensor fast_normed(const FastWeightWeights& w, const FastWeightOptions& options, const SlowRows& rows,
+PassRows fast_rows(const FastWeightWeights& w, const FastWeightOptions& options, const PassRows& slow,
                    const std::vector<FastRows>& fast) {
   const auto joined = [&](Tensor FastRows::*member) {
     std::vector<Tensor> tensors;
     for (const FastRows& f : fast) tensors.push_back(f.*member);
     return at::cat(tensors);
   };
-  const Tensor act_nf = joined(&FastRows::act_nf);
-  const Tensor before_nd = with_start(
-      has_first(options) ? second_dense(w, act_nf, rows.residual_nd) : rows.output_nd, act_nf, w.start2_df);
-  const Tensor output_nd = before_nd - (joined(&FastRows::sum_nd) * w.step_size2).to(before_nd.scalar_type());
-  if (!options.fast_norm) return layer_norm(output_nd, w.norm_scale_d, w.norm_bias_d, options.norm_epsilon);
-  const int64_t d = output_nd.size(1);
-  const Tensor sum_n2d = joined(&FastRows::norm_sum_n2d);
-  const auto type = output_nd.scalar_type();
-  const auto moved = [&](const Tensor& slow_d, int64_t first) {
-    return (slow_d - w.step_size_norm * sum_n2d.narrow(1, first, d)).to(type);
-  };
-  return layer_norm(output_nd, {}, {}, options.norm_epsilon) * moved(w.norm_scale_d, 0) +
-         moved(w.norm_bias_d, d);
+  PassRows rows = slow;
+  rows.before_act_nf = joined(&FastRows::before_act_nf);
+  rows.act_nf = joined(&FastRows::act_nf);
+  const Tensor before_nd =
+      with_start(has_first(options) ? second_dense(w, rows.act_nf, slow.residual_nd) : slow.output_nd,
+                 rows.act_nf, w.start2_df);
+  rows.output_nd = before_nd - (joined(&FastRows::sum_nd) * w.step_size2).to(before_nd.scalar_type());
+  rows.normed_nd = options.fast_norm
+                       ? fast_output_norm(w, options, rows.output_nd, joined(&FastRows::norm_sum_n2d))
+                       : layer_norm(rows.output_nd, w.norm_scale_d, w.norm_bias_d, options.norm_epsilon);
+  return rows;
 }
 
 }  // namespace fwl

@@ -2,6 +2,7 @@
 // its label is known. The same function as the chunked layer (core/fast_weight/layer.h), as a recurrence with
 // O(1) memory per sequence:
 //   S_{t+1} = rho S_t + g_t k_t^T        g_t: gradient of position t's loss, known when token t + 1 is
+// Several inner steps: each is learned and applied with weights_of_step(), from the rows of the pass before.
 // No gradients flow. Products of few rows: core/kernels/row_products.h, with its promise about bits.
 //
 // Shape suffixes: n row (one position of some sequence), d width, f hidden.
@@ -11,46 +12,47 @@
 
 namespace fwl {
 
-// The slow pass of some positions: what predicting needs at once, and learning needs later.
-struct SlowRows {
+// A pass over some positions: what predicting needs at once, and learning needs later.
+struct PassRows {
   Tensor input_nd;       // z
   Tensor residual_nd;    // undefined: no residual
   Tensor before_act_nf;  // u
   Tensor act_nf;         // a
   Tensor output_nd;      // o
-  Tensor normed_nd;      // input of the unembedding at the slow weights
+  Tensor normed_nd;      // input of the unembedding
 };
-SlowRows slow_rows(const FastWeightWeights& weights, const FastWeightOptions& options,
+PassRows slow_rows(const FastWeightWeights& weights, const FastWeightOptions& options,
                    const Tensor& hidden_nd);
 // Rows `index` (int64, any order), and the rows of several together.
-SlowRows select_rows(const SlowRows& rows, const Tensor& index);
-SlowRows join_rows(const std::vector<SlowRows>& parts);
+PassRows select_rows(const PassRows& rows, const Tensor& index);
+PassRows join_rows(const std::vector<PassRows>& parts);
 
-// Inner gradients of each row's own loss at the slow weights; fast tensors that are not used stay undefined.
+// Inner gradients of each row's own loss where its pass was; fast tensors that are not used stay undefined.
 struct GradientRows {
   Tensor dense1_nf, dense2_nd, norm_n2d;
 };
 GradientRows gradient_rows(const FastWeightWeights& weights, const FastWeightOptions& options,
-                           const SlowRows& rows, const Tensor& label_n);
+                           const PassRows& rows, const Tensor& label_n);
 
-// One sequence's state: FastWeightState without the batch dim, all used tensors defined, accumulation type.
+// One step's state of one sequence: FastWeightState without the batch dim, all used tensors defined,
+// accumulation type.
 FastWeightState zero_step_state(const FastWeightWeights& weights, const FastWeightOptions& options,
                                 at::ScalarType type);
 // The state takes the rows in turn, in place: decay, then the row's gradient. Row i of `gradients` belongs to
 // row i of `keys`.
-void learn_rows_(const FastWeightWeights& weights, const FastWeightOptions& options, const SlowRows& keys,
+void learn_rows_(const FastWeightWeights& weights, const FastWeightOptions& options, const PassRows& keys,
                  const GradientRows& gradients, FastWeightState& state);
 // The state passes `positions` that it does not learn from: decay alone.
 void pass_over_(const FastWeightWeights& weights, int64_t positions, FastWeightState& state);
 
-// What the state adds to the block at one position: [1, f], [1, d], [1, 2d].
+// What the state makes of the block at one position: [1, f], [1, f], [1, d], [1, 2d].
 struct FastRows {
-  Tensor act_nf, sum_nd, norm_sum_n2d;
+  Tensor before_act_nf, act_nf, sum_nd, norm_sum_n2d;
 };
-FastRows fast_row(const FastWeightWeights& weights, const FastWeightOptions& options, const SlowRows& row,
+FastRows fast_row(const FastWeightWeights& weights, const FastWeightOptions& options, const PassRows& row,
                   const FastWeightState& state);
-// Input of the unembedding at the fast weights, for the rows of several positions.
-Tensor fast_normed(const FastWeightWeights& weights, const FastWeightOptions& options, const SlowRows& rows,
+// The pass at the fast weights, for the slow rows of several positions and what their states make of each.
+PassRows fast_rows(const FastWeightWeights& weights, const FastWeightOptions& options, const PassRows& slow,
                    const std::vector<FastRows>& fast);
 
 }  // namespace fwl

@@ -36,6 +36,9 @@ void FastWeightConfig::visit_fields(FieldList& list) {
   list.add("decay_init_slowest", decay_init_slowest, "initial decay of the last of several heads",
            between(1e-6, 1 - 1e-9));
   list.add("second_order", second_order, "gradients flow through the inner gradients; false is an ablation");
+  list.add("inner_steps", inner_steps,
+           "passes at fast weights, each with the gradients of the pass before; 1: those of the slow pass",
+           between(1, 8));
   list.add("query_gain", query_gain, "learned gain per input of what the fast weights see");
   list.add_choice(
       "key_norm", key_norm, {"none", "l2", "l2_both"},
@@ -96,6 +99,9 @@ void validate(const ModelConfig& c) {
                        "model.fast_weight.decay_heads = ", f.decay_heads,
                        " with decay_init = 1 (without decay all heads are alike). Set decay_init below 1, or "
                        "decay_heads=1.");
+  require<ConfigError>(f.inner_steps == 1 || !f.fast_norm, "model.fast_weight.inner_steps = ", f.inner_steps,
+                       " with fast_norm is not built (the norm's gradients would be of weights that differ "
+                       "from token to token). Set inner_steps=1 or fast_norm=false.");
   require<ConfigError>(c.fast_weight.step_size_space == "linear" || c.fast_weight.step_size_init > 0,
                        "model.fast_weight.step_size_init must be above 0 in log space.");
 }

@@ -88,6 +88,11 @@ Decoder::Decoder(const LanguageModel& model, Pass pass)
                        "control). Ask for the slow pass, or give a model trained with update slow_gradient.");
   const at::NoGradGuard no_grad;
   layer_ = model.layer_weights(weights_);
+  for (int64_t k = 0; k < inner_steps(layer_); ++k) steps_.push_back(weights_of_step(layer_, k));
+}
+
+FastWeightState Decoder::zero_state() const {
+  return zero_step_state(layer_, model_.layer_options(), model_.accumulation_type());
 }
 
 int64_t Decoder::add_sequence() {
@@ -99,8 +104,10 @@ int64_t Decoder::add_sequence() {
     const auto empty = [&] { return at::zeros({c.heads, slots, c.width / c.heads}, options); };
     sequence.rings.push_back({empty(), empty()});
   }
-  if (pass_ == Pass::kFast)
-    sequence.fast = zero_step_state(layer_, model_.layer_options(), model_.accumulation_type());
+  if (pass_ == Pass::kFast) {
+    sequence.pending.resize(steps_.size());
+    for (size_t k = 0; k < steps_.size(); ++k) sequence.fast.push_back(zero_state());
+  }
   sequences_.emplace(next_sequence_, std::move(sequence));
   return next_sequence_++;
 }
@@ -114,10 +121,11 @@ int64_t Decoder::add_sequence(const StreamState& state) {
                          "model). Use the model that made it.");
     if (given.defined()) mine.copy_(given[0]);
   };
-  if (pass_ == Pass::kFast) {
-    take(s.fast.dense1_bfd, state.fast.dense1_bfd);
-    take(s.fast.dense2_bdf, state.fast.dense2_bdf);
-    take(s.fast.norm_bd, state.fast.norm_bd);
+  for (size_t k = 0; k < s.fast.size(); ++k) {
+    const FastWeightState given = state_of_step(state.fast, static_cast<int64_t>(k), steps());
+    take(s.fast[k].dense1_bfd, given.dense1_bfd);
+    take(s.fast[k].dense2_bdf, given.dense2_bdf);
+    take(s.fast[k].norm_bd, given.norm_bd);
   }
   s.position = state.position;
   const int64_t needed = remembered(s.position);
@@ -152,11 +160,15 @@ void Decoder::drop_sequence(int64_t sequence) {
 
 StreamState Decoder::state(int64_t sequence) const {
   const Sequence& s = sequences_.at(sequence);
-  require<InternalError>(!s.pending.has_value(), "a decoder's state was asked for before settle()");
+  const bool waits = !s.pending.empty() && s.pending.front().has_value();
+  require<InternalError>(!waits, "a decoder's state was asked for before settle()");
   const auto row = [](const Tensor& t) { return t.defined() ? t.unsqueeze(0).clone() : t; };
   StreamState state;
   state.position = s.position;
-  state.fast = {row(s.fast.dense1_bfd), row(s.fast.dense2_bdf), row(s.fast.norm_bd)};
+  std::vector<FastWeightState> steps;
+  for (const FastWeightState& fast : s.fast)
+    steps.push_back({row(fast.dense1_bfd), row(fast.dense2_bdf), row(fast.norm_bd)});
+  if (!steps.empty()) state.fast = join_steps(steps);
   for (const AttentionRing& ring : s.rings) {
     std::vector<int64_t> slots;
     for (int64_t p = s.position - remembered(s.position); p < s.position; ++p)
@@ -171,7 +183,8 @@ StreamState Decoder::state(int64_t sequence) const {
 int64_t Decoder::memory_bytes() const {
   int64_t bytes = 0;
   for (const auto& [number, s] : sequences_) {
-    bytes += bytes_of(s.fast.dense1_bfd) + bytes_of(s.fast.dense2_bdf) + bytes_of(s.fast.norm_bd);
+    for (const FastWeightState& fast : s.fast)
+      bytes += bytes_of(fast.dense1_bfd) + bytes_of(fast.dense2_bdf) + bytes_of(fast.norm_bd);
     for (const AttentionRing& ring : s.rings) bytes += bytes_of(ring.key_hce) + bytes_of(ring.value_hce);
   }
   return bytes;
@@ -239,13 +252,17 @@ Tensor Decoder::body(const DecoderInput* inputs, int64_t count) {
   return x_nd;
 }
 
-// What a block's states learn: the slow passes of the positions before the inputs (rows), their gradients,
-// all computed together, and per sequence the rows that its state has not taken yet.
+// What a block's states of one inner step learn: the passes over the positions before the inputs (rows),
+// their gradients, all computed together, and per sequence the rows that its state has not taken yet.
 class Decoder::Learning {
  public:
-  Learning(Decoder& decoder, const DecoderInput* inputs, int64_t count, const SlowRows& slow)
-      : decoder_(decoder), inputs_(inputs), before_(static_cast<size_t>(count), -1), gradient_(before_) {
-    find_rows(count, slow);
+  Learning(Decoder& decoder, size_t step, const DecoderInput* inputs, int64_t count, const PassRows& rows)
+      : decoder_(decoder),
+        step_(step),
+        inputs_(inputs),
+        before_(static_cast<size_t>(count), -1),
+        gradient_(before_) {
+    find_rows(count, rows);
     std::vector<int64_t> learned, labels;
     for (size_t n = 0; n < before_.size(); ++n) {
       if (before_[n] < 0 || !inputs[n].learn) continue;
@@ -254,7 +271,7 @@ class Decoder::Learning {
       labels.push_back(inputs[n].token);
     }
     if (labels.empty()) return;
-    gradients_ = gradient_rows(decoder.layer_, options(), select_rows(rows_, index(learned)), index(labels));
+    gradients_ = gradient_rows(weights(), options(), select_rows(rows_, index(learned)), index(labels));
   }
 
   // The state of input n's sequence moves on to before input n.
@@ -263,13 +280,12 @@ class Decoder::Learning {
     if (before_[n] >= 0) waiting_[sequence].push_back(n);
     if (!inputs_[n].document_start || !decoder_.model_.config().fast_weight.document_reset) return;
     waiting_[sequence].clear();
-    decoder_.sequences_.at(sequence).fast =
-        zero_step_state(decoder_.layer_, options(), decoder_.model_.accumulation_type());
+    decoder_.sequences_.at(sequence).fast[step_] = decoder_.zero_state();
   }
 
   // The sequence's state with all that it has reached.
   const FastWeightState& state(int64_t sequence) {
-    FastWeightState& state = decoder_.sequences_.at(sequence).fast;
+    FastWeightState& state = decoder_.sequences_.at(sequence).fast[step_];
     const std::vector<size_t>& events = waiting_[sequence];
     for (size_t first = 0, end = 0; first < events.size(); first = end) {
       const bool learns = gradient_[events[first]] >= 0;
@@ -284,21 +300,22 @@ class Decoder::Learning {
   void finish() {
     for (const auto& [sequence, row] : last_row_) {
       state(sequence);
-      decoder_.sequences_.at(sequence).pending = select_rows(rows_, index({row}));
+      decoder_.sequences_.at(sequence).pending[step_] = select_rows(rows_, index({row}));
     }
   }
 
  private:
   const FastWeightOptions& options() const { return decoder_.model_.layer_options(); }
+  const FastWeightWeights& weights() const { return decoder_.steps_[step_]; }
   Tensor index(const std::vector<int64_t>& values) const {
     return index_tensor(values, decoder_.model_.device());
   }
 
   // The row before each input: one of this block, or what was pending in its sequence; -1: there is none.
-  void find_rows(int64_t count, const SlowRows& slow) {
-    std::vector<SlowRows> parts;
+  void find_rows(int64_t count, const PassRows& rows) {
+    std::vector<PassRows> parts;
     for (int64_t n = 0; n < count; ++n) {
-      const std::optional<SlowRows>& pending = decoder_.sequences_.at(inputs_[n].sequence).pending;
+      const std::optional<PassRows>& pending = decoder_.sequences_.at(inputs_[n].sequence).pending[step_];
       if (!pending.has_value()) continue;
       if (!last_row_.emplace(inputs_[n].sequence, static_cast<int64_t>(parts.size())).second) continue;
       parts.push_back(*pending);
@@ -309,14 +326,14 @@ class Decoder::Learning {
       if (found != last_row_.end()) before_[static_cast<size_t>(n)] = found->second;
       last_row_[inputs_[n].sequence] = offset + n;
     }
-    parts.push_back(slow);
+    parts.push_back(rows);
     rows_ = join_rows(parts);
   }
 
   // Events [first, end), which all learn or all do not.
   void take(const std::vector<size_t>& events, size_t first, size_t end, bool learns,
             FastWeightState& state) const {
-    if (!learns) return pass_over_(decoder_.layer_, static_cast<int64_t>(end - first), state);
+    if (!learns) return pass_over_(weights(), static_cast<int64_t>(end - first), state);
     std::vector<int64_t> keys, values;
     for (size_t i = first; i < end; ++i) {
       keys.push_back(before_[events[i]]);
@@ -324,41 +341,48 @@ class Decoder::Learning {
     }
     const Tensor value_index = index(values);
     const auto chosen = [&](const Tensor& t) { return t.defined() ? t.index_select(0, value_index) : t; };
-    learn_rows_(decoder_.layer_, options(), select_rows(rows_, index(keys)),
+    learn_rows_(weights(), options(), select_rows(rows_, index(keys)),
                 {chosen(gradients_.dense1_nf), chosen(gradients_.dense2_nd), chosen(gradients_.norm_n2d)},
                 state);
   }
 
   Decoder& decoder_;
+  size_t step_;
   const DecoderInput* inputs_;
   std::vector<int64_t> before_, gradient_;  // by input; rows of rows_ and of gradients_
   std::map<int64_t, int64_t> last_row_;     // by sequence
   std::map<int64_t, std::vector<size_t>> waiting_;
-  SlowRows rows_;
+  PassRows rows_;
   GradientRows gradients_;
 };
 
-// Input of the unembedding of the inputs with `predict`; undefined when there are none.
-Tensor Decoder::fast_pass(const DecoderInput* inputs, int64_t count, const SlowRows& slow) {
-  Learning learning(*this, inputs, count, slow);
-  std::vector<FastRows> fast;
-  std::vector<int64_t> predicted;
-  for (int64_t n = 0; n < count; ++n) {
-    learning.reach(static_cast<size_t>(n));
-    if (!inputs[n].predict) continue;
-    predicted.push_back(n);
-    fast.push_back(fast_row(layer_, model_.layer_options(),
-                            select_rows(slow, index_tensor({n}, model_.device())),
-                            learning.state(inputs[n].sequence)));
+// Input of the unembedding of the inputs with `predict`; undefined when there are none. Before the last step
+// every input is passed over: the next step learns from it.
+Tensor Decoder::fast_pass(const DecoderInput* inputs, int64_t count, const PassRows& slow) {
+  const auto rows_at = [&](const std::vector<int64_t>& positions) {
+    return select_rows(slow, index_tensor(positions, model_.device()));
+  };
+  PassRows rows = slow;
+  for (size_t k = 0; k < steps_.size(); ++k) {
+    Learning learning(*this, k, inputs, count, rows);
+    std::vector<FastRows> fast;
+    std::vector<int64_t> passed;
+    for (int64_t n = 0; n < count; ++n) {
+      learning.reach(static_cast<size_t>(n));
+      if (k + 1 == steps_.size() && !inputs[n].predict) continue;
+      passed.push_back(n);
+      fast.push_back(
+          fast_row(steps_[k], model_.layer_options(), rows_at({n}), learning.state(inputs[n].sequence)));
+    }
+    learning.finish();
+    if (fast.empty()) return {};
+    rows = fast_rows(steps_[k], model_.layer_options(), rows_at(passed), fast);
   }
-  learning.finish();
-  if (fast.empty()) return {};
-  return fast_normed(layer_, model_.layer_options(),
-                     select_rows(slow, index_tensor(predicted, model_.device())), fast);
+  return rows.normed_nd;
 }
 
 // Input of the unembedding at the static weights, likewise.
-Tensor Decoder::slow_predictions(const DecoderInput* inputs, int64_t count, const SlowRows& slow) const {
+Tensor Decoder::slow_predictions(const DecoderInput* inputs, int64_t count, const PassRows& slow) const {
   std::vector<int64_t> predicted;
   for (int64_t n = 0; n < count; ++n)
     if (inputs[n].predict) predicted.push_back(n);
@@ -367,7 +391,7 @@ Tensor Decoder::slow_predictions(const DecoderInput* inputs, int64_t count, cons
 }
 
 Tensor Decoder::read_block(const DecoderInput* inputs, int64_t count) {
-  const SlowRows slow = slow_rows(layer_, model_.layer_options(), body(inputs, count));
+  const PassRows slow = slow_rows(layer_, model_.layer_options(), body(inputs, count));
   const Tensor normed_nd =
       pass_ == Pass::kFast ? fast_pass(inputs, count, slow) : slow_predictions(inputs, count, slow);
   if (!normed_nd.defined()) return {};
@@ -392,15 +416,17 @@ Tensor Decoder::read(const std::vector<DecoderInput>& inputs) {
 void Decoder::settle(int64_t sequence, int64_t next_token, bool learn) {
   const at::NoGradGuard no_grad;
   Sequence& s = sequences_.at(sequence);
-  if (!s.pending.has_value()) return;
-  if (learn) {
-    const GradientRows gradients = gradient_rows(layer_, model_.layer_options(), *s.pending,
-                                                 index_tensor({next_token}, model_.device()));
-    learn_rows_(layer_, model_.layer_options(), *s.pending, gradients, s.fast);
-  } else {
-    pass_over_(layer_, 1, s.fast);
+  for (size_t k = 0; k < s.pending.size(); ++k) {
+    if (!s.pending[k].has_value()) continue;
+    if (learn) {
+      const GradientRows gradients = gradient_rows(steps_[k], model_.layer_options(), *s.pending[k],
+                                                   index_tensor({next_token}, model_.device()));
+      learn_rows_(steps_[k], model_.layer_options(), *s.pending[k], gradients, s.fast[k]);
+    } else {
+      pass_over_(steps_[k], 1, s.fast[k]);
+    }
+    s.pending[k].reset();
   }
-  s.pending.reset();
 }
 
 }  // namespace fwl

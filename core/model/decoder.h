@@ -57,19 +57,22 @@ class Decoder {
  private:
   struct Sequence {
     int64_t position = 0;
-    std::vector<AttentionRing> rings;  // one per block of the body
-    FastWeightState fast;              // without batch dim
-    std::optional<SlowRows> pending;   // the last position, until its label is known
+    std::vector<AttentionRing> rings;              // one per block of the body
+    std::vector<FastWeightState> fast;             // by inner step, without batch dim
+    std::vector<std::optional<PassRows>> pending;  // likewise: the last position, until its label is known
   };
   class Learning;
+
+  int64_t steps() const { return static_cast<int64_t>(steps_.size()); }
+  FastWeightState zero_state() const;  // of one step
 
   Tensor read_block(const DecoderInput* inputs, int64_t count);
   Tensor body(const DecoderInput* inputs, int64_t count);
   Tensor embed(const DecoderInput* inputs, const std::vector<int64_t>& positions) const;
   Tensor attend(int64_t layer, const Tensor& normed_nd, const RotaryTable& rotary, const DecoderInput* inputs,
                 const std::vector<int64_t>& positions);
-  Tensor fast_pass(const DecoderInput* inputs, int64_t count, const SlowRows& slow);
-  Tensor slow_predictions(const DecoderInput* inputs, int64_t count, const SlowRows& slow) const;
+  Tensor fast_pass(const DecoderInput* inputs, int64_t count, const PassRows& slow);
+  Tensor slow_predictions(const DecoderInput* inputs, int64_t count, const PassRows& slow) const;
   int64_t remembered(int64_t position) const;
   void make_room(AttentionRing& ring, int64_t position) const;
 
@@ -77,6 +80,7 @@ class Decoder {
   Pass pass_;
   WeightView weights_;
   FastWeightWeights layer_;
+  std::vector<FastWeightWeights> steps_;  // the layer as each inner step has it
   std::map<int64_t, Sequence> sequences_;
   int64_t next_sequence_ = 0;
 };

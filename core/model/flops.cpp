@@ -85,18 +85,19 @@ LayerFlops layer_per_token(const ModelConfig& c, Pass pass, const SequenceRead& 
   for (const int64_t units : head_widths(hidden, f.decay_heads))
     if (both) tensors.push_back(fast_tensor(f, d + bias, units, read));
   if (f.fast_norm) tensors.push_back(fast_tensor(f, 1, 2 * d, read));
+  const auto steps = static_cast<double>(f.inner_steps);
   LayerFlops sum;
-  sum.forward = (both ? 4 : 2) * dense;
-  // First order: the first dense and the one that the result came through; with a loss of its own the slow
-  // pass keeps its second dense.
+  sum.forward = (both ? 2 + 2 * steps : 2) * dense;
+  // First order: the first dense and those that results and keys came through; with a loss of its own the
+  // slow pass keeps its second dense.
   const double slow_loss = both && f.slow_loss_weight > 0 ? 2 * dense : 0;
   sum.backward = f.second_order ? 2 * sum.forward : 4 * dense + slow_loss;
-  const double start = f.learned_start ? (both ? 2 : 1) * dense : 0;
+  const double start = f.learned_start ? (both ? 1 + steps : steps) * dense : 0;
   sum.forward += start;
   sum.backward += 2 * start;
   for (const FastTensorFlops& t : tensors) {
-    sum.forward += t.forward;
-    sum.backward += t.backward;
+    sum.forward += steps * t.forward;
+    sum.backward += steps * t.backward;
   }
   return sum;
 }
@@ -106,8 +107,9 @@ LayerFlops head_per_token(const ModelConfig& c, Pass pass) {
   const double product = 2 * w.v * w.d;
   if (pass == Pass::kSlow) return {product, 2 * product};
   const FastWeightConfig& f = c.fast_weight;
-  const double inner_backward = f.second_order ? 4 : f.slow_loss_weight > 0 ? 2 : 0;
-  return {3 * product, (2 + inner_backward) * product};
+  const auto steps = static_cast<double>(f.inner_steps);
+  const double inner_backward = f.second_order ? 4 * steps : f.slow_loss_weight > 0 ? 2 : 0;
+  return {(1 + 2 * steps) * product, (2 + inner_backward) * product};
 }
 
 }  // namespace

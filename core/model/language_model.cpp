@@ -35,14 +35,18 @@ double raw_decay(double decay) {
   return std::log(std::expm1(-std::log(decay)));
 }
 
-void declare_step_size(const ModelConfig& c, const std::string& layer, int64_t rows, Parameters& parameters) {
+// Of step sizes and decays; those of the first inner step have no number.
+std::string name_of_rate(const std::string& rate, int64_t step) {
+  return step == 0 ? "fast_weight." + rate : cat("fast_weight.inner", step + 1, ".", rate);
+}
+
+void declare_step_size(const ModelConfig& c, const std::string& name, int64_t rows, Parameters& parameters) {
   const FastWeightConfig& f = c.fast_weight;
   // In log space the start is relative to the width: the scores <z_i, z_t> grow with it.
   const double init = f.step_size_space == "log" ? std::log(f.step_size_init / static_cast<double>(c.width))
                                                  : f.step_size_init;
   const auto shape = f.step_size == "row" ? std::vector<int64_t>{rows} : std::vector<int64_t>{};
-  parameters.declare("fast_weight.step_size." + layer, ParameterGroup::kStepSize,
-                     at::full(shape, init, at::kDouble));
+  parameters.declare(name, ParameterGroup::kStepSize, at::full(shape, init, at::kDouble));
 }
 
 // The fast tensors of the layer, in the order of the decays.
@@ -56,12 +60,12 @@ std::vector<std::string> fast_tensors_of(const FastWeightConfig& f) {
 
 // One head: a decay for each fast tensor. Several: one for each head and dense layer, their distances to 1
 // spaced geometrically, and one for the norm.
-void declare_decays(const FastWeightConfig& f, int64_t tensors, Parameters& parameters) {
+void declare_decays(const FastWeightConfig& f, int64_t step, int64_t tensors, Parameters& parameters) {
   const auto declare = [&](const std::string& name, const Tensor& raw) {
-    parameters.declare(name, ParameterGroup::kStepSize, raw);
+    parameters.declare(name_of_rate(name, step), ParameterGroup::kStepSize, raw);
   };
   const auto same = [&](int64_t count) { return at::full({count}, raw_decay(f.decay_init), at::kDouble); };
-  if (f.decay_heads == 1) return declare("fast_weight.decay", same(tensors));
+  if (f.decay_heads == 1) return declare("decay", same(tensors));
   const int64_t layers = tensors - (f.fast_norm ? 1 : 0);
   Tensor raw_lh = at::empty({layers, f.decay_heads}, at::kDouble);
   for (int64_t j = 0; j < f.decay_heads; ++j) {
@@ -69,8 +73,8 @@ void declare_decays(const FastWeightConfig& f, int64_t tensors, Parameters& para
     const double lost = std::pow(1 - f.decay_init, 1 - share) * std::pow(1 - f.decay_init_slowest, share);
     raw_lh.select(1, j).fill_(raw_decay(1 - lost));
   }
-  declare("fast_weight.decay", raw_lh);
-  if (f.fast_norm) declare("fast_weight.decay.norm", same(1));
+  declare("decay", raw_lh);
+  if (f.fast_norm) declare("decay.norm", same(1));
 }
 
 void declare_layer(const ModelConfig& c, at::Generator& generator, Parameters& parameters) {
@@ -99,8 +103,11 @@ void declare_layer(const ModelConfig& c, at::Generator& generator, Parameters& p
   if (c.unembedding_bias) vector("unembedding.bias", at::zeros({c.vocab_size}));
   if (f.update == "none") return;
   const std::vector<std::string> fast = fast_tensors_of(f);
-  for (const std::string& name : fast) declare_step_size(c, name, name == "dense1" ? hidden : d, parameters);
-  if (f.decay_init < 1.0) declare_decays(f, static_cast<int64_t>(fast.size()), parameters);
+  for (int64_t k = 0; k < f.inner_steps; ++k) {
+    for (const std::string& name : fast)
+      declare_step_size(c, name_of_rate("step_size." + name, k), name == "dense1" ? hidden : d, parameters);
+    if (f.decay_init < 1.0) declare_decays(f, k, static_cast<int64_t>(fast.size()), parameters);
+  }
   if (f.query_gain) {
     vector("fast_weight.query_gain1", at::ones({d}));
     vector("fast_weight.query_gain2", at::ones({hidden}));
@@ -141,20 +148,30 @@ at::ScalarType LanguageModel::accumulation_type() const {
   return accumulate_type(compute_);
 }
 
-Tensor LanguageModel::step_size(const std::string& layer) const {
-  const std::string name = "fast_weight.step_size." + layer;
+Tensor LanguageModel::step_size(const std::string& layer, int64_t step) const {
+  const std::string name = name_of_rate("step_size." + layer, step);
   if (!parameters_.has(name)) return {};
   return config_.fast_weight.step_size_space == "log" ? parameters_[name].exp() : parameters_[name];
 }
 
-Tensor LanguageModel::log_decay(const std::string& layer) const {
+Tensor LanguageModel::log_decay(const std::string& layer, int64_t step) const {
+  const std::string all = name_of_rate("decay", step), norm = name_of_rate("decay.norm", step);
   const std::vector<std::string> fast = fast_tensors_of(config_.fast_weight);
   const auto found = std::find(fast.begin(), fast.end(), layer);
-  if (!parameters_.has("fast_weight.decay") || found == fast.end())
+  if (!parameters_.has(all) || found == fast.end())
     return at::zeros({}, at::TensorOptions().dtype(at::kDouble).device(device_));
-  const bool apart = layer == "norm" && parameters_.has("fast_weight.decay.norm");
-  const Tensor& raw = parameters_[apart ? "fast_weight.decay.norm" : "fast_weight.decay"];
+  const bool apart = layer == "norm" && parameters_.has(norm);
+  const Tensor& raw = parameters_[apart ? norm : all];
   return at::softplus(raw.to(at::kDouble)).neg().select(0, apart ? 0 : found - fast.begin());
+}
+
+// Calls visit(name, layer, inner step) for every fast tensor: "dense1", "inner2.dense1", ...
+template <typename Visit>
+void LanguageModel::for_each_rate(Visit visit) const {
+  for (int64_t k = 0; k < config_.fast_weight.inner_steps; ++k)
+    for (const char* layer : {"dense1", "dense2", "norm"}) {
+      if (step_size(layer, k).defined()) visit(k == 0 ? layer : cat("inner", k + 1, ".", layer), layer, k);
+    }
 }
 
 FastWeightWeights LanguageModel::layer_weights(const WeightView& view) const {
@@ -175,6 +192,10 @@ FastWeightWeights LanguageModel::layer_weights(const WeightView& view) const {
   w.log_decay1 = log_decay("dense1");
   w.log_decay2 = log_decay("dense2");
   w.log_decay_norm = log_decay("norm");
+  for (int64_t k = 1; k < (has_fast_weights() ? config_.fast_weight.inner_steps : 1); ++k) {
+    w.more_steps.push_back(
+        {step_size("dense1", k), step_size("dense2", k), log_decay("dense1", k), log_decay("dense2", k)});
+  }
   w.query_gain1_d = view.optional("fast_weight.query_gain1");
   w.query_gain2_f = view.optional("fast_weight.query_gain2");
   w.start1_fd = view.optional("fast_weight.start1");
@@ -294,23 +315,21 @@ Tensor LanguageModel::logits(const TokenBatch& batch, Pass pass) const {
 std::vector<std::pair<std::string, double>> LanguageModel::mean_step_sizes() const {
   const at::NoGradGuard no_grad;
   std::vector<std::pair<std::string, double>> means;
-  for (const char* layer : {"dense1", "dense2", "norm"}) {
-    const Tensor step = step_size(layer);
-    if (step.defined()) means.emplace_back(layer, step.mean().item<double>());
-  }
+  for_each_rate([&](const std::string& name, const std::string& layer, int64_t k) {
+    means.emplace_back(name, step_size(layer, k).mean().item<double>());
+  });
   return means;
 }
 
 std::vector<std::pair<std::string, double>> LanguageModel::decays() const {
   const at::NoGradGuard no_grad;
   std::vector<std::pair<std::string, double>> found;
-  for (const char* layer : {"dense1", "dense2", "norm"}) {
-    if (!step_size(layer).defined()) continue;
-    const Tensor decay = log_decay(layer).exp().to(at::kCPU);
-    if (decay.dim() == 0) found.emplace_back(layer, decay.item<double>());
+  for_each_rate([&](const std::string& name, const std::string& layer, int64_t k) {
+    const Tensor decay = log_decay(layer, k).exp().to(at::kCPU);
+    if (decay.dim() == 0) found.emplace_back(name, decay.item<double>());
     for (int64_t j = 0; decay.dim() == 1 && j < decay.size(0); ++j)
-      found.emplace_back(cat(layer, ".", j), decay[j].item<double>());
-  }
+      found.emplace_back(cat(name, ".", j), decay[j].item<double>());
+  });
   return found;
 }
 

@@ -70,6 +70,8 @@ class LanguageModel {
   // Step sizes as the layer uses them: mean over rows, by layer ("dense1", "dense2", "norm"); empty for a
   // control.
   std::vector<std::pair<std::string, double>> mean_step_sizes() const;
+  // One a row of an inner step (from 0), or one alone ([]); undefined where there is none.
+  Tensor step_size(const std::string& layer, int64_t step = 0) const;
   std::vector<std::pair<std::string, double>> decays() const;
 
   // The layer's weights as its functions take them, for those who run it themselves (core/model/decoder.h).
@@ -77,8 +79,9 @@ class LanguageModel {
   const FastWeightOptions& layer_options() const { return options_; }
 
  private:
-  Tensor step_size(const std::string& layer) const;
-  Tensor log_decay(const std::string& layer) const;
+  Tensor log_decay(const std::string& layer, int64_t step = 0) const;
+  template <typename Visit>
+  void for_each_rate(Visit visit) const;
   Tensor slow_forward(const WeightView& weights, const TokenBatch& batch, SequenceView& view) const;
   FastWeightResult fast_forward(const WeightView& weights, const TokenBatch& batch, SequenceView& view) const;
   Tensor normed_of(const WeightView& weights, const TokenBatch& batch, Pass pass, SequenceView& view) const;

@@ -28,7 +28,7 @@ void set_step_size(LanguageModel& model, double step_size) {
   const at::NoGradGuard no_grad;
   const double raw = std::log(step_size / static_cast<double>(model.config().width));
   for (const Parameter& parameter : model.parameters().all())
-    if (parameter.name.rfind("fast_weight.step_size.", 0) == 0) Tensor(parameter.value).fill_(raw);
+    if (parameter.name.find(".step_size.") != std::string::npos) Tensor(parameter.value).fill_(raw);
 }
 
 }  // namespace fwl

@@ -47,7 +47,7 @@ int64_t fast_parameters(const ModelConfig& c) {
   const int64_t starts = f.learned_start ? (both ? 2 : 1) * d * hidden : 0;
   const int64_t gate = (f.write_gate == "input" || f.write_gate == "both" ? d : 0) +
                        (f.write_gate == "label" || f.write_gate == "both" ? c.vocab_size : 0);
-  return step_sizes + decays + starts + gate + (f.query_gain ? d + hidden : 0);
+  return f.inner_steps * (step_sizes + decays) + starts + gate + (f.query_gain ? d + hidden : 0);
 }
 
 double element_bytes(const RunConfig& c) {
@@ -63,7 +63,7 @@ double activation_bytes(const RunConfig& c, double tokens) {
   const double d = real(m.width), f = real(layer_width(m));
   const double up = (m.feed_forward == "swiglu" ? 3 : 1) * real(feed_forward_width(m));
   double widths = real(m.layers) * (kBlockWidths * d + up) + kBlockWidths * d + f;
-  if (m.fast_weight.update != "none") widths += kLayerWidths * (d + f);
+  if (m.fast_weight.update != "none") widths += real(m.fast_weight.inner_steps) * kLayerWidths * (d + f);
   return tokens * widths * element_bytes(c);
 }
 
@@ -73,7 +73,7 @@ double head_bytes(const RunConfig& c, double tokens) {
   const double block = std::min(tokens, real(head_block_tokens(m.vocab_size, at::kCUDA))) * v * s;
   const double gradient = v * real(m.width) * (accumulation_bytes(c) + s);
   if (m.fast_weight.update == "none" || !m.fast_weight.second_order) return block + gradient;
-  const double residuals = tokens * v * s;
+  const double residuals = real(m.fast_weight.inner_steps) * tokens * v * s;
   return gradient + block + (residuals <= kKeptResidualBytes ? residuals : block);
 }
 
@@ -83,7 +83,8 @@ double chunk_state_bytes(const RunConfig& c, int64_t length, int64_t rows) {
   const int64_t d = c.model.width, hidden = layer_width(c.model);
   const int64_t chunk = f.chunk > 0 ? std::min(f.chunk, length) : fastest_chunk(length, hidden, d, at::kCUDA);
   if (chunk >= length) return 0;
-  const double chunks = std::ceil(real(length) / real(chunk)), tensors = f.fast_layers == "both" ? 2 : 1;
+  const double chunks = std::ceil(real(length) / real(chunk)),
+               tensors = real(f.inner_steps) * (f.fast_layers == "both" ? 2 : 1);
   // Kept of every tensor; one is being made in the accumulation type.
   return real(rows) * chunks * real(d * hidden) * (tensors * element_bytes(c) + accumulation_bytes(c));
 }
@@ -91,7 +92,8 @@ double chunk_state_bytes(const RunConfig& c, int64_t length, int64_t rows) {
 double communication_bytes(const RunConfig& c, const MeshShape& shape, double tokens, int64_t rows) {
   double bytes = shape.ranks() > 1 ? kNcclGroupBytes + real(c.parallel.bucket_bytes()) : 0;
   if (shape.sequence == 1) return bytes;
-  const double d = real(c.model.width), states = real(rows) * 2 * d * real(layer_width(c.model));
+  const double d = real(c.model.width), steps = real(c.model.fast_weight.inner_steps),
+               states = steps * real(rows) * 2 * d * real(layer_width(c.model));
   const bool gathers = c.model.window == 0 && c.model.heads % shape.sequence != 0;
   const double keys = tokens * 2 * d * element_bytes(c) * (gathers ? shape.sequence : 2);
   const double exchanged = c.model.fast_weight.update == "none" ? 0 : 3 * states * accumulation_bytes(c);

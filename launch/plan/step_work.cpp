@@ -44,7 +44,8 @@ double chunk_state_elements(const ModelConfig& m, int64_t length) {
   const int64_t d = m.width, f = layer_width(m), wanted = m.fast_weight.chunk;
   const int64_t chunk = wanted > 0 ? std::min(wanted, length) : fastest_chunk(length, f, d, at::kCUDA);
   if (chunk >= length) return 0;
-  return std::ceil(real(length) / real(chunk)) * real(d * f) * (m.fast_weight.fast_layers == "both" ? 2 : 1);
+  const int64_t tensors = m.fast_weight.inner_steps * (m.fast_weight.fast_layers == "both" ? 2 : 1);
+  return std::ceil(real(length) / real(chunk)) * real(d * f * tensors);
 }
 
 }  // namespace
@@ -64,9 +65,10 @@ StepWork count_work(const RunConfig& c, const MeshShape& shape, int64_t micro_ro
   work[windowed ? kWindowAttention : kFullAttention] =
       real(rows) * part.attention / 1e12 * (1 + kHalfRateReach / mean_reach(m));
   work[kElementwise] = tokens * real(m.layers + 1) * d * 2 / 1e9;
-  work[kSoftmaxRows] = tokens * real(m.vocab_size) * 2 * (is_fast(m) ? 3 : 1) / 1e9;
+  const int64_t steps = is_fast(m) ? m.fast_weight.inner_steps : 0;
+  work[kSoftmaxRows] = tokens * real(m.vocab_size) * 2 * real(1 + 2 * steps) / 1e9;
   if (is_fast(m)) {
-    work[kLayerElementwise] = tokens * real(layer_width(m)) * 2 / 1e9;
+    work[kLayerElementwise] = tokens * real(steps * layer_width(m)) * 2 / 1e9;
     work[kChunkStates] = real(rows) * chunk_state_elements(m, length) * 4 / 1e9;
   }
   work[kParameters] = real(count_parameters(m)) / 1e8;

@@ -1,12 +1,21 @@
 #include "launch/tensorboard/step_sizes.h"
 
+#include "core/base/error.h"
+
 namespace fwl {
 
 Tensor step_size_of(const LanguageModel& model, const std::string& layer) {
-  const std::string name = "fast_weight.step_size." + layer;
-  if (!model.parameters().has(name)) return {};
-  const Tensor raw = model.parameters()[name].detach();
-  return model.config().fast_weight.step_size_space == "log" ? raw.exp() : raw;
+  const at::NoGradGuard no_grad;
+  const int64_t steps = model.config().fast_weight.inner_steps;
+  const Tensor first = model.step_size(layer);
+  if (steps == 1 || !first.defined()) return first.defined() ? first.detach() : first;
+  std::vector<Tensor> parts;
+  for (int64_t k = 0; k < steps; ++k) {
+    const Tensor part = model.step_size(layer, k);
+    const int64_t rows = model.parameters().leaf(cat("fast_weight.", layer, ".weight")).size(0);
+    parts.push_back(part.dim() == 0 ? part.expand({rows}) : part);
+  }
+  return at::cat(parts);
 }
 
 std::vector<std::pair<std::string, std::vector<float>>> step_sizes_by_row(LanguageModel& model) {

@@ -9,8 +9,9 @@
 
 namespace fwl {
 
-// As the layer "dense1", "dense2" or "norm" uses them: one a row, or one alone ([]); undefined where it has
-// none. On the model's device, without gradient.
+// As the layer "dense1", "dense2" or "norm" uses them: one a row, or one alone ([]); with several inner steps
+// those of their rows one after the other; undefined where it has none. On the model's device, without
+// gradient.
 Tensor step_size_of(const LanguageModel& model, const std::string& layer);
 // The same of all layers, by layer ("dense1", "dense2", "norm"): one a row, or one alone; empty for a
 // control. Copies them to the host.

@@ -57,6 +57,7 @@ TEST(TrafficPlan, PredictsWhatTheGroupsCount) {
           config.parallel.shard_optimizer = true;
           expect_predicted(config, {ranks / sequence, sequence});
           config.model.fast_weight.decay_heads = 4;
+          config.model.fast_weight.inner_steps = 2;
           expect_predicted(config, {ranks / sequence, sequence});
           config.train.dtype = "fp32";
           config.parallel.gradient_wire = "bf16";

@@ -65,6 +65,17 @@ LayerSetup make_layer(const LayerCase& c) {
   if (c.options.fast_layers == FastLayers::kBoth) w.log_decay1 = decay("log_decay1", 0.97);
   w.log_decay2 = decay("log_decay2", 0.93);
   if (c.options.fast_norm) w.log_decay_norm = decay("log_decay_norm", 0.95);
+  for (int64_t k = 2; k <= c.inner_steps; ++k) {
+    const auto numbered = [&](const char* name) { return name + std::to_string(10 * k); };
+    StepRates rates;
+    if (c.options.fast_layers == FastLayers::kBoth) {
+      rates.step_size1 = step(numbered("log_step1."), f);
+      rates.log_decay1 = decay(numbered("log_decay1."), 0.9);
+    }
+    rates.step_size2 = step(numbered("log_step2."), d);
+    rates.log_decay2 = decay(numbered("log_decay2."), 0.98);
+    w.more_steps.push_back(rates);
+  }
   if (c.query_gain) {
     if (c.options.fast_layers == FastLayers::kBoth)
       w.query_gain1_d = leaf("query_gain1", draw.normal({d}, 0.1, 1));

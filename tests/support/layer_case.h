@@ -15,6 +15,7 @@ struct LayerCase {
   FastWeightOptions options;
   bool input_norm = true, row_step_sizes = true, decay = true, query_gain = false, unembedding_bias = false;
   bool learned_start = false, write_gate = false;
+  int64_t inner_steps = 1;
   int64_t decay_heads = 0;         // 0: scalar decays
   bool zero_weights = true;        // some positions have loss weight 0
   std::vector<int64_t> documents;  // positions where a document starts, in the first sequence

@@ -47,6 +47,7 @@ VARIANTS = {
     "keys-of-one-length": {FAST + "key_norm": "l2"},
     "learned-start": {FAST + "learned_start": "true"},
     "write-gate": {FAST + "write_gate": "both"},
+    "inner-steps": {FAST + "inner_steps": 2},
 }
 
 

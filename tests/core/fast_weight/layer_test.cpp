@@ -113,6 +113,40 @@ TEST(FastWeightLayer, EqualsTheDefinitionWithAGateOnWhatIsWritten) {
   expect_equals_definition_with(KeyNorm::kKeysAndQueries, true, true);
 }
 
+TEST(FastWeightLayer, EqualsTheDefinitionInSeveralInnerSteps) {
+  for (const int64_t steps : {2, 3}) {
+    for (const FastLayers layers : {FastLayers::kBoth, FastLayers::kSecond}) {
+      for (const bool everything : {false, true}) {
+        LayerCase c;
+        c.inner_steps = steps;
+        c.options.chunk = 4;
+        c.options.fast_layers = layers;
+        c.options.second_order = steps == 2 || !everything;
+        c.options.fast_biases = c.query_gain = c.learned_start = c.write_gate = everything;
+        c.options.key_norm = everything ? KeyNorm::kKeysAndQueries : KeyNorm::kNone;
+        c.decay_heads = everything ? 2 : 0;
+        c.documents = {7};
+        SCOPED_TRACE(steps);
+        expect_equals_definition(c);
+      }
+    }
+  }
+}
+
+TEST(FastWeightLayer, EveryInnerStepMovesTheResult) {
+  LayerCase c;
+  c.inner_steps = 3;
+  LayerSetup setup = make_layer(c);
+  std::vector<Tensor> outputs;
+  for (int64_t steps = 3; steps > 0; --steps) {
+    outputs.push_back(
+        fast_weight_layer(setup.weights, c.options, setup.hidden_btd, setup.tokens, {}).fast_normed_btd);
+    if (steps > 1) setup.weights.more_steps.pop_back();
+  }
+  EXPECT_GT((outputs[0] - outputs[1]).abs().max().item<double>(), 1e-4);
+  EXPECT_GT((outputs[1] - outputs[2]).abs().max().item<double>(), 1e-4);
+}
+
 TEST(FastWeightLayer, AStartAndAGateOfZerosChangeNoBit) {
   LayerCase c;
   LayerSetup setup = make_layer(c);
@@ -201,7 +235,8 @@ TEST(FastWeightLayer, GradientEqualsFiniteDifferencesInARandomDirection) {
 
 void expect_cut_continues(LayerCase c) {
   c.options.chunk = 4;
-  c.options.fast_biases = c.options.fast_norm = true;
+  c.options.fast_biases = true;
+  c.options.fast_norm = c.inner_steps == 1;
   c.documents = {9};
   LayerSetup setup = make_layer(c);
   const FastWeightResult whole =
@@ -231,6 +266,8 @@ TEST(FastWeightLayer, StateCarriedOverACutContinuesTheSequence) {
   for (const bool variant : {false, true}) {
     LayerCase c;
     c.decay_heads = variant ? 2 : 0;
+    c.inner_steps = variant ? 2 : 1;
+    c.query_gain = variant;
     c.options.key_norm = variant ? KeyNorm::kKeysAndQueries : KeyNorm::kNone;
     c.learned_start = c.write_gate = variant;
     expect_cut_continues(c);

@@ -69,6 +69,15 @@ std::vector<Variant> variants() {
                 c.fast_weight.write_gate = "both";
                 c.fast_weight.inner_loss_scale = 0.7;
               }),
+      variant("two inner steps", [](ModelConfig& c) { c.fast_weight.inner_steps = 2; }),
+      variant("three inner steps with everything",
+              [](ModelConfig& c) {
+                c.fast_weight.inner_steps = 3;
+                c.fast_weight.write_gate = "both";
+                c.fast_weight.key_norm = "l2_both";
+                c.fast_weight.fast_biases = c.fast_weight.query_gain = c.fast_weight.learned_start = true;
+                c.fast_weight.decay_heads = 4;
+              }),
       variant("scaled inner loss", [](ModelConfig& c) { c.fast_weight.inner_loss_scale = 0.3; }),
       variant("full attention", [](ModelConfig& c) { c.window = 0; }),
       variant("learned positions and biases",

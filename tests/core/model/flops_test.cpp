@@ -105,6 +105,9 @@ TEST(Flops, OfTrainingAreTheTablesOfTheDesign) {
     return (f.layer + f.head) / 100;
   };
   EXPECT_DOUBLE_EQ(layer_and_head(), 48 * df + 18 * vd + 3 * within);
+  c.fast_weight.inner_steps = 2;
+  EXPECT_DOUBLE_EQ(layer_and_head(), 84 * df + 30 * vd + 6 * within);
+  c.fast_weight.inner_steps = 1;
   c.fast_weight.learned_start = true;
   EXPECT_DOUBLE_EQ(layer_and_head(), 60 * df + 18 * vd + 3 * within);
   c.fast_weight.learned_start = false;

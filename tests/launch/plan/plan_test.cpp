@@ -36,6 +36,12 @@ TEST(Plan, ParametersAreThoseOfTheModel) {
     c.fast_weight.write_gate = gate;
     expect_counted();
   }
+  for (const int64_t heads : {1, 4}) {
+    c.fast_weight.inner_steps = 3;
+    c.fast_weight.decay_heads = heads;
+    expect_counted();
+  }
+  c.fast_weight.inner_steps = c.fast_weight.decay_heads = 1;
   c.norm = "layer";
   c.fast_weight.query_gain = c.fast_weight.fast_norm = c.fast_weight.learned_start = true;
   expect_counted();
