@@ -25,9 +25,11 @@ finish_stages() {
 }
 
 print_stages() {
-  local status=$? i
+  local status=$? how i
   if [ -n "$stage_open" ]; then
-    stage_open="$stage_open (stopped here, exit code $status)"
+    how="exit code $status"
+    [ "$status" != 0 ] || how="by a signal" # bash's EXIT trap sees the status from before it
+    stage_open="$stage_open (stopped here, $how)"
     finish_stages
   fi
   [ "${#stage_names[@]}" -gt 0 ] || return 0
