@@ -12,9 +12,10 @@ namespace fwl {
 namespace {
 
 // Losses and gradient norms of queued steps; *values are the weights after them.
-std::vector<double> train(at::Device device, const std::string& dtype, Tensor* values) {
+std::vector<double> train(at::Device device, const std::string& dtype, const ModelConfig& model,
+                          Tensor* values) {
   RunConfig config;
-  config.model = small_model_config();
+  config.model = model;
   config.train.dtype = dtype;
   config.train.device = device.is_cuda() ? "cuda" : "cpu";
   config.train.global_batch = 4;
@@ -49,14 +50,23 @@ TEST(TrainingStepOnGpu, QueuedStepsEqualThoseOfTheCpu) {
     GTEST_SKIP();
   }
   const at::Device gpu = choose_device("cuda", 0);
-  Tensor expected, found;
-  const std::vector<double> cpu = train(at::kCPU, "fp64", &expected);
-  for (const auto& [dtype, tolerance] :
-       std::vector<std::pair<std::string, double>>{{"fp64", 1e-9}, {"fp32", 1e-3}, {"bf16", 0.1}}) {
-    const std::vector<double> numbers = train(gpu, dtype, &found);
-    for (size_t i = 0; i < cpu.size(); ++i)
-      EXPECT_NEAR(numbers[i], cpu[i], tolerance * cpu[i]) << dtype << ", number " << i;
-    EXPECT_LT((found - expected).norm().item<double>(), tolerance * expected.norm().item<double>()) << dtype;
+  ModelConfig with_options = small_model_config();
+  with_options.fast_weight.inner_steps = 2;
+  with_options.fast_weight.write_gate = "both";
+  with_options.fast_weight.key_norm = "l2_both";
+  with_options.fast_weight.learned_start = with_options.fast_weight.query_gain = true;
+  for (const ModelConfig& model : {small_model_config(), with_options}) {
+    SCOPED_TRACE(model.fast_weight.inner_steps);
+    Tensor expected, found;
+    const std::vector<double> cpu = train(at::kCPU, "fp64", model, &expected);
+    for (const auto& [dtype, tolerance] :
+         std::vector<std::pair<std::string, double>>{{"fp64", 1e-9}, {"fp32", 1e-3}, {"bf16", 0.1}}) {
+      const std::vector<double> numbers = train(gpu, dtype, model, &found);
+      for (size_t i = 0; i < cpu.size(); ++i)
+        EXPECT_NEAR(numbers[i], cpu[i], tolerance * cpu[i]) << dtype << ", number " << i;
+      EXPECT_LT((found - expected).norm().item<double>(), tolerance * expected.norm().item<double>())
+          << dtype;
+    }
   }
 }
 
