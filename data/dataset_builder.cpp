@@ -92,9 +92,9 @@ class Builder {
   BuildResult run() {
     if (o_.rank == 0) lock_.emplace(o_.out);
     if (o_.rank == 0) prepare();
-    o_.barrier();
-    // Killed after the manifest: no more than journals to remove.
-    if (fs::exists(o_.out + "/" + kManifestName)) {
+    // Killed after the manifest: no more than journals to remove. The first rank says so, since others may
+    // still see a manifest that it has replaced (network file systems).
+    if (o_.any(o_.rank == 0 && fs::exists(o_.out + "/" + kManifestName))) {
       if (o_.rank == 0) remove_journals();
       return result();
     }

@@ -35,7 +35,8 @@ struct BuildOptions {
   int64_t group_bytes = 0;      // 0: 16 for each token of a shard
   ExistingDataset existing = ExistingDataset::kRefuse;
   int rank = 0, ranks = 1;
-  std::function<void()> barrier = [] {};  // collective over the ranks
+  std::function<void()> barrier = [] {};                           // collective over the ranks
+  std::function<bool(bool)> any = [](bool mine) { return mine; };  // likewise: whether it holds on one
   std::function<void(const BuildProgress&)> on_progress = [](const BuildProgress&) {};
 };
 

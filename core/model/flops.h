@@ -14,8 +14,8 @@
 //               in from before, 2 d f read for each. `fast_layers: second` has only the second layer's
 //               state, and neither the inner gradient nor another second dense.
 //   fast head   2 V d slow logits, 2 V d inner gradient, 2 V d fast logits
-// Every further inner step: the fast layer again but for its slow part, and an inner gradient and fast
-// logits. Backward: twice the forward (a product for each factor). First order leaves out what only the inner
+//   inner step  every further one: the fast layer but for its slow part, an inner gradient, fast logits
+// Backward: twice the forward (a product for each factor). First order leaves out what only the inner
 // gradients need; keys and values remembered from earlier forwards get no gradient.
 #pragma once
 

@@ -154,6 +154,7 @@ void run_tokenize(TokenizeArguments& a) {
     build.rank = world().rank;
     build.ranks = world().size;
     build.barrier = [&group] { group->barrier(); };
+    build.any = [&group](bool mine) { return all_reduce_sum(*group, {mine ? 1.0 : 0.0}).front() > 0; };
   }
   ProgressLine line;
   if (build.rank == 0) build.on_progress = [&line](const BuildProgress& p) { line(p); };
