@@ -109,7 +109,7 @@ TEST_F(KernelsOnGpu, TensorsMayBeginAnywhere) {
             squared_relu_gradient(moved_by_three(x[0]), moved_by_three(x[1])),
             activation(Activation::kGelu, moved_by_three(x[0]))};
       },
-      inputs, "norm gradient and activations");
+      {inputs[0], inputs[1], inputs[2]}, "norm gradient and activations");
 }
 
 TEST_F(KernelsOnGpu, NormGradientAndItsBackwardEqualTheCpu) {
