@@ -102,7 +102,6 @@ class Checker {
   template <typename T>
   bool read_chunks(const ShardEntry& shard, const Hdf5File& file, const std::string& dataset,
                    const std::function<void(int64_t, const std::vector<T>&)>& use) {
-    std::vector<Hdf5Chunk> chunks;
     int64_t rows = 0, step = 0;
     const std::string problem = problem_of([&] {
       rows = file.shape(dataset).at(0);
@@ -110,7 +109,6 @@ class Checker {
       // Chunks that were never stored read as zeros: no file of ours has them.
       const auto most = static_cast<int64_t>(2000 * fs::file_size(file.path())) + 1024;
       require<DataError>(rows <= most, "claims ", rows, " entries, far more than the file can hold");
-      chunks = file.chunks(dataset);
     });
     if (!problem.empty()) {
       report(shard.file, dataset, -1, -1, problem);
@@ -127,9 +125,9 @@ class Checker {
         use(first, part);
         continue;
       }
-      const auto at = std::find_if(chunks.begin(), chunks.end(),
-                                   [&](const Hdf5Chunk& c) { return c.first_row == first; });
-      report(shard.file, dataset, first / step, at == chunks.end() ? -1 : at->file_offset, bad);
+      int64_t offset = -1;
+      problem_of([&] { offset = file.chunk_at(dataset, first).value_or(Hdf5Chunk{-1, -1, 0}).file_offset; });
+      report(shard.file, dataset, first / step, offset, bad);
       if (++bad_chunks < kMostPerDataset) continue;
       report(shard.file, dataset, -1, -1, "the rest was not looked at: too much of it is damaged");
       return false;

@@ -400,6 +400,20 @@ std::vector<Hdf5Chunk> Hdf5File::chunks(const std::string& dataset) const {
   return found;
 }
 
+std::optional<Hdf5Chunk> Hdf5File::chunk_at(const std::string& dataset, int64_t first_row) const {
+  const std::lock_guard lock(library_mutex());
+  const DatasetHandle& handle = handles_->open_dataset(dataset);
+  if (handles_->chunk_rows_of(handle) == 0 || handles_->shape_of(handle, dataset).size() != 1) return {};
+  const auto row = static_cast<hsize_t>(first_row);
+  hsize_t bytes = 0;
+  unsigned mask = 0;
+  haddr_t address = HADDR_UNDEF;
+  handles_->require_data(H5Dget_chunk_info_by_coord(handle.get(), &row, &mask, &address, &bytes) >= 0,
+                         dataset, "its chunk index is damaged");
+  if (address == HADDR_UNDEF) return {};
+  return Hdf5Chunk{first_row, static_cast<int64_t>(address), static_cast<int64_t>(bytes)};
+}
+
 std::vector<int64_t> Hdf5File::shape(const std::string& dataset) const {
   const std::lock_guard lock(library_mutex());
   return handles_->shape_of(handles_->open_dataset(dataset), dataset);

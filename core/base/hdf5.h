@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -67,7 +68,10 @@ class Hdf5File {
   void append(const std::string& dataset, const T* data, int64_t count);
   // The stored chunks of a chunked dataset of one dim, in the order of their rows; empty for other layouts.
   // Throws DataError when the index is damaged.
+  // HDF5 walks the index from its start for every entry: time grows with the square of their number.
   std::vector<Hdf5Chunk> chunks(const std::string& dataset) const;
+  // The one of them that begins at `first_row`; none where none does. One walk of the index.
+  std::optional<Hdf5Chunk> chunk_at(const std::string& dataset, int64_t first_row) const;
   // Rows per chunk; 0 when the dataset is not chunked.
   int64_t chunk_rows(const std::string& dataset) const;
   // A list of strings is stored as uint8, a zero after each: HDF5's own strings of variable length are

@@ -55,6 +55,8 @@ void add_reading_options(CLI::App& command, ComparisonOptions& o) {
   command.add_option("--max-documents", o.eval.reading.max_documents, "score the first N documents; 0: all")
       ->check(zero_or_more())
       ->capture_default_str();
+  command.add_flag("--spread", o.eval.reading.spread,
+                   "take the N documents of --max-documents evenly from the whole split");
   command.add_option("--context", o.eval.reading.context, "tokens per window; 0: as trained")
       ->check(zero_or_more())
       ->capture_default_str();

@@ -224,6 +224,11 @@ void check_modes(const std::vector<EvalMode>& modes, const LanguageModel& model)
         mode != EvalMode::kFastUntrained || !model.has_fast_weights(),
         "--modes fast-untrained: this model was trained with fast weights (the mode adds them "
         "to a control, model.fast_weight.update=none). Give a control, or leave the mode out.");
+    require<ConfigError>(
+        mode != EvalMode::kSlowCarried || model.config().window > 0,
+        "--modes slow-carried: this model attends to whole windows (model.window=0), so that "
+        "no window of attention goes on. Leave it out; --stride gives its windows more "
+        "context.");
   }
 }
 
@@ -302,8 +307,10 @@ struct Entry {
 std::vector<Entry> entries_of(const std::vector<EvalMode>& modes, const std::vector<Carry>& carries) {
   std::vector<Entry> entries;
   for (const EvalMode mode : modes) {
-    if (!traits_of(mode).carries) entries.push_back({mode, {}, name_of(mode)});
-    if (!traits_of(mode).carries) continue;
+    const ModeTraits& traits = traits_of(mode);
+    const bool keeps_state = traits.carries && traits.pass == Pass::kFast;  // what --carry is about
+    if (!keeps_state) entries.push_back({mode, {}, name_of(mode)});
+    if (!keeps_state) continue;
     for (const Carry& carry : carries)
       entries.push_back({mode, carry, result_name(mode, carry, carries.size() == 1)});
   }

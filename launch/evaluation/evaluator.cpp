@@ -186,6 +186,17 @@ void Evaluator::warm_up(EvalMode mode, const DynamicSetup& dynamic, const std::v
     if (traits.adapts)
       DynamicEvaluator(model_, dynamic.config, dynamic.mean_square, traits.pass).score(batch);
   }
+  if (!traits.adapts) warm_up_shapes(traits, units);
+}
+
+// On a GPU the first use of a shape costs up to milliseconds (a plan of attention, a choice of product), more
+// than the batch itself: units are read once before, not the few long ones of streams.
+void Evaluator::warm_up_shapes(const ModeTraits& mode, const std::vector<ReadingUnit>& units) {
+  constexpr size_t kUnits = 64;
+  if (!model_.device().is_cuda() || units.front().size() == 1) return;
+  const size_t count = std::min(kUnits, units.size());
+  for (size_t i = 0; i < count; ++i) score_side_by_side(units[i * units.size() / count], mode);
+  scores_.clear();
 }
 
 // Every token's loss on every rank. Each slot has one owner, so that the sum adds zeros alone.

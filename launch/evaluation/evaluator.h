@@ -60,6 +60,7 @@ class Evaluator {
   std::unique_ptr<SequenceView> make_view(const ModeTraits& mode) const;
   void read_overlap(TokenBatch overlap, const ModeTraits& mode, SequenceView& view) const;
   void warm_up(EvalMode mode, const DynamicSetup& dynamic, const std::vector<ReadingUnit>& units);
+  void warm_up_shapes(const ModeTraits& mode, const std::vector<ReadingUnit>& units);
   void keep(const std::vector<Window>& windows, const Tensor& nats_bt);
   void score_side_by_side(const ReadingUnit& unit, const ModeTraits& mode);
   void score_adapting(const ReadingUnit& unit, const ModeTraits& mode, DynamicEvaluator& dynamic,

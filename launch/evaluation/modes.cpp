@@ -7,6 +7,7 @@ namespace {
 
 constexpr ModeTraits kModes[] = {
     {EvalMode::kSlow, "slow", Pass::kSlow, false, false},
+    {EvalMode::kSlowCarried, "slow-carried", Pass::kSlow, true, false},
     {EvalMode::kFast, "fast", Pass::kFast, false, false},
     {EvalMode::kCarried, "carried", Pass::kFast, true, false},
     {EvalMode::kFastUntrained, "fast-untrained", Pass::kFast, false, false},

@@ -10,6 +10,7 @@ namespace fwl {
 
 enum class EvalMode {
   kSlow,           // static: the slow weights alone
+  kSlowCarried,    // the same, with the attention window that goes on from window to window
   kFast,           // fast weights, from zero in every window
   kCarried,        // fast weights that go on from window to window
   kFastUntrained,  // fast weights added to a control at test time
@@ -22,7 +23,7 @@ struct ModeTraits {
   EvalMode mode;
   const char* name;  // as --modes spells it
   Pass pass;         // what predicts
-  bool carries;      // the fast weights' state goes on from window to window
+  bool carries;      // what is remembered goes on from window to window: fast weights, a window of attention
   bool adapts;       // gradient steps on the slow weights
 };
 const ModeTraits& traits_of(EvalMode mode);

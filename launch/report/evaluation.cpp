@@ -15,8 +15,9 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::array<const char*, 8> kModeOrder = {
-    "static", "slow", "fast", "carried", "fast-untrained", "dynamic", "fast-dynamic", "carried-dynamic"};
+constexpr std::array<const char*, 9> kModeOrder = {"static",  "slow",         "slow-carried",
+                                                   "fast",    "carried",      "fast-untrained",
+                                                   "dynamic", "fast-dynamic", "carried-dynamic"};
 
 json read_modes(const std::string& path) {
   const json file = json::parse(read_file(path, "evaluation result"), nullptr, /*allow_exceptions=*/false);

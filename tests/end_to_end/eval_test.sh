@@ -21,7 +21,7 @@ eval_ranks() { # RANKS OUT ARGUMENTS...
 
 echo "== every mode, the same numbers on 1, 2 and 3 ranks"
 for ranks in 1 2 3; do
-  eval_ranks $ranks "fwl$ranks" fwl --modes slow,fast,carried,dynamic,fast-dynamic,carried-dynamic --context 64 --stride 48 --batch 2 \
+  eval_ranks $ranks "fwl$ranks" fwl --modes slow,slow-carried,fast,carried,dynamic,fast-dynamic,carried-dynamic --context 64 --stride 48 --batch 2 \
     --dynamic-segment 32 --dynamic-statistics 1 --max-documents 4 --words
   eval_ranks $ranks "stream$ranks" fwl --modes slow,carried,dynamic --carry stream --dynamic-reset stream --dynamic-rule sgd --max-documents 5
 done
@@ -46,8 +46,10 @@ for name in ("fwl", "stream"):
 j = load("fwl1")
 assert j["static"] == "slow" and j["context"] == 64 and j["stride"] == 48 and j["intervals"]["resamples"] == 2000
 modes = j["modes"]
-assert list(sorted(modes)) == sorted("slow fast carried dynamic fast-dynamic carried-dynamic".split())
+assert list(sorted(modes)) == sorted("slow slow-carried fast carried dynamic fast-dynamic carried-dynamic".split())
 slow = modes["slow"]
+continued = modes["slow-carried"]
+assert continued["nats_per_token"] != slow["nats_per_token"] and continued["relative_flops"] < 1  # nothing is read twice
 for name, m in modes.items():
     assert m["tokens"] == slow["tokens"] and m["words"] == slow["words"] > 0
     low, high = m["nats_per_token_interval"]
@@ -124,6 +126,7 @@ refused 2 "the list is empty" "$fwl" eval fwl --data data/test --modes ""
 refused 2 "ends with a comma" "$fwl" eval fwl --data data/test --modes slow,
 refused 3 "does not exist (nothing could be written there)" "$fwl" eval fwl --data data/test --modes slow --json none/x.json
 refused 2 "is no number above 0" "$fwl" eval fwl --data data/test --modes slow --streams 0
+refused 2 "attends to whole windows" "$fwl" eval full --data data/test --modes slow-carried
 refused 2 "this model has no fast weights" "$fwl" eval control --data data/test --modes carried
 refused 2 "this model was trained with fast weights" "$fwl" eval fwl --data data/test --modes fast-untrained
 mv data/valid data/gone

@@ -27,7 +27,7 @@ import json
 study = json.load(open("results/study.json"))
 rows = {(r["variant"], r["evaluation"], r["mode"]): r for r in study["rows"]}
 carried = ["carried"] + ["carried-" + x for x in ("256", "1024", "4096", "131072", "stream-4096", "stream")]
-wanted = [("control", "main", "slow"), ("control", "other", "slow"), ("control", "untrained", "fast-untrained"), ("control", "dynamic", "dynamic"),
+wanted = [("control", "main", "slow"), ("control", "main", "slow-carried"), ("control", "strided", "slow"), ("control", "other", "slow"), ("control", "untrained", "fast-untrained"), ("control", "dynamic", "dynamic"),
           ("fwl", "other", "carried"), ("fwl", "dynamic", "carried-dynamic")] + [("fwl", "main", m) for m in ["slow", "fast", *carried]]
 for key in wanted:
     for figure in ("nats_per_token", "bits_per_byte", "perplexity", "tokens_per_s", "relative_time", "relative_flops", "peak_memory_bytes", "train_tokens_per_s"):

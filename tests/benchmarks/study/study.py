@@ -84,8 +84,8 @@ def jobs_of(sizes):
                  + [Run(size, "fwl", "window", "stream", seed)] for seed in seeds}
         for run in heads[1]:
             yield from ((run, name) for name in ("main", "other"))
-        yield from ((run, "untrained") for run in heads[1] if run.variant == "control")
-        yield from ((run, "dynamic") for run in heads[1] if run.state == "reset")
+        yield from ((run, name) for run in heads[1] if run.variant == "control" for name in ("strided", "untrained"))
+        yield from ((run, "dynamic") for run in heads[1])
         for seed in seeds[1:]:
             yield from ((run, name) for run in heads[seed] for name in ("main", "other"))
         for seed, state, attention in itertools.product(seeds, ("reset", "stream"), ("window", "full")):
@@ -99,11 +99,15 @@ def eval_arguments(run, name, a):
     fast = run.variant != "control"
     test, valid = f"{a.data}/test", f"{a.data}/valid"
     all_of = ["--max-documents", str(a.test_documents)]
-    some = ["--max-documents", str(a.dynamic_documents), "--tune", valid, "--tune-documents", str(a.tune_documents)]
+    slow = "slow,slow-carried" if run.attention == "window" else "slow"
+    some = ["--max-documents", str(a.dynamic_documents), "--spread", "--tune", valid, "--tune-documents", str(a.tune_documents)]
     if name == "main":
-        return ["--data", test, "--modes", "slow,fast,carried", "--carry", run.carries(), *all_of] if fast else ["--data", test, "--modes", "slow", *all_of]
+        return ["--data", test, "--modes", "slow,fast,carried", "--carry", run.carries(), *all_of] if fast else ["--data", test, "--modes", slow, *all_of]
+    if name == "strided" and not fast:
+        # Every token but a window's first of a document with half a context before it, at twice the work: the control at its best.
+        return ["--data", test, "--modes", "slow", "--stride", str(SIZES[run.size]["model.context"] // 2), *all_of]
     if name == "other" and a.other:
-        return ["--data", a.other.split("=", 1)[1], "--train-data", f"{a.data}/train", "--modes", "slow,fast,carried" if fast else "slow", *all_of]
+        return ["--data", a.other.split("=", 1)[1], "--train-data", f"{a.data}/train", "--modes", "slow,fast,carried" if fast else slow, *all_of]
     if name == "untrained" and not fast:
         return ["--data", test, "--modes", "slow,fast-untrained", "--tune", valid, "--tune-documents", str(a.tune_documents), *all_of]
     if name == "dynamic":
@@ -161,6 +165,7 @@ class Study:
         for run, name in jobs_of(self.a.size.split(",")):
             arguments = eval_arguments(run, name, self.a)
             chosen = arguments and (not self.a.only or self.a.only in run.name) and (run.name, name) not in seen
+            chosen = chosen and (not self.a.evaluations or name in self.a.evaluations.split(","))
             seen.add((run.name, name))
             if chosen and not (self.out / run.name / f"eval-{name}.json").exists():
                 jobs.append((run, name, arguments))
@@ -225,6 +230,7 @@ def main():
     p.add_argument("--size", default="small", help="small, large, byte (on a CPU), tiny (a dry run), or several with commas")
     p.add_argument("--tokens", type=int, default=0, help="of each training; 0: the size's own")
     p.add_argument("--only", help="runs whose name holds this text")
+    p.add_argument("--evaluations", help="of the chosen runs, with commas: main, other, strided, untrained, dynamic; default: all")
     p.add_argument("--device", default="cuda")
     p.add_argument("--dtype", default="bf16")
     p.add_argument("--gpus", type=int, default=1, help="of this machine: so many runs at a time, one on each")
@@ -232,7 +238,7 @@ def main():
     p.add_argument("--eval-reserve-s", type=float, default=30, help="no evaluation begins with less than this left")
     p.add_argument("--eval-batch", type=int, default=16)
     p.add_argument("--test-documents", type=int, default=0, help="of the test split and of --other; 0: all")
-    p.add_argument("--dynamic-documents", type=int, default=40, help="of the test split, for dynamic evaluation and what it is compared with")
+    p.add_argument("--dynamic-documents", type=int, default=40, help="evenly from the test split, for dynamic evaluation and what it is compared with")
     p.add_argument("--tune-documents", type=int, default=4, help="of the validation split")
     p.add_argument("--pack", help="write all results so far to this file")
     p.add_argument("--table", action="store_true", help="the tables alone")

@@ -13,8 +13,9 @@
 namespace fwl {
 namespace {
 
-constexpr EvalMode kAllModes[] = {EvalMode::kSlow,    EvalMode::kFast,        EvalMode::kCarried,
-                                  EvalMode::kDynamic, EvalMode::kFastDynamic, EvalMode::kCarriedDynamic};
+constexpr EvalMode kAllModes[] = {EvalMode::kSlow,          EvalMode::kSlowCarried, EvalMode::kFast,
+                                  EvalMode::kCarried,       EvalMode::kDynamic,     EvalMode::kFastDynamic,
+                                  EvalMode::kCarriedDynamic};
 
 class EvaluatorTest : public testing::Test {
  protected:
@@ -83,6 +84,13 @@ TEST_F(EvaluatorTest, CarriedWindowsEqualOneLongPassOverEveryDocument) {
     EXPECT_GT(std::abs(nats(EvalMode::kFast, reading(24, 0)) - whole), 1e-4)
         << "windows that start from zero differ";
   }
+}
+
+TEST_F(EvaluatorTest, ACarriedWindowOfAttentionEqualsOneLongStaticPass) {
+  const EvalResult whole = run(EvalMode::kSlow, reading(1000, 0, 1));
+  for (const int64_t batch : {1, 2, 8})
+    EXPECT_LT(largest_difference(run(EvalMode::kSlowCarried, reading(24, 0, batch)), whole), 1e-6) << batch;
+  EXPECT_GT(largest_difference(run(EvalMode::kSlow, reading(24, 0)), whole), 1e-4);
 }
 
 TEST_F(EvaluatorTest, CarryingTheWholeStreamCrossesDocuments) {
