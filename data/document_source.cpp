@@ -8,6 +8,7 @@
 #include <set>
 
 #include "core/base/error.h"
+#include "core/base/hash.h"
 
 namespace fwl {
 namespace {
@@ -118,6 +119,12 @@ std::vector<DocumentFile> find_documents(const std::vector<std::string>& paths,
   require_each_once(files);
   if (skipped != nullptr) *skipped = found.skipped;
   return files;
+}
+
+void shuffle_documents(std::vector<DocumentFile>& files, uint64_t seed) {
+  const auto place = [seed](const DocumentFile& file) { return hash_bytes(file.name, mix_bits(seed)); };
+  std::stable_sort(files.begin(), files.end(),
+                   [&](const DocumentFile& a, const DocumentFile& b) { return place(a) < place(b); });
 }
 
 }  // namespace fwl

@@ -31,4 +31,7 @@ std::vector<DocumentFile> find_documents(const std::vector<std::string>& paths,
                                          const std::string& stdin_name = "stdin",
                                          SkippedEntries* skipped = nullptr);
 
+// Puts the files into the order of a hash of name and seed: a function of the names alone.
+void shuffle_documents(std::vector<DocumentFile>& files, uint64_t seed);
+
 }  // namespace fwl

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <thread>
 
 #include "core/base/clock.h"
@@ -28,6 +29,7 @@ struct TokenizeArguments {
   std::string tokenizer, out, split, json_path, stdin_name = "stdin", compression = "deflate";
   BuildOptions build;
   bool overwrite = false, mpi = false;
+  std::optional<int64_t> shuffle;
 };
 
 // One line on the terminal, redrawn a few times a second; silent where stderr is none.
@@ -142,8 +144,8 @@ void run_tokenize(TokenizeArguments& a) {
   if (build.threads == 0) build.threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   const auto tokenizer = open_tokenizer(a.tokenizer);
   SkippedEntries skipped;
-  const std::vector<DocumentFile> files =
-      find_documents(a.paths, a.include, a.exclude, a.stdin_name, &skipped);
+  std::vector<DocumentFile> files = find_documents(a.paths, a.include, a.exclude, a.stdin_name, &skipped);
+  if (a.shuffle) shuffle_documents(files, static_cast<uint64_t>(*a.shuffle));
   std::unique_ptr<Communicator> group;
   if (a.mpi) {
     set_log_rank(world().rank, world().size);
@@ -191,6 +193,12 @@ void add_source_options(CLI::App& command, TokenizeArguments& a) {
                   "leave out files whose name or relative path matches; may be repeated")
       ->type_name("GLOB")
       ->allow_extra_args(false);
+  command
+      .add_option("--shuffle", a.shuffle,
+                  "take the files in an order that this seed picks (default: that of their names); for "
+                  "train.stream, which reads on where it was")
+      ->check(whole_number_from(0))
+      ->type_name("SEED");
   command.add_option("--field", a.build.format.field, "of the objects in .jsonl files: the document's text")
       ->type_name("NAME")
       ->capture_default_str();

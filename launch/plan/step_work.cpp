@@ -97,8 +97,8 @@ const WorkRates& rate_doubts() {
 }
 
 const WorkRates& h200_rates() {
-  static const WorkRates rates = {1.4508e-3, 2.8730e-3, 4.5990e-3, 12.993e-3, 0.71860e-3,
-                                  42.390e-3, 4.0000e-3, 2.0466e-3, 1.1159e-3};
+  static const WorkRates rates = {1.5043e-3, 2.8263e-3, 4.5400e-3, 13.608e-3, 0.73512e-3,
+                                  32.652e-3, 4.0000e-3, 1.7791e-3, 0.32310e-3};
   return rates;
 }
 

@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
+#include <set>
 
 #include "core/base/error.h"
 #include "tests/support/temporary_folder.h"
@@ -30,6 +32,25 @@ using Names = std::vector<std::string>;
 
 TEST_F(DocumentSourceTest, SortsByRelativePathAndSkipsHiddenFolders) {
   EXPECT_EQ(names({}), (Names{"a.txt", "b.py", "pkg.py", "pkg/deep/w.py", "pkg/x.py"}));
+}
+
+TEST_F(DocumentSourceTest, ASeedPicksAnOrderOfTheSameFiles) {
+  const auto shuffled = [&](uint64_t seed) {
+    std::vector<DocumentFile> files = find_documents({folder_.path()}, {});
+    shuffle_documents(files, seed);
+    Names found;
+    for (const DocumentFile& file : files) found.push_back(file.name);
+    return found;
+  };
+  EXPECT_EQ(shuffled(1), shuffled(1));
+  std::set<Names> orders;
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    Names order = shuffled(seed);
+    orders.insert(order);
+    std::sort(order.begin(), order.end());
+    EXPECT_EQ(order, names({}));
+  }
+  EXPECT_GT(orders.size(), 12u) << "of 120 orders";
 }
 
 TEST_F(DocumentSourceTest, IncludeMatchesNameOrRelativePath) {

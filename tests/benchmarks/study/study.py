@@ -63,8 +63,10 @@ class Run:
         values = {k: v for k, v in size.items() if k.startswith("model.")}
         values |= {"model.window": size["window"] if self.attention == "window" else 0, "model.norm": "layer", FAST + "chunk": 0, "train.steps": steps,
                    "train.global_batch": size["batch"], "train.micro_batch": 0, "train.learning_rate": size["rate"], "train.warmup_steps": min(100, steps // 5),
-                   "train.seed": self.seed, "train.stream": "true" if self.state == "stream" else "false", "train.save_every": max(1, steps // 2),
+                   "train.seed": self.seed, "train.stream": "false" if self.state == "reset" else "true", "train.save_every": max(1, steps // 2),
                    "checkpoints.keep": 1, "train.log_every": max(1, steps // 80)}
+        if self.state == "documents":
+            values |= {"data.order": "documents", FAST + "document_reset": "true"}
         if VARIANTS[self.variant].get(FAST + "step_size_space") == "linear":
             # The published loss is divided by the tokens of the whole batch.
             values[FAST + "inner_loss_scale"] = 1.0 / (size["batch"] * size["model.context"])
@@ -81,7 +83,7 @@ def jobs_of(sizes):
     for size in sizes:
         seeds = (1, 2, 3) if size != "large" else (1,)
         heads = {seed: [Run(size, variant, attention, "reset", seed) for attention in ("window", "full") for variant in ("control", "fwl")]
-                 + [Run(size, "fwl", "window", "stream", seed)] for seed in seeds}
+                 + [Run(size, "fwl", "window", state, seed) for state in ("documents", "stream")] for seed in seeds}
         for run in heads[1]:
             yield from ((run, name) for name in ("main", "other"))
         yield from ((run, name) for run in heads[1] if run.variant == "control" for name in ("strided", "untrained"))
@@ -98,7 +100,7 @@ def eval_arguments(run, name, a):
     """Of `fwl eval`; None: this run has no such evaluation."""
     fast = run.variant != "control"
     test, valid = f"{a.data}/test", f"{a.data}/valid"
-    all_of = ["--max-documents", str(a.test_documents)]
+    all_of = ["--max-documents", str(a.test_documents), "--spread"]
     slow = "slow,slow-carried" if run.attention == "window" else "slow"
     some = ["--max-documents", str(a.dynamic_documents), "--spread", "--tune", valid, "--tune-documents", str(a.tune_documents)]
     if name == "main":

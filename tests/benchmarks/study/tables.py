@@ -165,7 +165,7 @@ def targets(rows):
         nats = lambda evaluation, attention, variant, mode, state="reset": values(
             rows, "nats_per_token", size=size, evaluation=evaluation, attention=attention, variant=variant, mode=mode, state=state)
         time = lambda evaluation, variant, mode: values(rows, "relative_time", size=size, evaluation=evaluation, attention="window", variant=variant, mode=mode, state="reset")
-        for state in ("reset", "stream"):
+        for state in ("reset", "documents", "stream"):
             carried = nats("main", "window", "fwl", "carried", state)
             add(f"{size}: window, trained {state}, carried against its control", "-10 % or less", against(carried, nats("main", "window", "control", "slow")))
             add(f"{size}: the same against the control whose attention window is carried too", "reported", against(carried, nats("main", "window", "control", "slow-carried")))
