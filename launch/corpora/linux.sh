@@ -51,6 +51,6 @@ if [ "$percent" -lt 100 ]; then
   fi
 fi
 [ -e data/manifest.json ] ||
-  "$fwl" tokenize "$text" --tokenizer linux.model --out data --shuffle 1 --split valid=$held_out,test=$held_out --json tokenize.json
+  "$fwl" tokenize "$text" --tokenizer linux.model --out data --split valid=$held_out,test=$held_out --json tokenize.json
 "$fwl" data check data
 du -sh --apparent-size data

@@ -147,6 +147,25 @@ Chart empty_breakdown(const Breakdown& by, const EvalRow& base_row, const std::v
   return chart;
 }
 
+// A row so far behind the first that the others would lie on one line beside it (the slow pass of a model
+// that was trained for its fast one); as long as another row is left to draw.
+bool flattens(const std::vector<EvalRow>& rows, size_t i) {
+  constexpr double kFarPercent = 25;
+  const auto near = [](const EvalRow& row) { return row.change_percent <= kFarPercent; };
+  return i > 0 && !near(rows[i]) && std::count_if(rows.begin(), rows.end(), near) > 1;
+}
+
+// In a caption.
+std::string not_drawn(const std::vector<EvalRow>& rows) {
+  std::string names;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    if (flattens(rows, i))
+      names +=
+          cat(names.empty() ? "" : "; ", rows[i].label, " (", signed_percent(rows[i].change_percent), ")");
+  }
+  return names.empty() ? "" : cat(" Not drawn, as it would flatten the others: ", names, ".");
+}
+
 std::optional<Chart> breakdown_chart(const std::vector<EvalRow>& rows, const Breakdown& by) {
   const std::vector<LossBin>* base = rows.empty() ? nullptr : bins_of(rows.front(), by.key);
   if (base == nullptr) return {};
@@ -158,13 +177,14 @@ std::optional<Chart> breakdown_chart(const std::vector<EvalRow>& rows, const Bre
       left_out += (left_out.empty() ? "" : "; ") + rows[r].label;
       continue;
     }
-    chart.series.push_back(gain_series(rows[r], *base, *bins, by, look_of(r)));
+    if (!flattens(rows, r)) chart.series.push_back(gain_series(rows[r], *base, *bins, by, look_of(r)));
     chart.table.header.push_back(rows[r].label);
     for (size_t i = 0; i < bins->size(); ++i)
       chart.table.rows[i].push_back(fixed((*bins)[i].nats_per_token(), 4));
   }
   if (chart.series.empty()) return {};
   if (!left_out.empty()) chart.caption = "Without breakdown of the same tokens: " + left_out + ".";
+  chart.caption += not_drawn(rows);
   return chart;
 }
 
@@ -256,7 +276,7 @@ std::optional<Chart> speed_quality_chart(const std::vector<EvalRow>& rows) {
   chart.kind = ChartKind::kScatter;
   for (size_t i = 0; i < rows.size(); ++i) {
     const EvalRow& row = rows[i];
-    if (!std::isfinite(row.time_to_baseline)) continue;
+    if (!std::isfinite(row.time_to_baseline) || flattens(rows, i)) continue;
     chart.series.push_back({row.label,
                             {row.time_to_baseline},
                             {-row.change_percent},
@@ -267,7 +287,8 @@ std::optional<Chart> speed_quality_chart(const std::vector<EvalRow>& rows) {
                             {-row.change_low}});
   }
   chart.caption = cat("Up and to the left is better.",
-                      std::isfinite(rows.back().change_low) ? " Bars: 95 % intervals over documents." : "");
+                      std::isfinite(rows.back().change_low) ? " Bars: 95 % intervals over documents." : "",
+                      not_drawn(rows));
   if (chart.series.size() < 2) return {};
   return chart;
 }

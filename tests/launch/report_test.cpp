@@ -169,6 +169,33 @@ TEST_F(ReportTest, BreakdownsOfOtherTokensAreNotCompared) {
   EXPECT_TRUE(breakdown_charts(read_eval_rows(folder_ / "e.json")).empty());
 }
 
+TEST_F(ReportTest, ARowFarBehindIsNamedNotDrawn) {
+  const auto page_of = [&](double slow) {
+    write_text(folder_ / "control.json",
+               nlohmann::json{{"modes", {{"slow", eval_mode(2.0, {25, 15})}}}}.dump());
+    write_text(
+        folder_ / "e.json",
+        nlohmann::json{{"modes", {{"slow", eval_mode(slow, {50, 40})}, {"fast", eval_mode(1.9, {24, 14})}}}}
+            .dump());
+    std::vector<EvalRow> rows = read_eval_rows("control=" + (folder_ / "control.json"));
+    for (const EvalRow& row : read_eval_rows("fwl=" + (folder_ / "e.json"))) rows.push_back(row);
+    compare_with_baseline(rows);
+    const std::vector<Chart> parts = breakdown_charts(rows);
+    EXPECT_FALSE(parts.empty());
+    return std::pair(speed_quality_chart(rows).value(), parts.front());
+  };
+  const auto [far_speed, far_part] = page_of(4.5);
+  EXPECT_EQ(far_speed.series.size(), 2u);
+  EXPECT_EQ(far_part.series.size(), 1u);
+  for (const Chart* chart : {&far_speed, &far_part})
+    EXPECT_NE(chart->caption.find("fwl, slow (+125"), std::string::npos) << chart->caption;
+  EXPECT_EQ(far_part.table.header.size(), 5u) << "the numbers are there all the same";
+  const auto [speed, part] = page_of(2.3);
+  EXPECT_EQ(speed.series.size(), 3u);
+  EXPECT_EQ(part.series.size(), 2u);
+  EXPECT_EQ(speed.caption.find("Not drawn"), std::string::npos);
+}
+
 TEST_F(ReportTest, ScalingRowsWithoutEfficiencyAreComparedWithTheFewestGpus) {
   const auto row = [](int gpus, const std::string& layout, double speed) {
     return nlohmann::json{{"layout", layout}, {"gpus", gpus},          {"model", "m"},
