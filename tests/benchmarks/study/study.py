@@ -100,7 +100,7 @@ def eval_arguments(run, name, a):
     """Of `fwl eval`; None: this run has no such evaluation."""
     fast = run.variant != "control"
     test, valid = f"{a.data}/test", f"{a.data}/valid"
-    all_of = ["--max-documents", str(a.test_documents), "--spread"]
+    all_of = ["--max-documents", str(a.test_documents)]
     slow = "slow,slow-carried" if run.attention == "window" else "slow"
     some = ["--max-documents", str(a.dynamic_documents), "--spread", "--tune", valid, "--tune-documents", str(a.tune_documents)]
     if name == "main":
