@@ -65,6 +65,13 @@ exits 0 tokenize text --tokenizer byte --out bytes
 check "the byte tokenizer needs no model" grep -q '"model": null' bytes/manifest.json
 check "the tokenizer is in the manifest, nowhere else" test ! -e one/tokenizer.model
 exits 0 data check one
+for seed in 3 4; do exits 0 tokenize text --tokenizer byte --shuffle $seed --out "shuffled$seed"; done
+exits 0 tokenize text --tokenizer byte --shuffle 3 --threads 1 --out again
+check "a seed is an order" cmp shuffled3/train/shard-00000.h5 again/train/shard-00000.h5
+check "another seed is another order" test -z "$(cmp -s shuffled3/train/shard-00000.h5 shuffled4/train/shard-00000.h5 && echo same)"
+for order in bytes shuffled3; do exits 0 data text "$order" --out "$order-text"; done
+check "the documents are the same" diff -r bytes-text shuffled3-text
+exits 2 tokenize text --tokenizer byte --shuffle -1 --out d2
 
 exits 2 tokenize text --tokenizer byte --out ds
 exits 0 tokenize text --tokenizer byte --out ds --overwrite
