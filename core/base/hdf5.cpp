@@ -1,9 +1,6 @@
 #include "core/base/hdf5.h"
 
-#include <hdf5.h>
-
 #include <algorithm>
-#include <cstdlib>
 #include <filesystem>
 #include <map>
 #include <mutex>
@@ -12,111 +9,10 @@
 
 #include "core/base/error.h"
 #include "core/base/file.h"
+#include "core/base/hdf5_library.h"
 
 namespace fwl {
 namespace {
-
-// A closed-by-itself HDF5 identifier; the closer is a template argument, so the object is one hid_t.
-template <herr_t (*Close)(hid_t)>
-class Handle {
- public:
-  Handle() = default;
-  explicit Handle(hid_t id) : id_(id) {}
-  ~Handle() { reset(); }
-  Handle(Handle&& other) noexcept : id_(std::exchange(other.id_, -1)) {}
-  Handle& operator=(Handle&& other) noexcept {
-    if (this != &other) {
-      reset();
-      id_ = std::exchange(other.id_, -1);
-    }
-    return *this;
-  }
-  hid_t get() const { return id_; }
-  explicit operator bool() const { return id_ >= 0; }
-  void reset() {
-    if (id_ >= 0) Close(std::exchange(id_, -1));
-  }
-
- private:
-  hid_t id_ = -1;
-};
-using FileHandle = Handle<H5Fclose>;
-using DatasetHandle = Handle<H5Dclose>;
-using GroupHandle = Handle<H5Gclose>;
-using SpaceHandle = Handle<H5Sclose>;
-using TypeHandle = Handle<H5Tclose>;
-using PropertyHandle = Handle<H5Pclose>;
-using AttributeHandle = Handle<H5Aclose>;
-using ObjectHandle = Handle<H5Oclose>;
-
-// The library is not built for threads, and its state is global: one call at a time in this process.
-std::recursive_mutex& library_mutex() {
-  static std::recursive_mutex mutex;
-  return mutex;
-}
-
-// HDF5's own printing goes off, and its locks, which fail on many network file systems: files are published
-// by rename and never written while they are read.
-void prepare_library() {
-  static const bool done = [] {
-    // At exit the library would close what a full disk kept from being closed, and crash on it. Files of ours
-    // are flushed, synced and closed by their owners.
-    H5dont_atexit();
-    setenv("HDF5_USE_FILE_LOCKING", "FALSE", 0);
-    H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
-    return true;
-  }();
-  (void)done;
-}
-
-// The innermost description on HDF5's error stack.
-std::string library_text() {
-  std::string text = "no details";
-  H5Ewalk2(
-      H5E_DEFAULT, H5E_WALK_UPWARD,
-      [](unsigned n, const H5E_error2_t* error, void* out) -> herr_t {
-        if (n == 0 && error->desc != nullptr) *static_cast<std::string*>(out) = error->desc;
-        return 0;
-      },
-      &text);
-  std::replace(text.begin(), text.end(), '\n', ' ');
-  return text;
-}
-
-template <typename T>
-hid_t native_type();
-template <>
-hid_t native_type<uint8_t>() {
-  return H5T_NATIVE_UINT8;
-}
-template <>
-hid_t native_type<uint16_t>() {
-  return H5T_NATIVE_UINT16;
-}
-template <>
-hid_t native_type<int32_t>() {
-  return H5T_NATIVE_INT32;
-}
-template <>
-hid_t native_type<uint32_t>() {
-  return H5T_NATIVE_UINT32;
-}
-template <>
-hid_t native_type<int64_t>() {
-  return H5T_NATIVE_INT64;
-}
-template <>
-hid_t native_type<uint64_t>() {
-  return H5T_NATIVE_UINT64;
-}
-template <>
-hid_t native_type<float>() {
-  return H5T_NATIVE_FLOAT;
-}
-template <>
-hid_t native_type<double>() {
-  return H5T_NATIVE_DOUBLE;
-}
 
 constexpr H5Z_filter_t kZstdFilter = 32015;
 constexpr size_t kChunkCacheBytes = size_t{1} << 20;

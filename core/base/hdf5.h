@@ -1,5 +1,5 @@
 // HDF5 files: typed reads and writes of whole datasets and of slices, attributes, and listings.
-// core/base/hdf5.cpp is the only file that includes <hdf5.h>.
+// Only core/base/hdf5.cpp sees the C library (hdf5_library.h).
 //
 // Handles are move-only and close themselves; datasets stay open for as long as their file. A name must lead
 // to a dataset inside the file: links to elsewhere, external storage and virtual datasets are refused. Files
