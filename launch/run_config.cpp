@@ -114,6 +114,7 @@ RunConfig load_run_config(const std::string& path, const std::vector<std::string
 
 RunConfig parse_run_config(const std::string& yaml, const std::string& where) {
   RunConfig config;
+  config.model.fast_weight.decay_max = 1;  // configs from before there was this key
   apply_yaml(fields_of(config), yaml, where);
   return config;
 }

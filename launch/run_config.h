@@ -89,7 +89,8 @@ struct RunConfig {
 
 // Reads the file, applies the settings in order. Throws ConfigError.
 RunConfig load_run_config(const std::string& path, const std::vector<std::string>& settings);
-// From the YAML text of a checkpoint.
+// From the YAML text of a checkpoint, which holds every key that its version had; later ones are as before
+// there were any.
 RunConfig parse_run_config(const std::string& yaml, const std::string& where);
 // Checks what depends on the number of ranks: layout, batch sizes, lengths. Throws ConfigError naming what
 // would fit.

@@ -1,8 +1,18 @@
 #include "core/model/config.h"
 
+#include <algorithm>
+
 #include "core/base/error.h"
 
 namespace fwl {
+namespace {
+
+// Where the decay nearest to 1 starts.
+double slowest_start(const FastWeightConfig& f) {
+  return f.decay_heads > 1 ? std::max(f.decay_init, f.decay_init_slowest) : f.decay_init;
+}
+
+}  // namespace
 
 void FastWeightConfig::visit_fields(FieldList& list) {
   list.add_choice("update", update, {"none", "slow_gradient"},
@@ -28,6 +38,11 @@ void FastWeightConfig::visit_fields(FieldList& list) {
            between(1e-12, 1e6));
   list.add("decay_init", decay_init, "initial decay of the fast weights per token; 1: no decay, not trained",
            between(1e-6, 1.0));
+  list.add(
+      "decay_max", decay_max,
+      "what the trained decay stays below; 0: 1 - 1/context, so that a carried state weighs no more tokens "
+      "than training shows; 1: no bound",
+      between(0.0, 1.0));
   list.add(
       "decay_heads", decay_heads,
       "heads of hidden units, each with its own decay: several memories side by side, from decay_init to "
@@ -80,6 +95,13 @@ void ModelConfig::visit_fields(FieldList& list) {
   list.section("fast_weight", fast_weight);
 }
 
+double largest_decay(const ModelConfig& c) {
+  const FastWeightConfig& f = c.fast_weight;
+  if (f.decay_init >= 1) return 1;
+  if (f.decay_max > 0) return f.decay_max;
+  return std::max(1 - 1 / static_cast<double>(c.context), (1 + slowest_start(f)) / 2);
+}
+
 void validate(const ModelConfig& c) {
   require<ConfigError>(c.width % c.heads == 0, "model.width = ", c.width,
                        " is not divisible by model.heads = ", c.heads,
@@ -99,6 +121,12 @@ void validate(const ModelConfig& c) {
                        "model.fast_weight.decay_heads = ", f.decay_heads,
                        " with decay_init = 1 (without decay all heads are alike). Set decay_init below 1, or "
                        "decay_heads=1.");
+  const double slowest = slowest_start(f);
+  require<ConfigError>(
+      f.decay_init >= 1 || slowest < largest_decay(c), "model.fast_weight.decay_max = ", f.decay_max,
+      " is not above ", slowest,
+      ", where a decay starts (training moves it below the bound alone). Raise decay_max, or "
+      "start lower (decay_init, decay_init_slowest).");
   require<ConfigError>(f.inner_steps == 1 || !f.fast_norm, "model.fast_weight.inner_steps = ", f.inner_steps,
                        " with fast_norm is not built (the norm's gradients would be of weights that differ "
                        "from token to token). Set inner_steps=1 or fast_norm=false.");

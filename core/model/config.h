@@ -21,6 +21,7 @@ struct FastWeightConfig {
   std::string step_size_space = "log";
   double step_size_init = 0.25;
   double decay_init = 0.998;
+  double decay_max = 0.0;
   int64_t decay_heads = 1;
   double decay_init_slowest = 0.9998;
   bool second_order = true;
@@ -30,7 +31,7 @@ struct FastWeightConfig {
   bool learned_start = false;
   std::string write_gate = "none";
   double inner_loss_scale = 1.0;
-  double slow_loss_weight = 0.0;
+  double slow_loss_weight = 1.0;
   bool document_reset = true;
 
   void visit_fields(FieldList& list);
@@ -57,6 +58,11 @@ struct ModelConfig {
 
   void visit_fields(FieldList& list);
 };
+
+// What no decay exceeds: decay_max, or by itself 1 - 1/context (a state then weighs at most as many tokens as
+// a training sequence has), but never less than halfway from the decays' start to 1. 1 where decay is not
+// trained.
+double largest_decay(const ModelConfig& config);
 
 // Throws ConfigError for combinations that cannot be built (width not divisible by heads, odd head dim, ...).
 void validate(const ModelConfig& config);

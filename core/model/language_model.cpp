@@ -30,9 +30,9 @@ int64_t hidden_width(const ModelConfig& c) {
   return c.fast_weight.width > 0 ? c.fast_weight.width : 4 * c.width;
 }
 
-// Inverse of decay = exp(-softplus(r)): softplus(r) = -log decay.
-double raw_decay(double decay) {
-  return std::log(std::expm1(-std::log(decay)));
+// Inverse of decay = largest exp(-softplus(r)): softplus(r) = log largest - log decay.
+double raw_decay(double decay, double largest) {
+  return std::log(std::expm1(std::log(largest) - std::log(decay)));
 }
 
 // Of step sizes and decays; those of the first inner step have no number.
@@ -60,18 +60,22 @@ std::vector<std::string> fast_tensors_of(const FastWeightConfig& f) {
 
 // One head: a decay for each fast tensor. Several: one for each head and dense layer, their distances to 1
 // spaced geometrically, and one for the norm.
-void declare_decays(const FastWeightConfig& f, int64_t step, int64_t tensors, Parameters& parameters) {
+void declare_decays(const ModelConfig& c, int64_t step, int64_t tensors, Parameters& parameters) {
+  const FastWeightConfig& f = c.fast_weight;
+  const double largest = largest_decay(c);
   const auto declare = [&](const std::string& name, const Tensor& raw) {
     parameters.declare(name_of_rate(name, step), ParameterGroup::kStepSize, raw);
   };
-  const auto same = [&](int64_t count) { return at::full({count}, raw_decay(f.decay_init), at::kDouble); };
+  const auto same = [&](int64_t count) {
+    return at::full({count}, raw_decay(f.decay_init, largest), at::kDouble);
+  };
   if (f.decay_heads == 1) return declare("decay", same(tensors));
   const int64_t layers = tensors - (f.fast_norm ? 1 : 0);
   Tensor raw_lh = at::empty({layers, f.decay_heads}, at::kDouble);
   for (int64_t j = 0; j < f.decay_heads; ++j) {
     const double share = static_cast<double>(j) / static_cast<double>(f.decay_heads - 1);
     const double lost = std::pow(1 - f.decay_init, 1 - share) * std::pow(1 - f.decay_init_slowest, share);
-    raw_lh.select(1, j).fill_(raw_decay(1 - lost));
+    raw_lh.select(1, j).fill_(raw_decay(1 - lost, largest));
   }
   declare("decay", raw_lh);
   if (f.fast_norm) declare("decay.norm", same(1));
@@ -106,7 +110,7 @@ void declare_layer(const ModelConfig& c, at::Generator& generator, Parameters& p
   for (int64_t k = 0; k < f.inner_steps; ++k) {
     for (const std::string& name : fast)
       declare_step_size(c, name_of_rate("step_size." + name, k), name == "dense1" ? hidden : d, parameters);
-    if (f.decay_init < 1.0) declare_decays(f, k, static_cast<int64_t>(fast.size()), parameters);
+    if (f.decay_init < 1.0) declare_decays(c, k, static_cast<int64_t>(fast.size()), parameters);
   }
   if (f.query_gain) {
     vector("fast_weight.query_gain1", at::ones({d}));
@@ -162,7 +166,8 @@ Tensor LanguageModel::log_decay(const std::string& layer, int64_t step) const {
     return at::zeros({}, at::TensorOptions().dtype(at::kDouble).device(device_));
   const bool apart = layer == "norm" && parameters_.has(norm);
   const Tensor& raw = parameters_[apart ? norm : all];
-  return at::softplus(raw.to(at::kDouble)).neg().select(0, apart ? 0 : found - fast.begin());
+  const Tensor log_l = std::log(largest_decay(config_)) - at::softplus(raw.to(at::kDouble));
+  return log_l.select(0, apart ? 0 : found - fast.begin());
 }
 
 // Calls visit(name, layer, inner step) for every fast tensor: "dense1", "inner2.dense1", ...

@@ -22,6 +22,14 @@ TEST(RunConfig, EveryShippedConfigLoadsAndSurvivesARoundTrip) {
   EXPECT_GE(count, 4);
 }
 
+TEST(RunConfig, StoredConfigsFromBeforeTheBoundOfDecaysHaveNone) {
+  RunConfig config;
+  EXPECT_EQ(parse_run_config("model: {context: 64}", "old").model.fast_weight.decay_max, 1);
+  EXPECT_EQ(parse_run_config(to_yaml(fields_of(config)), "new").model.fast_weight.decay_max,
+            config.model.fast_weight.decay_max);
+  EXPECT_EQ(largest_decay(parse_run_config("model: {context: 64}", "old").model), 1);
+}
+
 TEST(RunConfig, TheKeysThatOthersUseExist) {
   RunConfig config;
   const FieldList list = fields_of(config);

@@ -37,17 +37,27 @@ SIZES = {  # the body; tokens and batch of the training; `carry`: how far fast w
 FAST = "model.fast_weight."
 VARIANTS = {
     "control": {FAST + "update": "none"},
+    "control-faster": {FAST + "update": "none", "rate": 2},  # twice, half the learning rate: whom does the size's own favour?
+    "control-slower": {FAST + "update": "none", "rate": 0.5},
     "fwl": {},
+    "fwl-slower": {"rate": 0.5},
     "published": {FAST + "residual": "false", FAST + "input_norm": "false", FAST + "fast_norm": "true", FAST + "fast_biases": "true",
-                  FAST + "step_size": "scalar", FAST + "step_size_space": "linear", FAST + "step_size_init": 0.01, FAST + "decay_init": 1.0},
+                  FAST + "step_size": "scalar", FAST + "step_size_space": "linear", FAST + "step_size_init": 0.01, FAST + "decay_init": 1.0,
+                  FAST + "slow_loss_weight": 0},
     "first-order": {FAST + "second_order": "false"},
     "no-decay": {FAST + "decay_init": 1.0},
+    "decay-0.999": {FAST + "decay_max": 0.999},
+    "decay-unbounded": {FAST + "decay_max": 1},
     "second-layer": {FAST + "fast_layers": "second"},
     "decays-side-by-side": {FAST + "decay_heads": 4},
     "keys-of-one-length": {FAST + "key_norm": "l2"},
     "learned-start": {FAST + "learned_start": "true"},
     "write-gate": {FAST + "write_gate": "both"},
     "inner-steps": {FAST + "inner_steps": 2},
+    "no-slow-loss": {FAST + "slow_loss_weight": 0},
+    "slow-loss-0.1": {FAST + "slow_loss_weight": 0.1},
+    "slow-loss-0.3": {FAST + "slow_loss_weight": 0.3},
+    "slow-loss-3": {FAST + "slow_loss_weight": 3},
 }
 
 
@@ -60,17 +70,23 @@ class Run:
         size = SIZES[self.size]
         tokens = tokens or size["tokens"]
         steps = max(10, tokens // (size["batch"] * size["model.context"]))
+        variant = dict(VARIANTS[self.variant])
+        rate = size["rate"] * variant.pop("rate", 1)
         values = {k: v for k, v in size.items() if k.startswith("model.")}
         values |= {"model.window": size["window"] if self.attention == "window" else 0, "model.norm": "layer", FAST + "chunk": 0, "train.steps": steps,
-                   "train.global_batch": size["batch"], "train.micro_batch": 0, "train.learning_rate": size["rate"], "train.warmup_steps": min(100, steps // 5),
+                   "train.global_batch": size["batch"], "train.micro_batch": 0, "train.learning_rate": rate, "train.warmup_steps": min(100, steps // 5),
                    "train.seed": self.seed, "train.stream": "false" if self.state == "reset" else "true", "train.save_every": max(1, steps // 2),
                    "checkpoints.keep": 1, "train.log_every": max(1, steps // 80)}
         if self.state == "documents":
             values |= {"data.order": "documents", FAST + "document_reset": "true"}
-        if VARIANTS[self.variant].get(FAST + "step_size_space") == "linear":
+        if variant.get(FAST + "step_size_space") == "linear":
             # The published loss is divided by the tokens of the whole batch.
             values[FAST + "inner_loss_scale"] = 1.0 / (size["batch"] * size["model.context"])
-        return values | VARIANTS[self.variant]
+        return values | variant
+
+    @property
+    def fast(self):
+        return not self.variant.startswith("control")
 
     def carries(self):
         """What `fwl eval --carry` is given: so many tokens of a document, whole documents; with the first seed also across documents."""
@@ -86,19 +102,21 @@ def jobs_of(sizes):
                  + [Run(size, "fwl", "window", state, seed) for state in ("documents", "stream")] for seed in seeds}
         for run in heads[1]:
             yield from ((run, name) for name in ("main", "other"))
-        yield from ((run, name) for run in heads[1] if run.variant == "control" for name in ("strided", "untrained"))
+        yield from ((run, name) for run in heads[1] if not run.fast for name in ("strided", "untrained"))
         yield from ((run, "dynamic") for run in heads[1])
         for seed in seeds[1:]:
             yield from ((run, name) for run in heads[seed] for name in ("main", "other"))
         for seed, state, attention in itertools.product(seeds, ("reset", "stream"), ("window", "full")):
             # A control carries nothing: with a window of attention its streams carry keys alone, else it is the same training.
-            for variant in VARIANTS if state == "reset" or attention == "window" else [v for v in VARIANTS if v != "control"]:
-                yield from ((Run(size, variant, attention, state, seed), name) for name in ("main", "other"))
+            for variant in VARIANTS:
+                run = Run(size, variant, attention, state, seed)
+                if run.fast or state == "reset" or attention == "window":
+                    yield from ((run, name) for name in ("main", "other"))
 
 
 def eval_arguments(run, name, a):
     """Of `fwl eval`; None: this run has no such evaluation."""
-    fast = run.variant != "control"
+    fast = run.fast
     test, valid = f"{a.data}/test", f"{a.data}/valid"
     all_of = ["--max-documents", str(a.test_documents)]
     slow = "slow,slow-carried" if run.attention == "window" else "slow"

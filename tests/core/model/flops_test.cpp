@@ -112,6 +112,7 @@ TEST(Flops, OfTrainingAreTheTablesOfTheDesign) {
   EXPECT_DOUBLE_EQ(layer_and_head(), 60 * df + 18 * vd + 3 * within);
   c.fast_weight.learned_start = false;
   c.fast_weight.second_order = false;
+  c.fast_weight.slow_loss_weight = 0;
   EXPECT_DOUBLE_EQ(layer_and_head(), 36 * df + 10 * vd + 3 * within - 2 * (768.0 + 3072));
   c.fast_weight.slow_loss_weight = 0.5;
   EXPECT_DOUBLE_EQ(layer_and_head(), 40 * df + 14 * vd + 3 * within - 2 * (768.0 + 3072));

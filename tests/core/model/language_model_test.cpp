@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <tuple>
+
 #include "core/base/error.h"
 #include "tests/support/small_model.h"
 
@@ -88,6 +90,27 @@ TEST(LanguageModel, TheChunkSizeDoesNotChangeTheLoss) {
               1e-12)
         << "chunk " << chunk;
   }
+}
+
+TEST(LanguageModel, DecaysStartWhereTheConfigSaysAndStayBelowTheBound) {
+  ModelConfig config = small_model_config();
+  config.fast_weight.decay_init = 0.97;
+  for (const auto& [context, bound, expected] : std::vector<std::tuple<int64_t, double, double>>{
+           {200, 0, 0.995}, {10, 0, 0.985}, {10, 0.99, 0.99}, {10, 1, 1}}) {
+    config.context = context;
+    config.fast_weight.decay_max = bound;
+    EXPECT_DOUBLE_EQ(largest_decay(config), expected);
+    const LanguageModel model = make_model(config);
+    ASSERT_EQ(model.decays().size(), 2u);
+    for (const auto& [name, decay] : model.decays()) EXPECT_NEAR(decay, 0.97, 1e-12) << name;
+    model.parameters()["fast_weight.decay"].data().fill_(-50);
+    for (const auto& [name, decay] : model.decays()) EXPECT_NEAR(decay, expected, 1e-12) << name;
+  }
+  config.fast_weight.decay_max = 0.97;
+  EXPECT_THROW(validate(config), ConfigError);
+  config.fast_weight.decay_init = 1;  // not trained: nothing to bound
+  EXPECT_NO_THROW(validate(config));
+  EXPECT_EQ(largest_decay(config), 1);
 }
 
 TEST(LanguageModel, ControlHasTheSameBlockWithoutStepSizes) {
