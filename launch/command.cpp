@@ -33,6 +33,10 @@ CLI::Validator zero_or_more() {
   return finite_number("number from 0 up", [](double value) { return value >= 0; });
 }
 
+CLI::Validator below_one() {
+  return finite_number("number from 0 to 1 (excluded)", [](double value) { return value >= 0 && value < 1; });
+}
+
 CLI::Validator file_in_a_folder() {
   return CLI::Validator(
       [](std::string& path) {
@@ -59,6 +63,12 @@ void add_model_options(CLI::App& command, ModelSource& source) {
       ->capture_default_str();
   command.add_option("--dtype", source.dtype, "type of the matrix products (default: as trained)")
       ->check(CLI::IsMember({"fp64", "fp32", "bf16"}));
+  command
+      .add_option("--inner-threshold", source.inner_threshold,
+                  "fast weights: take tokens of a probability below this together in the inner gradients, "
+                  "which can be faster; 0: exact")
+      ->check(below_one())
+      ->capture_default_str();
 }
 
 void add_json_option(CLI::App& command, std::string& path) {

@@ -30,15 +30,17 @@ void add_export_command(CLI::App& app);
 void add_import_gpt2_command(CLI::App& app);
 
 struct ModelSource;
-// Declares the positional CHECKPOINT, `--device` and `--dtype` of a subcommand that runs a trained model.
+// Declares the positional CHECKPOINT, `--device`, `--dtype` and `--inner-threshold` of a subcommand that runs
+// a trained model.
 void add_model_options(CLI::App& command, ModelSource& source);
 // Declares `--json FILE` on a subcommand, bound to `path`; a missing folder is refused before anything runs.
 void add_json_option(CLI::App& command, std::string& path);
 
-// Checks of options. Numbers are finite, and above or at least 0; a file to write has a folder (throws
-// DataError).
+// Checks of options. Numbers are finite, and above or at least 0, or from 0 to 1 (excluded); a file to write
+// has a folder (throws DataError).
 CLI::Validator above_zero();
 CLI::Validator zero_or_more();
+CLI::Validator below_one();
 CLI::Validator file_in_a_folder();
 // Refuses more than one MPI rank (each would do the same and write the same files). Throws ConfigError.
 void require_one_rank(const char* command);

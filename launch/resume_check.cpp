@@ -24,8 +24,9 @@ ChangeKind kind_of(const std::string& path, const std::string& before, const std
   if (is_one_of(path, {"model.fast_weight.step_size_init", "model.fast_weight.decay_init",
                        "model.fast_weight.decay_init_slowest"}))
     return ChangeKind::kFree;
-  // A cut of the work, and a weight of the training loss: the function stays.
-  if (is_one_of(path, {"model.fast_weight.chunk", "model.fast_weight.slow_loss_weight"}))
+  // A cut of the work, a weight of the training loss, and a part of its gradient: the function stays.
+  if (is_one_of(path, {"model.fast_weight.chunk", "model.fast_weight.slow_loss_weight",
+                       "model.fast_weight.hessian_threshold"}))
     return ChangeKind::kAllowed;
   if (begins_with_one_of(path, {"model."})) return ChangeKind::kFunction;
   // Streams carry state that a checkpoint without them does not have.

@@ -3,6 +3,9 @@
 #include <algorithm>
 
 #include "core/base/autograd.h"
+#include "core/base/error.h"
+#include "core/kernels/likely_gradient.h"
+#include "core/kernels/likely_hessian.h"
 #include "core/kernels/matmul.h"
 #include "core/kernels/softmax_rows.h"
 
@@ -61,7 +64,7 @@ class InnerLossFunction : public torch::autograd::Function<InnerLossFunction> {
  public:
   static variable_list forward(AutogradContext* ctx, const Tensor& x_nd, const Tensor& weight_vd,
                                const std::optional<Tensor>& bias, const Tensor& label_n,
-                               const Tensor& weight_n, bool keep) {
+                               const Tensor& weight_n, bool keep, double hessian_threshold) {
     const int64_t tokens = x_nd.size(0), vocabulary = weight_vd.size(0);
     const Tensor bias_v = bias.value_or(Tensor());
     const Unembedding unembedding{weight_vd, bias_v};
@@ -77,15 +80,90 @@ class InnerLossFunction : public torch::autograd::Function<InnerLossFunction> {
       Tensor out_nd = block(gradient_nd);
       at::mm_out(out_nd, error_nv, weight_vd);
     });
-    gradient_nd.mul_(weight_n.unsqueeze(1));
-    ctx->save_for_backward({x_nd, weight_vd, bias_v, label_n, weight_n, nll_n.detach(), residual_nv});
+    // Without all of the Hessian, E^T (p - y) is what x's gradient needs.
+    const Tensor unweighted_nd = hessian_threshold > 0 ? gradient_nd : Tensor();
+    gradient_nd = weighted(gradient_nd, weight_n);
+    ctx->saved_data["hessian_threshold"] = hessian_threshold;
+    ctx->save_for_backward(
+        {x_nd, weight_vd, bias_v, label_n, weight_n, nll_n.detach(), residual_nv, unweighted_nd});
     return {nll_n, gradient_nd};
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list bars) {
+    return ctx->saved_data["hessian_threshold"].toDouble() > 0 ? likely_backward(ctx, bars)
+                                                               : whole_backward(ctx, bars);
+  }
+
+ private:
+  static Tensor weighted(const Tensor& x_nd, const Tensor& weight_n) {
+    return (x_nd * weight_n.unsqueeze(1)).to(x_nd.scalar_type());
+  }
+
+  static variable_list results(const Tensor& x_bar_nd, const UnembeddingGradient& bar,
+                               const Unembedding& unembedding) {
+    const Tensor weight_bar_vd = bar.weight_vd.to(unembedding.weight_vd.scalar_type());
+    const Tensor bias_bar_v =
+        unembedding.bias_v.defined() ? bar.bias_v.to(unembedding.bias_v.scalar_type()) : Tensor();
+    return {x_bar_nd, weight_bar_vd, bias_bar_v, Tensor(), Tensor(), Tensor(), Tensor()};
+  }
+
+  // m = <p, E gradient_bar> of every token: E^T p is E^T (p - y) and the label's row.
+  static Tensor mean_cotangent(const Tensor& gradient_bar_nd, const Tensor& unweighted_nd,
+                               const Tensor& weight_vd, const Tensor& label_n, at::ScalarType wide) {
+    const Tensor row_nd = unweighted_nd + weight_vd.index_select(0, label_n);
+    return at::sum(gradient_bar_nd.to(wide) * row_nd, at::IntArrayRef{1}, false, wide);
+  }
+
+  // Where r = p - y is a constant, the loss has the gradient r E, and the result weight r E has only E to go
+  // to:
+  //   x_bar = nll_bar r E,      E_bar += r^T (nll_bar x + weight gradient_bar),
+  // and for the likely tokens, whose p is none, h as in core/kernels/likely_hessian.h:
+  //   x_bar += h E,             E_bar += h^T x.
+  static variable_list likely_backward(AutogradContext* ctx, const variable_list& bars) {
+    const auto saved = ctx->get_saved_variables();
+    const Tensor &x_nd = saved[0], &weight_vd = saved[1], &label_n = saved[3], &weight_n = saved[4],
+                 &residual_nv = saved[6], &unweighted_nd = saved[7];
+    const double threshold = ctx->saved_data["hessian_threshold"].toDouble();
+    const Unembedding unembedding{weight_vd, saved[2]};
+    const at::ScalarType wide = weight_n.scalar_type(), type = x_nd.scalar_type();
+    const Tensor nll_bar_n = bars[0].defined() ? bars[0].contiguous() : at::zeros_like(weight_n);
+    const bool hessian = threshold < 1 && bars[1].defined();
+    const Tensor gradient_bar_nd = bars[1].defined() ? bars[1].contiguous() : Tensor();
+    Tensor factor_nd = x_nd * nll_bar_n.unsqueeze(1);  // accumulation type
+    if (bars[1].defined()) factor_nd = factor_nd + gradient_bar_nd * weight_n.unsqueeze(1);
+    factor_nd = factor_nd.to(type);
+    const Tensor mean_n =
+        hessian ? mean_cotangent(gradient_bar_nd, unweighted_nd, weight_vd, label_n, wide) : Tensor();
+    Tensor x_bar_nd = unweighted_nd * nll_bar_n.unsqueeze(1);  // accumulation type
+    UnembeddingGradient unembedding_bar(unembedding, wide);
+    for_each_block(x_nd.size(0), head_block_tokens(weight_vd.size(0), x_nd.device()),
+                   [&](int64_t first, int64_t count) {
+                     const auto block = [&](const Tensor& t) { return t.narrow(0, first, count); };
+                     Tensor error_nv = residual_nv.defined() ? block(residual_nv) : Tensor();
+                     if (!error_nv.defined()) {
+                       error_nv = logits_of(block(x_nd), unembedding);
+                       cross_entropy_gradient_(error_nv, block(label_n), at::ones_like(block(weight_n)));
+                     }
+                     add_product_(unembedding_bar.weight_vd, error_nv.t(), block(factor_nd));
+                     if (unembedding.bias_v.defined())
+                       unembedding_bar.add_bias(weighted(error_nv, block(nll_bar_n)));
+                     if (!hessian) return;
+                     const LikelyHessian likely =
+                         likely_hessian(error_nv, block(label_n), block(weight_n), block(gradient_bar_nd),
+                                        block(mean_n), weight_vd, threshold);
+                     block(x_bar_nd).add_(likely.x_bar_nd);
+                     add_listed_products_(unembedding_bar.weight_vd, likely, block(x_nd));
+                     if (unembedding.bias_v.defined())
+                       unembedding_bar.bias_v.index_add_(
+                           0, likely.token_nk.flatten().clamp_min(0).to(at::kLong), likely.h_nk.flatten());
+                   });
+    return results(x_bar_nd.to(type), unembedding_bar, unembedding);
   }
 
   // Per block, with e = w (p - y) and the cotangents nll_bar, gradient_bar (of q = e E):
   //   e_bar = gradient_bar E^T,  logits_bar = nll_bar (p - y) + softmax Hessian applied to e_bar,
   //   x_bar = logits_bar E,      E_bar += logits_bar^T x + e^T gradient_bar.
-  static variable_list backward(AutogradContext* ctx, variable_list bars) {
+  static variable_list whole_backward(AutogradContext* ctx, const variable_list& bars) {
     const auto saved = ctx->get_saved_variables();
     const Tensor &x_nd = saved[0], &weight_vd = saved[1], &label_n = saved[3], &weight_n = saved[4],
                  &nll_n = saved[5], &residual_nv = saved[6];
@@ -122,10 +200,7 @@ class InnerLossFunction : public torch::autograd::Function<InnerLossFunction> {
                                   at::cat({block(gradient_bar_nd), block(x_nd)}));
                      unembedding_bar.add_bias(logits_bar_nv);
                    });
-    const Tensor weight_bar_vd = unembedding_bar.weight_vd.to(unembedding.weight_vd.scalar_type());
-    const Tensor bias_bar_v =
-        unembedding.bias_v.defined() ? unembedding_bar.bias_v.to(unembedding.bias_v.scalar_type()) : Tensor();
-    return {x_bar_nd, weight_bar_vd, bias_bar_v, Tensor(), Tensor(), Tensor()};
+    return results(x_bar_nd, unembedding_bar, unembedding);
   }
 };
 
@@ -184,11 +259,32 @@ Tensor logits_of(const Tensor& x_nd, const Unembedding& unembedding) {
 }
 
 InnerLoss inner_loss(const Tensor& x_nd, const Unembedding& unembedding, const Tensor& label_n,
-                     const Tensor& weight_n, Residuals residuals) {
+                     const Tensor& weight_n, Residuals residuals, double hessian_threshold) {
   const variable_list result = InnerLossFunction::apply(
       x_nd.contiguous(), unembedding.weight_vd, optional_of(unembedding.bias_v), label_n.contiguous(),
-      weight_n.contiguous(), keeps(residuals, x_nd, unembedding.weight_vd.size(0)));
-  return {result[0], result[1]};
+      weight_n.contiguous(), keeps(residuals, x_nd, unembedding.weight_vd.size(0)), hessian_threshold);
+  return {result[0], result[1], {}, {}};
+}
+
+InnerLoss likely_inner_loss(const Tensor& x_nd, const Unembedding& unembedding, const Tensor& label_n,
+                            const Tensor& weight_n, double threshold) {
+  require<InternalError>(!at::GradMode::is_enabled(), "likely_inner_loss has no gradient");
+  const int64_t tokens = x_nd.size(0), vocabulary = unembedding.weight_vd.size(0);
+  InnerLoss result{at::empty({tokens}, weight_n.options()), at::empty_like(x_nd),
+                   at::empty({tokens}, weight_n.options().dtype(at::kInt)),
+                   at::empty({tokens}, weight_n.options())};
+  for_each_block(tokens, head_block_tokens(vocabulary, x_nd.device()), [&](int64_t first, int64_t count) {
+    const auto block = [&](const Tensor& t) { return t.narrow(0, first, count); };
+    const LikelyGradient likely =
+        likely_gradient(logits_of(block(x_nd), unembedding), block(label_n).contiguous(),
+                        unembedding.weight_vd, unembedding.rest_row_d, threshold);
+    block(result.nll_n).copy_(likely.nll_n);
+    block(result.gradient_nd).copy_(likely.gradient_nd);
+    block(result.kept_n).copy_(likely.kept_n);
+    block(result.rest_n).copy_(likely.rest_n);
+  });
+  result.gradient_nd.mul_(weight_n.unsqueeze(1));
+  return result;
 }
 
 OuterLoss outer_loss(const Tensor& x_nd, const Unembedding& unembedding, const Tensor& label_n,

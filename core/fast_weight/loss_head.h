@@ -12,6 +12,9 @@ namespace fwl {
 struct Unembedding {
   Tensor weight_vd;
   Tensor bias_v;  // may be undefined
+  // For likely_inner_loss() alone: what stands for the rows of unlikely tokens, their mean; accumulation
+  // type.
+  Tensor rest_row_d{};
 };
 
 // Tokens whose logits are alive at once; sized so that a block of logits is some tens of MB.
@@ -24,12 +27,27 @@ enum class Residuals { kKept, kComputedAgain, kKeptIfSmall };
 struct InnerLoss {
   Tensor nll_n;        // -log softmax(x E^T)[label], unweighted, accumulation type
   Tensor gradient_nd;  // E^T (weight (p - onehot)): d(weight nll)/dx, dtype of x
+  // Of likely_inner_loss(), else undefined: how many tokens are in the gradient one by one, and the others'
+  // probability.
+  Tensor kept_n, rest_n;
 };
 
 // The slow pass's loss and its gradient with respect to x, as one op. Differentiable (second order included)
 // in x, E and bias through both results. weight_n: accumulation type.
+//
+// `hessian_threshold`: tokens of a probability below it are left out of the softmax's second derivative in
+// the backward; 0: none are, 1: all are, so that the errors p - y are constants (E^T (p - y) still
+// differentiates through E). Above 0 three of the backward's four products with the vocabulary go; what
+// remains of them is core/kernels/likely_hessian.h (DESIGN 106).
 InnerLoss inner_loss(const Tensor& x_nd, const Unembedding& unembedding, const Tensor& label_n,
-                     const Tensor& weight_n, Residuals residuals = Residuals::kKeptIfSmall);
+                     const Tensor& weight_n, Residuals residuals = Residuals::kKeptIfSmall,
+                     double hessian_threshold = 0);
+
+// The same with the tokens of a probability below `threshold` (0 to 1, both excluded) taken together in the
+// gradient, for passes without gradient: two products with the vocabulary in place of three for a pass at
+// fast weights. Error: core/kernels/likely_gradient.h.
+InnerLoss likely_inner_loss(const Tensor& x_nd, const Unembedding& unembedding, const Tensor& label_n,
+                            const Tensor& weight_n, double threshold);
 
 struct OuterLoss {
   Tensor total;  // sum_n weight_n nll_n, scalar in the accumulation type; differentiable in x, E and bias

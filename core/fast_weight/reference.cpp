@@ -28,10 +28,22 @@ Tensor block_output(const BlockWeights& b, const FastWeightOptions& options, con
               options.norm_epsilon);
 }
 
-Tensor nll(const Tensor& normed_d, const Unembedding& u, const Tensor& label) {
-  Tensor logits_v = at::mv(u.weight_vd, normed_d);
-  if (u.bias_v.defined()) logits_v = logits_v + u.bias_v;
+Tensor logits(const Tensor& normed_d, const Unembedding& u) {
+  const Tensor logits_v = at::mv(u.weight_vd, normed_d);
+  return u.bias_v.defined() ? logits_v + u.bias_v : logits_v;
+}
+
+Tensor nll_of(const Tensor& logits_v, const Tensor& label) {
   return at::logsumexp(logits_v, {0}) - logits_v.gather(0, label.view({1})).squeeze(0);
+}
+
+// p - y, where the logits of tokens whose probability is below the threshold are constants: no gradient flows
+// through the errors to them.
+Tensor errors(const Tensor& logits_v, const Tensor& label, double threshold) {
+  const Tensor is_likely_v = at::softmax(logits_v.detach(), 0) >= threshold;
+  const Tensor seen_v =
+      threshold < 1 ? at::where(is_likely_v, logits_v, logits_v.detach()) : logits_v.detach();
+  return at::softmax(seen_v, 0) - at::one_hot(label, logits_v.size(0));
 }
 
 // Rows of a weight times a per-row (or scalar) step size.
@@ -96,9 +108,13 @@ class StepByToken {
                                   at.dense2_bias_d, at.norm_scale_d,  at.norm_bias_d};
     for (Tensor& t : inputs) t = t.requires_grad() ? t * 1 : t.detach().requires_grad_(true);
     const BlockWeights point = {inputs[0], inputs[1], inputs[2], inputs[3], inputs[4], inputs[5]};
-    const Tensor loss = nll(block_output(point, options_, z_d, hidden_d), w_.unembedding, label) * weight *
-                        options_.inner_loss_scale;
-    auto g = torch::autograd::grad({loss}, inputs, {}, /*retain_graph=*/true, /*create_graph=*/true);
+    const Tensor logits_v = logits(block_output(point, options_, z_d, hidden_d), w_.unembedding);
+    const Tensor scale = weight * options_.inner_loss_scale;
+    auto g = options_.hessian_threshold == 0
+                 ? torch::autograd::grad({nll_of(logits_v, label) * scale}, inputs, {}, true, true)
+                 : torch::autograd::grad({logits_v}, inputs,
+                                         {errors(logits_v, label, options_.hessian_threshold) * scale}, true,
+                                         /*create_graph=*/true);
     const Tensor before_act_f = at::mv(at.dense1_fd, z_d) + at.dense1_bias_f;
     const Tensor act_f = at::relu(before_act_f).square();
     // Later steps: back to the first layer through the slow second one.
@@ -168,7 +184,7 @@ FastWeightResult fast_weight_layer_by_token(const FastWeightWeights& weights,
       const Tensor label = tokens.label_bt[b][t];
       BlockWeights at = slow_weights(weights);
       slow_rows.push_back(block_output(at, options, z_d, hidden_d));
-      nll_rows.push_back(nll(slow_rows.back(), weights.unembedding, label));
+      nll_rows.push_back(nll_of(logits(slow_rows.back(), weights.unembedding), label));
       for (size_t k = 0; k < steps.size(); ++k) {
         if (starts) steps[k].reset();
         const BlockWeights next = steps[k].fast_weights(z_d);

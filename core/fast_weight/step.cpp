@@ -1,6 +1,7 @@
 #include "core/fast_weight/step.h"
 
 #include "core/fast_weight/norm_gradient.h"
+#include "core/kernels/likely_gradient.h"
 #include "core/kernels/row_products.h"
 #include "core/kernels/softmax_rows.h"
 
@@ -126,6 +127,20 @@ Tensor with_start(const Tensor& x_nm, const Tensor& input_nk, const Tensor& star
   return start_mk.defined() ? x_nm + row_product(input_nk, start_mk) : x_nm;
 }
 
+// Of each row's weighted loss with respect to the input of the unembedding.
+Tensor output_gradient(const FastWeightWeights& w, const FastWeightOptions& options, const PassRows& rows,
+                       const Tensor& label_n) {
+  const Unembedding& u = w.unembedding;
+  Tensor logits_nv = row_product(rows.normed_nd, u.weight_vd, u.bias_v);
+  const Tensor weight_n = write_weights(w, options, rows.input_nd, label_n);
+  if (options.inner_threshold > 0) {
+    return likely_gradient(logits_nv, label_n, u.weight_vd, u.rest_row_d, options.inner_threshold)
+        .gradient_nd.mul_(weight_n.unsqueeze(1));
+  }
+  cross_entropy_gradient_(logits_nv, label_n, weight_n);
+  return row_product_transposed(logits_nv, u.weight_vd);
+}
+
 }  // namespace
 
 PassRows slow_rows(const FastWeightWeights& w, const FastWeightOptions& options, const Tensor& hidden_nd) {
@@ -160,9 +175,7 @@ PassRows join_rows(const std::vector<PassRows>& parts) {
 
 GradientRows gradient_rows(const FastWeightWeights& w, const FastWeightOptions& options, const PassRows& rows,
                            const Tensor& label_n) {
-  Tensor error_nv = row_product(rows.normed_nd, w.unembedding.weight_vd, w.unembedding.bias_v);
-  cross_entropy_gradient_(error_nv, label_n, write_weights(w, options, rows.input_nd, label_n));
-  const Tensor q_nd = row_product_transposed(error_nv, w.unembedding.weight_vd);
+  const Tensor q_nd = output_gradient(w, options, rows, label_n);
   GradientRows g;
   g.dense2_nd = layer_norm_gradient(rows.output_nd, w.norm_scale_d, q_nd, options.norm_epsilon);
   if (has_first(options))

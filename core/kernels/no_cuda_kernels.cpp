@@ -2,6 +2,8 @@
 #include "core/base/error.h"
 #include "core/kernels/activation_cuda.h"
 #include "core/kernels/decay_mask_cuda.h"
+#include "core/kernels/likely_gradient_cuda.h"
+#include "core/kernels/likely_hessian_cuda.h"
 #include "core/kernels/norm_cuda.h"
 #include "core/kernels/rotary_cuda.h"
 #include "core/kernels/softmax_rows_cuda.h"
@@ -27,6 +29,16 @@ void cross_entropy_gradient_backward_(Tensor&, Tensor&, const Tensor&, const Ten
 }
 
 void cross_entropy_residual_backward_(const Tensor&, Tensor&, const Tensor&, const Tensor&, const Tensor&) {
+  refuse();
+}
+LikelyGradient likely_gradient(const Tensor&, const Tensor&, const Tensor&, const Tensor&, double) {
+  refuse();
+}
+void likely_hessian(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
+                    double, LikelyHessian&) {
+  refuse();
+}
+void add_listed_products_(Tensor&, const LikelyHessian&, const Tensor&) {
   refuse();
 }
 Tensor activate(Activation, const Tensor&) {

@@ -51,6 +51,10 @@ void FastWeightConfig::visit_fields(FieldList& list) {
   list.add("decay_init_slowest", decay_init_slowest, "initial decay of the last of several heads",
            between(1e-6, 1 - 1e-9));
   list.add("second_order", second_order, "gradients flow through the inner gradients; false is an ablation");
+  list.add("hessian_threshold", hessian_threshold,
+           "second order: logits of tokens of a probability below this are constants in the inner gradients' "
+           "probabilities, which saves three products with the vocabulary; 0: exact, 1: all of them are",
+           between(0.0, 1.0));
   list.add("inner_steps", inner_steps,
            "passes at fast weights, each with the gradients of the pass before; 1: those of the slow pass",
            between(1, 8));

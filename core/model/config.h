@@ -25,6 +25,7 @@ struct FastWeightConfig {
   int64_t decay_heads = 1;
   double decay_init_slowest = 0.9998;
   bool second_order = true;
+  double hessian_threshold = 0.0;
   int64_t inner_steps = 1;
   bool query_gain = false;
   std::string key_norm = "none";

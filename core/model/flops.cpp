@@ -4,8 +4,8 @@
 #include <cmath>
 #include <vector>
 
-#include "core/fast_weight/layer.h"
 #include "core/fast_weight/linear_attention.h"
+#include "core/fast_weight/weights.h"
 
 namespace fwl {
 namespace {
@@ -102,14 +102,20 @@ LayerFlops layer_per_token(const ModelConfig& c, Pass pass, const SequenceRead& 
   return sum;
 }
 
-LayerFlops head_per_token(const ModelConfig& c, Pass pass) {
+LayerFlops head_per_token(const ModelConfig& c, Pass pass, double inner_rows) {
   const Widths w = widths_of(c);
   const double product = 2 * w.v * w.d;
   if (pass == Pass::kSlow) return {product, 2 * product};
   const FastWeightConfig& f = c.fast_weight;
   const auto steps = static_cast<double>(f.inner_steps);
-  const double inner_backward = f.second_order ? 4 * steps : f.slow_loss_weight > 0 ? 2 : 0;
-  return {(1 + 2 * steps) * product, (2 + inner_backward) * product};
+  // Whole: E q, E^T of the logits' cotangent, two outer products. With a Hessian of the likely tokens (whose
+  // rows are not counted) one outer product, in first order that of the slow loss.
+  const double inner_backward = f.second_order && f.hessian_threshold == 0 ? 4 * steps
+                                : f.second_order                           ? steps
+                                : f.slow_loss_weight > 0                   ? 1
+                                                                           : 0;
+  const double inner_gradient = inner_rows < 0 ? product : 2 * inner_rows * w.d;
+  return {product + steps * (inner_gradient + product), (2 + inner_backward) * product};
 }
 
 }  // namespace
@@ -131,7 +137,7 @@ Flops forward_flops(const ModelConfig& config, Pass pass, const SequenceRead& re
   return {static_cast<double>(read.positions) * body_per_token(config),
           per_pair(config) * attention_pairs(config, read.positions, read.remembered),
           labelled * layer_per_token(config, pass, read).forward,
-          labelled * head_per_token(config, pass).forward};
+          labelled * head_per_token(config, pass, read.inner_rows).forward};
 }
 
 Flops backward_flops(const ModelConfig& config, Pass pass, const SequenceRead& read) {
@@ -143,7 +149,7 @@ Flops backward_flops(const ModelConfig& config, Pass pass, const SequenceRead& r
   return {2 * static_cast<double>(read.positions) * body_per_token(config),
           per_pair(config) * (2 * (all - remembered) + remembered),
           labelled * layer_per_token(config, pass, read).backward,
-          labelled * head_per_token(config, pass).backward};
+          labelled * head_per_token(config, pass, read.inner_rows).backward};
 }
 
 Flops training_flops(const ModelConfig& config, int64_t length, at::Device device) {

@@ -14,9 +14,11 @@
 //               in from before, 2 d f read for each. `fast_layers: second` has only the second layer's
 //               state, and neither the inner gradient nor another second dense.
 //   fast head   2 V d slow logits, 2 V d inner gradient, 2 V d fast logits
+//               (with an inner threshold 2 r d inner gradient, r rows of the unembedding)
 //   inner step  every further one: the fast layer but for its slow part, an inner gradient, fast logits
-// Backward: twice the forward (a product for each factor). First order leaves out what only the inner
-// gradients need; keys and values remembered from earlier forwards get no gradient.
+// Backward: twice the forward (a product for each factor). With a Hessian threshold the slow head's is 2 V
+// d a step (one outer product) in place of 8 V d. First order leaves out what only the inner gradients need;
+// keys and values remembered from earlier forwards get no gradient.
 #pragma once
 
 #include "core/model/config.h"
@@ -40,6 +42,8 @@ struct SequenceRead {
   bool has_inbound = false;      // the fast weights start from a state
   bool carries_state = false;    // and leave one for what follows
   at::Device device = at::kCPU;  // chooses the chunk where the config leaves it open
+  // Rows of the unembedding that a forward's inner gradient adds up for a token; below 0: all of them.
+  double inner_rows = -1;
 };
 
 Flops forward_flops(const ModelConfig& config, Pass pass, const SequenceRead& read);

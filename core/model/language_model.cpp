@@ -23,6 +23,7 @@ FastWeightOptions options_of(const FastWeightConfig& c) {
   o.fast_biases = c.fast_biases;
   o.fast_norm = c.fast_norm;
   o.second_order = c.second_order;
+  o.hessian_threshold = c.hessian_threshold;
   return o;
 }
 
@@ -190,7 +191,10 @@ FastWeightWeights LanguageModel::layer_weights(const WeightView& view) const {
   w.norm_scale_d = view("fast_weight.norm.scale");
   w.norm_bias_d = view("fast_weight.norm.bias");
   w.unembedding = {view(config_.tied_embedding ? "embedding" : "unembedding.weight"),
-                   view.optional("unembedding.bias")};
+                   view.optional("unembedding.bias"),
+                   {}};
+  if (options_.inner_threshold > 0)
+    w.unembedding.rest_row_d = at::mean(w.unembedding.weight_vd, {0}, false, accumulation_type());
   w.step_size1 = step_size("dense1");
   w.step_size2 = step_size("dense2");
   w.step_size_norm = step_size("norm");
@@ -216,6 +220,11 @@ FastWeightResult LanguageModel::fast_forward(const WeightView& weights, const To
       has_fast_weights(),
       "this model has no fast weights (model.fast_weight.update is none: it is a static control). "
       "Ask for the slow pass, or give a model trained with update slow_gradient.");
+  require<ConfigError>(options_.inner_threshold == 0 || !at::GradMode::is_enabled(),
+                       "a gradient through the Fast Weight Layer with an inner threshold of ",
+                       options_.inner_threshold,
+                       " (tokens below it are taken together, and their own gradient needs each of them). "
+                       "Set it to 0.");
   const Tensor starts_bt = config_.fast_weight.document_reset ? batch.document_start_bt : Tensor();
   FastWeightResult result = fast_weight_layer(
       layer_weights(weights), options_,
@@ -224,6 +233,8 @@ FastWeightResult LanguageModel::fast_forward(const WeightView& weights, const To
       view.carries_state());
   for (Tensor* t : {&result.state.dense1_bfd, &result.state.dense2_bdf, &result.state.norm_bd})
     if (t->defined()) *t = t->detach();
+  if (result.inner_use.defined())
+    inner_use_ = inner_use_.defined() ? inner_use_ + result.inner_use : result.inner_use;
   view.advance(batch.input_bt.size(1), result.state);
   return result;
 }
@@ -315,6 +326,13 @@ Tensor LanguageModel::logits(const TokenBatch& batch, Pass pass, SequenceView& v
 Tensor LanguageModel::logits(const TokenBatch& batch, Pass pass) const {
   WholeSequence whole;
   return logits(batch, pass, whole);
+}
+
+LanguageModel::InnerUse LanguageModel::take_inner_use() {
+  if (!inner_use_.defined()) return {};
+  const Tensor host = inner_use_.to(at::kCPU);
+  inner_use_.reset();
+  return {host[0].item<double>(), host[1].item<double>(), host[2].item<double>()};
 }
 
 std::vector<std::pair<std::string, double>> LanguageModel::mean_step_sizes() const {

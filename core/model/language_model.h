@@ -67,6 +67,17 @@ class LanguageModel {
   Tensor logits(const TokenBatch& batch, Pass pass, SequenceView& view) const;
   Tensor logits(const TokenBatch& batch, Pass pass) const;
 
+  // Passes without gradient then take tokens of a probability below it together, which saves one of three
+  // products with the vocabulary (core/kernels/likely_gradient.h). 0, as at first: exact. Passes with
+  // gradient through the layer throw ConfigError above 0.
+  void set_inner_threshold(double threshold) { options_.inner_threshold = threshold; }
+  double inner_threshold() const { return options_.inner_threshold; }
+  // What that did since the last call, over all batch forwards; waits for the device.
+  struct InnerUse {
+    double gradients = 0, kept = 0, rest = 0;  // gradients of tokens; sums over them
+  };
+  InnerUse take_inner_use();
+
   // Step sizes as the layer uses them: mean over rows, by layer ("dense1", "dense2", "norm"); empty for a
   // control.
   std::vector<std::pair<std::string, double>> mean_step_sizes() const;
@@ -91,6 +102,7 @@ class LanguageModel {
   at::ScalarType compute_;
   FastWeightOptions options_;
   Parameters parameters_;
+  mutable Tensor inner_use_;  // of forwards since take_inner_use(); undefined: none
 };
 
 }  // namespace fwl

@@ -6,7 +6,8 @@
 
 #include <vector>
 
-#include "core/fast_weight/layer.h"
+#include "core/fast_weight/state.h"
+#include "core/fast_weight/state_exchange.h"
 #include "core/model/attention.h"
 
 namespace fwl {

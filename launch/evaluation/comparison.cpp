@@ -225,6 +225,11 @@ void check_modes(const std::vector<EvalMode>& modes, const LanguageModel& model)
         "--modes fast-untrained: this model was trained with fast weights (the mode adds them "
         "to a control, model.fast_weight.update=none). Give a control, or leave the mode out.");
     require<ConfigError>(
+        model.inner_threshold() == 0 || !needs || !traits_of(mode).adapts, "--inner-threshold with --modes ",
+        name_of(mode),
+        ": its gradient goes through the layer and needs the exact inner gradients. Leave one "
+        "of them out.");
+    require<ConfigError>(
         mode != EvalMode::kSlowCarried || model.config().window > 0,
         "--modes slow-carried: this model attends to whole windows (model.window=0), so that "
         "no window of attention goes on. Leave it out; --stride gives its windows more "

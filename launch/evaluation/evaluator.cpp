@@ -199,6 +199,12 @@ void Evaluator::warm_up_shapes(const ModeTraits& mode, const std::vector<Reading
   scores_.clear();
 }
 
+LanguageModel::InnerUse Evaluator::inner_use_of_all_ranks() {
+  const LanguageModel::InnerUse own = model_.take_inner_use();
+  const std::vector<double> sums = all_reduce_sum(group_, {own.gradients, own.kept, own.rest});
+  return {sums[0], sums[1], sums[2]};
+}
+
 // Every token's loss on every rank. Each slot has one owner, so that the sum adds zeros alone.
 std::vector<double> Evaluator::gather() const {
   std::vector<double> nats(static_cast<size_t>(plan_.tokens()), 0.0);
@@ -248,6 +254,7 @@ EvalResult Evaluator::run(EvalMode mode, const DynamicSetup& dynamic) {
   const std::vector<int> owner = share_out(units, group_.size());
   warm_up(mode, dynamic, units);
   scores_.clear();
+  model_.take_inner_use();
   synchronize(model_.device());
   reset_peak_memory(model_.device());
   group_.barrier();
@@ -274,8 +281,15 @@ EvalResult Evaluator::run(EvalMode mode, const DynamicSetup& dynamic) {
   result.seconds = *std::max_element(seconds.begin(), seconds.end());
   for (const double s : seconds) result.rank_seconds += s;
   result.peak_memory_bytes = static_cast<int64_t>(*std::max_element(peaks.begin(), peaks.end()));
+  double inner_rows = -1;
+  if (const LanguageModel::InnerUse use = inner_use_of_all_ranks(); use.gradients > 0) {
+    inner_rows = use.kept / use.gradients;
+    result.inner = {{"threshold", model_.inner_threshold()},
+                    {"kept", inner_rows},
+                    {"rest", static_cast<float>(use.rest / use.gradients)}};  // in what ranks agree on
+  }
   result.flops = reading_flops(model_.config(), units, traits, options_.carry.scope, dynamic.config.segment,
-                               model_.device());
+                               model_.device(), inner_rows);
   const std::vector<double> nats = gather();
   scores_.clear();
   fill_documents(result, nats);

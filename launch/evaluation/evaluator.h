@@ -65,6 +65,7 @@ class Evaluator {
   void score_side_by_side(const ReadingUnit& unit, const ModeTraits& mode);
   void score_adapting(const ReadingUnit& unit, const ModeTraits& mode, DynamicEvaluator& dynamic,
                       const DynamicSetup& setup);
+  LanguageModel::InnerUse inner_use_of_all_ranks();
   std::vector<double> gather() const;
   void fill_documents(EvalResult& result, const std::vector<double>& nats) const;
   ScoredTokens tokens_of(const std::vector<double>& nats) const;

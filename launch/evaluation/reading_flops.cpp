@@ -10,6 +10,7 @@ struct Reader {
   const ModeTraits& mode;
   int64_t segment;
   at::Device device;
+  double inner_rows;
 
   // What the mode has read of the sequence before a window: inputs that its state and its attention know.
   struct Before {
@@ -24,6 +25,7 @@ struct Reader {
     read.has_inbound = before.learned > 0;
     read.carries_state = mode.carries || mode.adapts;
     read.device = device;
+    read.inner_rows = inner_rows;
     return read;
   }
 
@@ -54,8 +56,8 @@ struct Reader {
 }  // namespace
 
 double reading_flops(const ModelConfig& config, const std::vector<ReadingUnit>& units, const ModeTraits& mode,
-                     Carry::Scope scope, int64_t segment, at::Device device) {
-  const Reader reader{config, mode, segment, device};
+                     Carry::Scope scope, int64_t segment, at::Device device, double inner_rows) {
+  const Reader reader{config, mode, segment, device, inner_rows};
   Flops sum;
   for (const ReadingUnit& unit : units) {
     for (const auto& row : unit) {

@@ -81,8 +81,9 @@ std::vector<ReadingUnit> ReadingPlan::by_document(int64_t rows, Overlap overlap)
     if (documents.empty() || documents.back().front().document != window.document) documents.emplace_back();
     documents.back().push_back(window);
   }
-  std::stable_sort(documents.begin(), documents.end(),
-                   [](const auto& a, const auto& b) { return a.size() > b.size(); });
+  std::stable_sort(documents.begin(), documents.end(), [](const auto& a, const auto& b) {
+    return a.size() != b.size() ? a.size() > b.size() : a.back().count > b.back().count;
+  });
   return in_groups(documents, rows);
 }
 

@@ -112,6 +112,7 @@ json to_json(const EvalResult& r, const EvalResult* reference) {
     j["word_perplexity"] = r.word_perplexity();
     j["word_perplexity_interval"] = json_of(through(exponential, bootstrap_interval(r.nats, r.words)));
   }
+  if (!r.inner.is_null()) j["inner"] = r.inner;
   if (!r.breakdowns.is_null()) j["breakdowns"] = r.breakdowns;
   if (!r.settings.is_null()) j["settings"] = r.settings;
   return j;

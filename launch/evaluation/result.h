@@ -22,6 +22,7 @@ struct EvalResult {
   double rank_seconds = 0;  // of all ranks together
   double flops = 0;
   int64_t peak_memory_bytes = 0;  // the largest of all ranks
+  nlohmann::json inner;           // inner threshold and what was below it (DESIGN 105); null: exact
   nlohmann::json breakdowns;      // of `scored` (breakdown.h); null: none
   nlohmann::json settings;        // what this mode was run with (rates, step sizes); null: nothing of its own
 

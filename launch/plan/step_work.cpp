@@ -66,7 +66,8 @@ StepWork count_work(const RunConfig& c, const MeshShape& shape, int64_t micro_ro
       real(rows) * part.attention / 1e12 * (1 + kHalfRateReach / mean_reach(m));
   work[kElementwise] = tokens * real(m.layers + 1) * d * 2 / 1e9;
   const int64_t steps = is_fast(m) ? m.fast_weight.inner_steps : 0;
-  work[kSoftmaxRows] = tokens * real(m.vocab_size) * 2 * real(1 + 2 * steps) / 1e9;
+  const bool hessian = m.fast_weight.second_order && m.fast_weight.hessian_threshold == 0;
+  work[kSoftmaxRows] = tokens * real(m.vocab_size) * 2 * real(1 + (hessian ? 2 : 1) * steps) / 1e9;
   if (is_fast(m)) {
     work[kLayerElementwise] = tokens * real(steps * layer_width(m)) * 2 / 1e9;
     work[kChunkStates] = real(rows) * chunk_state_elements(m, length) * 4 / 1e9;

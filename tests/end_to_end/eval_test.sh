@@ -23,6 +23,7 @@ echo "== every mode, the same numbers on 1, 2 and 3 ranks"
 for ranks in 1 2 3; do
   eval_ranks $ranks "fwl$ranks" fwl --modes slow,slow-carried,fast,carried,dynamic,fast-dynamic,carried-dynamic --context 64 --stride 48 --batch 2 \
     --dynamic-segment 32 --dynamic-statistics 1 --max-documents 4 --words
+  eval_ranks $ranks "likely$ranks" fwl --modes slow,fast,carried --context 64 --batch 2 --max-documents 4 --inner-threshold 0.004
   eval_ranks $ranks "stream$ranks" fwl --modes slow,carried,dynamic --carry stream --dynamic-reset stream --dynamic-rule sgd --max-documents 5
 done
 [[ ! -s fwl1.txt ]] || ! grep -q "note: " fwl1.txt || fail "a note about ranks on one rank"
@@ -34,8 +35,8 @@ python3 - <<'P' || fail "figures"
 import json, math
 load = lambda name: json.load(open(name + ".json"))
 exact = ["nats_per_token", "nats_per_token_interval", "perplexity", "perplexity_interval", "bits_per_byte", "bits_per_byte_interval",
-         "tokens", "documents", "bytes", "words", "word_perplexity", "flops", "relative_flops", "difference_to_static", "settings", "breakdowns"]
-for name in ("fwl", "stream"):
+         "tokens", "documents", "bytes", "words", "word_perplexity", "flops", "relative_flops", "difference_to_static", "settings", "breakdowns", "inner"]
+for name in ("fwl", "stream", "likely"):
     one = load(name + "1")
     for ranks in (2, 3):
         many = load(name + str(ranks))
@@ -43,6 +44,12 @@ for name in ("fwl", "stream"):
         for mode, m in one["modes"].items():
             for key in exact:
                 assert m.get(key) == many["modes"][mode].get(key), (name, ranks, mode, key, m.get(key), many["modes"][mode].get(key))
+likely = load("likely1")["modes"]
+assert "inner" not in likely["slow"] and "inner" not in load("fwl1")["modes"]["fast"]
+for name in ("fast", "carried"):
+    inner = likely[name]["inner"]
+    assert inner["threshold"] == 0.004 and 1 < inner["kept"] < 250 and 0 < inner["rest"] < 1, inner
+    assert likely[name]["nats_per_token"] < likely["slow"]["nats_per_token"]
 j = load("fwl1")
 assert j["static"] == "slow" and j["context"] == 64 and j["stride"] == 48 and j["intervals"]["resamples"] == 2000
 modes = j["modes"]
@@ -126,6 +133,8 @@ refused 2 "the list is empty" "$fwl" eval fwl --data data/test --modes ""
 refused 2 "ends with a comma" "$fwl" eval fwl --data data/test --modes slow,
 refused 3 "does not exist (nothing could be written there)" "$fwl" eval fwl --data data/test --modes slow --json none/x.json
 refused 2 "is no number above 0" "$fwl" eval fwl --data data/test --modes slow --streams 0
+refused 2 "is no number from 0 to 1" "$fwl" eval fwl --data data/test --modes fast --inner-threshold 1
+refused 2 "--inner-threshold with --modes fast-dynamic: its gradient goes through the layer" "$fwl" eval fwl --data data/test --modes fast-dynamic --inner-threshold 0.001
 refused 2 "attends to whole windows" "$fwl" eval full --data data/test --modes slow-carried
 refused 2 "this model has no fast weights" "$fwl" eval control --data data/test --modes carried
 refused 2 "this model was trained with fast weights" "$fwl" eval fwl --data data/test --modes fast-untrained

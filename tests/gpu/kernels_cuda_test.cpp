@@ -8,6 +8,9 @@
 #include "core/fast_weight/linear_attention.h"
 #include "core/fast_weight/norm_gradient.h"
 #include "core/kernels/activation.h"
+#include "core/kernels/likely_gradient.h"
+#include "core/kernels/likely_hessian.h"
+#include "core/kernels/matmul.h"
 #include "core/kernels/norm.h"
 #include "core/model/projections.h"
 
@@ -110,6 +113,76 @@ TEST_F(KernelsOnGpu, TensorsMayBeginAnywhere) {
             activation(Activation::kGelu, moved_by_three(x[0]))};
       },
       {inputs[0], inputs[1], inputs[2]}, "norm gradient and activations");
+}
+
+// Rows that are staged and such that are not, vectors and single elements, one list of tokens and many.
+TEST_F(KernelsOnGpu, LikelyGradientEqualsTheCpu) {
+  at::manual_seed(12);
+  struct Shape {
+    int64_t vocabulary, width;
+    double spread, threshold;
+  };
+  for (const Shape& s : {Shape{1000, 64, 2, 1e-3}, Shape{1001, 63, 2, 1e-3}, Shape{16384, 512, 3, 1e-4},
+                         Shape{50304, 768, 3, 1e-3}, Shape{50304, 768, 0.5, 1e-7}, Shape{500, 8192, 1, 1e-4},
+                         Shape{120000, 64, 1, 1e-6}}) {
+    const Tensor logits_nv = random({9, s.vocabulary}) * s.spread,
+                 weight_vd = random({s.vocabulary, s.width}), rest_row_d = random({s.width}),
+                 label_n = at::randint(s.vocabulary, {9}, at::kLong);
+    for (const auto& [type, tolerance] : kTypes) {
+      const auto on = [&](at::ScalarType to, at::Device device) {
+        return likely_gradient(logits_nv.to(type).to(to).to(device), label_n.to(device),
+                               weight_vd.to(type).to(to).to(device),
+                               rest_row_d.to(at::kFloat).to(accumulate_type(to)).to(device), s.threshold);
+      };
+      const LikelyGradient cpu = on(at::kDouble, at::kCPU), gpu = on(type, at::kCUDA),
+                           again = on(type, at::kCUDA);
+      EXPECT_LT(distance(gpu.gradient_nd, cpu.gradient_nd), tolerance) << type << ", V " << s.vocabulary;
+      EXPECT_LT(distance(gpu.nll_n, cpu.nll_n), 1e-5) << type << ", V " << s.vocabulary;
+      EXPECT_LT((gpu.rest_n.cpu().to(at::kDouble) - cpu.rest_n).abs().max().item<double>(), 1e-4);
+      // A token whose probability is the threshold to rounding may fall on either side.
+      EXPECT_LE((gpu.kept_n.cpu() - cpu.kept_n).abs().max().item<int>(), type == at::kDouble ? 0 : 2);
+      EXPECT_TRUE(at::equal(gpu.gradient_nd, again.gradient_nd)) << "the same bits twice";
+    }
+  }
+}
+
+// A row of weight 0, lists that are short and long, vectors and single elements.
+TEST_F(KernelsOnGpu, LikelyHessianAndItsProductsEqualTheCpu) {
+  at::manual_seed(13);
+  struct Shape {
+    int64_t vocabulary, width;
+    double spread, threshold;
+  };
+  for (const Shape& s : {Shape{40, 24, 1, 1e-2}, Shape{1001, 63, 2, 1e-3}, Shape{16384, 512, 3, 1e-2},
+                         Shape{50304, 768, 3, 1e-2}, Shape{50304, 768, 2, 1e-4}, Shape{500, 8192, 2, 1e-2},
+                         Shape{120000, 64, 3, 1e-3}}) {
+    const int64_t rows = 33;
+    const Tensor label_n = at::randint(s.vocabulary, {rows}, at::kLong), u_nd = random({rows, s.width}),
+                 x_nd = random({rows, s.width}), weight_vd = random({s.vocabulary, s.width});
+    Tensor residual_nv = at::softmax(random({rows, s.vocabulary}) * s.spread, -1);
+    residual_nv.scatter_add_(1, label_n.unsqueeze(1), at::full({rows, 1}, -1, at::kDouble));
+    Tensor weight_n = at::rand({rows}, at::kDouble), mean_n = random({rows});
+    weight_n[7] = 0;
+    for (const auto& [type, tolerance] : kTypes) {
+      // {x_bar, sum}: of the same rounded numbers on both devices.
+      const auto on = [&](at::ScalarType to, at::Device device) {
+        const auto moved = [&](const Tensor& x, at::ScalarType as) { return x.to(type).to(as).to(device); };
+        const auto wide = accumulate_type(to);
+        const LikelyHessian h = likely_hessian(
+            moved(residual_nv, to), label_n.to(device), weight_n.to(at::kFloat).to(wide).to(device),
+            moved(u_nd, to), mean_n.to(at::kFloat).to(wide).to(device), moved(weight_vd, to), s.threshold);
+        Tensor sum_vd = at::ones({s.vocabulary, s.width}, at::TensorOptions().dtype(wide).device(device));
+        add_listed_products_(sum_vd, h, moved(x_nd, to));
+        return std::vector<Tensor>{h.x_bar_nd, sum_vd};
+      };
+      const auto cpu = on(at::kDouble, at::kCPU), gpu = on(type, at::kCUDA), again = on(type, at::kCUDA);
+      for (size_t i = 0; i < cpu.size(); ++i) {
+        EXPECT_LT(distance(gpu[i], cpu[i]), tolerance) << type << ", V " << s.vocabulary << ", " << i;
+        EXPECT_TRUE(at::equal(gpu[i], again[i])) << "the same bits twice";
+      }
+      EXPECT_EQ(gpu[0][7].abs().max().item<double>(), 0) << "a row of weight 0";
+    }
+  }
 }
 
 TEST_F(KernelsOnGpu, NormGradientAndItsBackwardEqualTheCpu) {

@@ -46,9 +46,13 @@ VARIANTS = {
                   FAST + "slow_loss_weight": 0},
     "first-order": {FAST + "second_order": "false"},
     "no-decay": {FAST + "decay_init": 1.0},
+    "hessian-0.01": {FAST + "hessian_threshold": 0.01},
+    "hessian-1": {FAST + "hessian_threshold": 1},
     "decay-0.999": {FAST + "decay_max": 0.999},
     "decay-unbounded": {FAST + "decay_max": 1},
     "second-layer": {FAST + "fast_layers": "second"},
+    "control-longer": {FAST + "update": "none", "longer": 4},  # sequences of four times the context, a quarter as many a step
+    "fwl-longer": {"longer": 4},
     "decays-side-by-side": {FAST + "decay_heads": 4},
     "keys-of-one-length": {FAST + "key_norm": "l2"},
     "learned-start": {FAST + "learned_start": "true"},
@@ -71,10 +75,10 @@ class Run:
         tokens = tokens or size["tokens"]
         steps = max(10, tokens // (size["batch"] * size["model.context"]))
         variant = dict(VARIANTS[self.variant])
-        rate = size["rate"] * variant.pop("rate", 1)
-        values = {k: v for k, v in size.items() if k.startswith("model.")}
+        rate, longer = size["rate"] * variant.pop("rate", 1), variant.pop("longer", 1)
+        values = {k: v for k, v in size.items() if k.startswith("model.")} | {"model.context": longer * size["model.context"]}
         values |= {"model.window": size["window"] if self.attention == "window" else 0, "model.norm": "layer", FAST + "chunk": 0, "train.steps": steps,
-                   "train.global_batch": size["batch"], "train.micro_batch": 0, "train.learning_rate": rate, "train.warmup_steps": min(100, steps // 5),
+                   "train.global_batch": size["batch"] // longer, "train.micro_batch": 0, "train.learning_rate": rate, "train.warmup_steps": min(100, steps // 5),
                    "train.seed": self.seed, "train.stream": "false" if self.state == "reset" else "true", "train.save_every": max(1, steps // 2),
                    "checkpoints.keep": 1, "train.log_every": max(1, steps // 80)}
         if self.state == "documents":
@@ -118,9 +122,10 @@ def eval_arguments(run, name, a):
     """Of `fwl eval`; None: this run has no such evaluation."""
     fast = run.fast
     test, valid = f"{a.data}/test", f"{a.data}/valid"
-    all_of = ["--max-documents", str(a.test_documents)]
+    context = ["--context", str(SIZES[run.size]["model.context"])]  # of whatever length a model was trained on
+    all_of = ["--max-documents", str(a.test_documents), *context]
     slow = "slow,slow-carried" if run.attention == "window" else "slow"
-    some = ["--max-documents", str(a.dynamic_documents), "--spread", "--tune", valid, "--tune-documents", str(a.tune_documents)]
+    some = ["--max-documents", str(a.dynamic_documents), "--spread", "--tune", valid, "--tune-documents", str(a.tune_documents), *context]
     if name == "main":
         return ["--data", test, "--modes", "slow,fast,carried", "--carry", run.carries(), *all_of] if fast else ["--data", test, "--modes", slow, *all_of]
     if name == "strided" and not fast:

@@ -77,6 +77,26 @@ TEST(FastWeightLayer, EqualsTheDefinitionWithADecayForEveryHead) {
   }
 }
 
+// Nine tokens of about a ninth each: some are likely, all, or none.
+TEST(FastWeightLayer, EqualsTheDefinitionWithAHessianOfLikelyTokens) {
+  for (const double threshold : {1e-6, 0.1, 0.3, 1.0}) {
+    for (const int64_t steps : {1, 2}) {
+      for (const FastLayers layers : {FastLayers::kBoth, FastLayers::kSecond}) {
+        LayerCase c;
+        c.inner_steps = steps;
+        c.options.hessian_threshold = threshold;
+        c.options.chunk = 4;
+        c.options.fast_layers = layers;
+        c.options.fast_biases = c.options.fast_norm = steps == 1;
+        c.unembedding_bias = c.write_gate = true;
+        c.documents = {7};
+        SCOPED_TRACE(threshold);
+        expect_equals_definition(c);
+      }
+    }
+  }
+}
+
 // Every combination with the options that change keys, queries, the start or what is written.
 void expect_equals_definition_with(KeyNorm key_norm, bool learned_start, bool write_gate = false) {
   for (const bool everything : {false, true}) {

@@ -50,6 +50,40 @@ TEST(InnerLoss, EqualsAutogradOfItsDefinitionInBothOrders) {
   }
 }
 
+// Loss and gradient by autograd, where logits of unlikely tokens are constants in the errors p - y.
+InnerLoss plain_inner_loss(const HeadCase& c, double threshold) {
+  const Tensor logits_nv = at::addmm(c.bias_v, c.x_nd, c.weight_vd.t());
+  const Tensor log_p_nv = at::log_softmax(logits_nv, -1);
+  const Tensor is_likely_nv = log_p_nv.detach().exp() >= threshold;
+  const Tensor seen_nv =
+      threshold < 1 ? at::where(is_likely_nv, logits_nv, logits_nv.detach()) : logits_nv.detach();
+  const Tensor error_nv = at::softmax(seen_nv, -1) - at::one_hot(c.label_n, logits_nv.size(1));
+  return {log_p_nv.gather(1, c.label_n.unsqueeze(1)).squeeze(1).neg(),
+          at::mm(error_nv * c.weight_n.unsqueeze(1), c.weight_vd),
+          {},
+          {}};
+}
+
+TEST(InnerLoss, WithAHessianThresholdIsThatOfConstantUnlikelyLogits) {
+  const HeadCase c = make_case(150, 20000);
+  const auto gradients = [&](const InnerLoss& loss, bool both) {
+    const Tensor of_loss = at::dot(loss.nll_n, c.nll_bar_n);
+    return leaf_gradients(c, both ? of_loss + (loss.gradient_nd * c.gradient_bar_nd).sum() : of_loss);
+  };
+  for (const double threshold : {1e-9, 1e-4, 1e-2, 1.0}) {
+    for (const Residuals residuals : {Residuals::kKept, Residuals::kComputedAgain}) {
+      SCOPED_TRACE(threshold);
+      const auto op = [&] {
+        return inner_loss(c.x_nd, {c.weight_vd, c.bias_v}, c.label_n, c.weight_n, residuals, threshold);
+      };
+      const InnerLoss whole = op(), plain = plain_inner_loss(c, threshold);
+      expect_close({whole.nll_n, whole.gradient_nd}, {plain.nll_n, plain.gradient_nd});
+      expect_close(gradients(whole, true), gradients(plain, true));
+      expect_close(gradients(op(), false), gradients(plain_inner_loss(c, threshold), false));
+    }
+  }
+}
+
 TEST(OuterLoss, EqualsAutogradOfCrossEntropy) {
   const HeadCase c = make_case(150, 20000);
   const OuterLoss op = outer_loss(c.x_nd, {c.weight_vd, c.bias_v}, c.label_n, c.weight_n);

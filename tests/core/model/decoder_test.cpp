@@ -163,6 +163,22 @@ TEST(Decoder, EqualsTheBatchForwardWithEveryOptionInFloat32) {
   expect_equal_to_the_batch(at::kFloat, 1e-4);
 }
 
+TEST(Decoder, EqualsTheBatchForwardWithAnInnerThreshold) {
+  for (const Variant& v : variants()) {
+    Model model(v.config, at::kDouble);
+    const Text text = text_for(model);
+    const Tensor exact = model.logits(text.batch, Pass::kFast);
+    // Near the probability of most tokens of an untrained model: some are kept, some are not.
+    model.set_inner_threshold(1.0 / static_cast<double>(v.config.vocab_size));
+    const Tensor expected = model.logits(text.batch, Pass::kFast);
+    EXPECT_GT((expected - exact).abs().max().item<double>(), 1e-4) << v.name;
+    Decoder decoder(model, Pass::kFast);
+    EXPECT_LT((decoder.read(text.inputs(0, decoder.add_sequence())) - expected[0]).abs().max().item<double>(),
+              1e-9)
+        << v.name;
+  }
+}
+
 TEST(Decoder, NeitherCompanyNorCutsChangeABit) {
   for (const Variant& v : variants()) {
     const Model model(v.config, at::kFloat);

@@ -40,6 +40,11 @@ TEST(Flops, OfAFastForwardAreThoseOfTheAlgebra) {
   // 2 layers x 2 x 2 x (4 + 16). Head: slow logits, gradient, fast logits.
   EXPECT_EQ(forward_flops(tiny(), Pass::kFast, positions(3)).layer, 3 * (16 * 64 + 2 * 2 * 2 * 20));
   EXPECT_EQ(forward_flops(tiny(), Pass::kFast, positions(3)).head, 3 * 3 * 2 * 40);
+  SequenceRead likely = positions(3);
+  likely.inner_rows = 2.5;
+  EXPECT_EQ(forward_flops(tiny(), Pass::kFast, likely).head, 3 * (2 * 2 * 40 + 2 * 2.5 * 4))
+      << "an inner gradient of 2.5 rows of the unembedding";
+  EXPECT_EQ(forward_flops(tiny(), Pass::kSlow, likely).head, 3 * 2 * 40) << "the slow pass has none";
   EXPECT_EQ(forward_flops(tiny(), Pass::kFast, positions(3)).body,
             forward_flops(tiny(), Pass::kSlow, positions(3)).body);
   EXPECT_EQ(forward_flops(tiny(), Pass::kFast, positions(1)).layer, 8 * 64 + 2 * 2 * 1 * 20)
@@ -111,11 +116,13 @@ TEST(Flops, OfTrainingAreTheTablesOfTheDesign) {
   c.fast_weight.learned_start = true;
   EXPECT_DOUBLE_EQ(layer_and_head(), 60 * df + 18 * vd + 3 * within);
   c.fast_weight.learned_start = false;
+  c.fast_weight.hessian_threshold = 0.01;
+  EXPECT_DOUBLE_EQ(layer_and_head(), 48 * df + 12 * vd + 3 * within) << "one outer product of four";
   c.fast_weight.second_order = false;
   c.fast_weight.slow_loss_weight = 0;
   EXPECT_DOUBLE_EQ(layer_and_head(), 36 * df + 10 * vd + 3 * within - 2 * (768.0 + 3072));
   c.fast_weight.slow_loss_weight = 0.5;
-  EXPECT_DOUBLE_EQ(layer_and_head(), 40 * df + 14 * vd + 3 * within - 2 * (768.0 + 3072));
+  EXPECT_DOUBLE_EQ(layer_and_head(), 40 * df + 12 * vd + 3 * within - 2 * (768.0 + 3072));
   c.fast_weight.update = "none";
   EXPECT_DOUBLE_EQ(layer_and_head(), 12 * df + 6 * vd);
   const Flops whole = training_flops(c, 100);

@@ -328,6 +328,29 @@ TEST_F(EvaluatorTest, UntrainedFastWeightsAddOnlyTheLayersUpdates) {
   EXPECT_THROW(run(control, EvalMode::kFast, reading(24, 0)), ConfigError);
 }
 
+TEST_F(EvaluatorTest, AnInnerThresholdSaysWhatIsBelowIt) {
+  LanguageModel model(config_, at::kCPU, at::kDouble, 2);
+  for (const EvalMode mode : {EvalMode::kFast, EvalMode::kCarried}) {
+    model.set_inner_threshold(0);
+    const EvalResult exact = run(model, mode, reading(24, 0));
+    EXPECT_TRUE(exact.inner.is_null());
+    model.set_inner_threshold(1e-12);
+    const EvalResult all = run(model, mode, reading(24, 0));
+    EXPECT_LT(largest_difference(all, exact), 1e-6);
+    EXPECT_EQ(all.inner["kept"], config_.vocab_size);
+    EXPECT_NEAR(all.inner["rest"].get<double>(), 0, 1e-9);
+    EXPECT_NEAR(all.flops / exact.flops, 1, 1e-12);
+    model.set_inner_threshold(1.0 / static_cast<double>(config_.vocab_size));
+    const EvalResult some = run(model, mode, reading(24, 0));
+    EXPECT_GT(largest_difference(some, exact), 1e-6);
+    EXPECT_GT(some.inner["rest"], 0);
+    EXPECT_LT(some.inner["kept"], config_.vocab_size);
+    EXPECT_LT(some.flops, exact.flops);
+  }
+  EXPECT_TRUE(run(model, EvalMode::kSlow, reading(24, 0)).inner.is_null());
+  EXPECT_THROW(run(model, EvalMode::kFastDynamic, reading(24, 0)), ConfigError);
+}
+
 TEST_F(EvaluatorTest, AnEvaluationLeavesTheWeightsAsTheyWere) {
   LanguageModel model(config_, at::kCPU, at::kDouble, 2);
   const Tensor before = model.parameters().values().clone();

@@ -1,0 +1,39 @@
+// Launchers of likely_hessian.cu: raw pointers, no LibTorch.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+#include "core/kernels/scalar_type.cu.h"
+
+namespace fwl::cuda {
+
+// Shapes and meaning: likely_hessian.h. All contiguous; u and the unembedding begin at multiples of 16 bytes.
+struct LikelyHessianArguments {
+  const void* residual_nv;
+  const int64_t* label_n;
+  const void *weight_n, *u_nd, *mean_n, *unembedding_vd;
+  void* x_bar_nd;
+  int32_t* token_nk;
+  void* h_nk;
+  int64_t rows, vocabulary, width, places;
+  double threshold;
+};
+// One thread block a row. Enqueues on `stream`; returns the launch's error.
+cudaError_t launch_likely_hessian(ScalarType type, const LikelyHessianArguments& arguments,
+                                  cudaStream_t stream);
+
+// The listed pairs by token: pair[first_v[v]] to pair[first_v[v + 1] - 1] are those of token v, as n places +
+// k.
+struct ListedProductsArguments {
+  const int64_t *first_v, *pair;
+  const void *h_nk, *x_nd;
+  void* sum_vd;
+  int64_t vocabulary, width, places;
+};
+// One thread block a token.
+cudaError_t launch_listed_products(ScalarType type, const ListedProductsArguments& arguments,
+                                   cudaStream_t stream);
+
+}  // namespace fwl::cuda
