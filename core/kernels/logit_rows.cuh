@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "core/kernels/device.cuh"
+#include "core/kernels/instructions.cuh"
 
 namespace fwl::cuda {
 
@@ -22,11 +23,7 @@ struct ShiftedExponential<float> {
   static constexpr float kLog2E = 1.4426950408889634f;
   float scaled_shift;
   __device__ explicit ShiftedExponential(float shift) : scaled_shift(shift * kLog2E) {}
-  __device__ float operator()(float x) const {
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(fmaf(x, kLog2E, -scaled_shift)));
-    return y;
-  }
+  __device__ float operator()(float x) const { return exp2_fast(fmaf(x, kLog2E, -scaled_shift)); }
 };
 template <>
 struct ShiftedExponential<double> {

@@ -1,0 +1,282 @@
+// The CUDA kernels without a GPU: their very sources, run on the CPU thread by thread (tests/support/
+// cuda_emulation), against the CPU's own form of each function in float64. tests/gpu/kernels_cuda_test.cpp
+// asks the same of a GPU.
+#include <gtest/gtest.h>
+
+#include "core/base/error.h"
+#include "core/fast_weight/norm_gradient.h"
+#include "core/kernels/activation.h"
+#include "core/kernels/activation_cuda.h"
+#include "core/kernels/decay_mask.h"
+#include "core/kernels/decay_mask_cuda.h"
+#include "core/kernels/likely_gradient.h"
+#include "core/kernels/likely_gradient_cuda.h"
+#include "core/kernels/likely_hessian.h"
+#include "core/kernels/likely_hessian_cuda.h"
+#include "core/kernels/matmul.h"
+#include "core/kernels/norm.h"
+#include "core/kernels/norm_cuda.h"
+#include "core/kernels/rotary.h"
+#include "core/kernels/rotary_cuda.h"
+#include "core/kernels/softmax_rows.h"
+#include "core/kernels/softmax_rows_cuda.h"
+#include "emulation.h"
+
+namespace fwl {
+namespace {
+
+// Norm of the difference relative to the norm of the reference.
+double distance(const Tensor& a, const Tensor& reference) {
+  const Tensor x = a.detach().to(at::kDouble), y = reference.detach().to(at::kDouble);
+  return (x - y).norm().item<double>() / (y.norm().item<double>() + 1e-30);
+}
+
+const std::vector<std::pair<at::ScalarType, double>> kTypes = {
+    {at::kDouble, 1e-12}, {at::kFloat, 1e-5}, {at::kBFloat16, 2e-2}};
+
+// For a type: `stored` numbers of it, and the same numbers in float64.
+struct Pair {
+  Tensor stored, wide;
+};
+Pair random(at::IntArrayRef shape, at::ScalarType type, double spread = 1) {
+  const Tensor stored = (at::randn(shape, at::kDouble) * spread).to(type);
+  return {stored, stored.to(at::kDouble)};
+}
+// Numbers that kernels take in the accumulation type.
+Pair random_wide(at::IntArrayRef shape, at::ScalarType type) {
+  const Tensor stored = at::randn(shape, at::kFloat).to(accumulate_type(type));
+  return {stored, stored.to(at::kDouble)};
+}
+Tensor labels(int64_t rows, int64_t vocabulary) {
+  return at::randint(vocabulary, {rows}, at::kLong);
+}
+
+// Rows that fit a block's shared memory and such that do not; whole vectors and single elements.
+const std::vector<int64_t> kVocabularies = {40, 1001, 16384, 120000};
+
+TEST(EmulatedCuda, SoftmaxRowsEqualTheCpu) {
+  at::manual_seed(1);
+  for (const auto& [type, tolerance] : kTypes) {
+    for (const int64_t v : kVocabularies) {
+      SCOPED_TRACE(cat(type, ", V ", v));
+      const Pair logits = random({3, v}, type, 2), bar = random({3, v}, type),
+                 weight = random_wide({3}, type), nll_bar = random_wide({3}, type);
+      const Tensor label_n = labels(3, v);
+      Tensor found = logits.stored.clone(), expected = logits.wide.clone();
+      const Tensor nll_n = emulated::cross_entropy_gradient_(found, label_n, weight.stored);
+      EXPECT_LT(distance(nll_n, cross_entropy_gradient_(expected, label_n, weight.wide)), 1e-5);
+      EXPECT_LT(distance(found, expected), tolerance);
+      EXPECT_LT(distance(emulated::cross_entropy(logits.stored, label_n), nll_n), 1e-6);
+
+      Tensor again = logits.stored.clone(), found_bar = bar.stored.clone();
+      Tensor expected_again = logits.wide.clone(), expected_bar = bar.wide.clone();
+      emulated::cross_entropy_gradient_backward_(again, found_bar, label_n, weight.stored, nll_n,
+                                                 nll_bar.stored);
+      cross_entropy_gradient_backward_(expected_again, expected_bar, label_n, weight.wide,
+                                       nll_n.to(at::kDouble), nll_bar.wide);
+      EXPECT_LT(distance(again, expected_again), tolerance);
+      EXPECT_LT(distance(found_bar, expected_bar), tolerance);
+
+      Tensor residual = logits.wide.clone();
+      cross_entropy_gradient_(residual, label_n, at::ones({3}, at::kDouble));
+      residual = residual.to(type);
+      found_bar = bar.stored.clone();
+      expected_bar = bar.wide.clone();
+      emulated::cross_entropy_residual_backward_(residual, found_bar, label_n, weight.stored, nll_bar.stored);
+      cross_entropy_residual_backward_(residual.to(at::kDouble), expected_bar, label_n, weight.wide,
+                                       nll_bar.wide);
+      EXPECT_LT(distance(found_bar, expected_bar), tolerance);
+    }
+  }
+}
+
+TEST(EmulatedCuda, LikelyGradientEqualsTheCpu) {
+  at::manual_seed(2);
+  struct Shape {
+    int64_t vocabulary, width;
+    double spread, threshold;
+  };
+  for (const Shape& s : {Shape{1000, 64, 2, 1e-3}, Shape{1001, 63, 2, 1e-3}, Shape{16384, 512, 1, 1e-5},
+                         Shape{50304, 768, 3, 1e-3}, Shape{500, 8192, 1, 1e-4}, Shape{120000, 64, 1, 1e-6}}) {
+    for (const auto& [type, tolerance] : kTypes) {
+      SCOPED_TRACE(cat(type, ", V ", s.vocabulary));
+      const Pair logits = random({2, s.vocabulary}, type, s.spread),
+                 weight = random({s.vocabulary, s.width}, type), rest = random_wide({s.width}, type);
+      const Tensor label_n = labels(2, s.vocabulary);
+      const auto found =
+          emulated::likely_gradient(logits.stored, label_n, weight.stored, rest.stored, s.threshold);
+      const auto expected = likely_gradient(logits.wide, label_n, weight.wide, rest.wide, s.threshold);
+      EXPECT_LT(distance(found.gradient_nd, expected.gradient_nd), tolerance);
+      EXPECT_LT(distance(found.nll_n, expected.nll_n), 1e-5);
+      EXPECT_LT((found.rest_n.to(at::kDouble) - expected.rest_n).abs().max().item<double>(), 1e-4);
+      // A probability that is the threshold to rounding may fall on either side.
+      EXPECT_LE((found.kept_n - expected.kept_n).abs().max().item<int>(), type == at::kDouble ? 0 : 2);
+    }
+  }
+}
+
+TEST(EmulatedCuda, LikelyHessianAndItsProductsEqualTheCpu) {
+  at::manual_seed(3);
+  struct Shape {
+    int64_t rows, vocabulary, width;
+    double spread, threshold;
+  };
+  for (const Shape& s :
+       {Shape{40, 40, 24, 1, 1e-2}, Shape{5, 201, 63, 2, 1e-3}, Shape{9, 600, 2100, 2, 1e-2}}) {
+    for (const auto& [type, tolerance] : kTypes) {
+      SCOPED_TRACE(cat(type, ", V ", s.vocabulary));
+      const Tensor label_n = labels(s.rows, s.vocabulary);
+      Tensor residual = at::randn({s.rows, s.vocabulary}, at::kDouble) * s.spread;
+      cross_entropy_gradient_(residual, label_n, at::ones({s.rows}, at::kDouble));
+      residual = residual.to(type);
+      const Pair u = random({s.rows, s.width}, type), x = random({s.rows, s.width}, type),
+                 weight = random({s.vocabulary, s.width}, type), mean = random_wide({s.rows}, type);
+      Pair factor = random_wide({s.rows}, type);
+      factor.stored[1] = 0;
+      factor.wide[1] = 0;
+      const auto expected = likely_hessian(residual.to(at::kDouble), label_n, factor.wide, u.wide, mean.wide,
+                                           weight.wide, s.threshold);
+      // Its shapes alone: everything in it is written.
+      LikelyHessian found{at::full_like(expected.x_bar_nd, 9).to(accumulate_type(type)),
+                          at::full_like(expected.token_nk, 9),
+                          at::full_like(expected.h_nk, 9).to(accumulate_type(type))};
+      emulated::likely_hessian(residual, label_n, factor.stored, u.stored, mean.stored, weight.stored,
+                               s.threshold, found);
+      EXPECT_LT(distance(found.x_bar_nd, expected.x_bar_nd), tolerance);
+      EXPECT_EQ(found.x_bar_nd[1].abs().max().item<double>(), 0) << "a row of weight 0";
+      Tensor sum = at::ones({s.vocabulary, s.width}, found.x_bar_nd.options()),
+             expected_sum = at::ones({s.vocabulary, s.width}, at::kDouble);
+      emulated::add_listed_products_(sum, found, x.stored);
+      add_listed_products_(expected_sum, expected, x.wide);
+      EXPECT_LT(distance(sum, expected_sum), tolerance);
+    }
+  }
+}
+
+TEST(EmulatedCuda, NormsEqualTheCpu) {
+  at::manual_seed(4);
+  for (const auto& [type, tolerance] : kTypes) {
+    for (const int64_t width : {16, 192, 768}) {
+      for (const bool layer : {true, false}) {
+        SCOPED_TRACE(cat(type, ", width ", width, layer ? ", layer norm" : ", rms norm"));
+        if (!emulated::norm_width_fits(at::empty({1, width}, type))) continue;
+        const Pair x = random({11, width}, type), delta = random({11, width}, type),
+                   scale = random({width}, type), bias = random({width}, type),
+                   norm_bar = random({11, width}, type), sum_bar = random({11, width}, type);
+        std::vector<Tensor> leaves = {x.wide, delta.wide, scale.wide, bias.wide};
+        for (Tensor& leaf : leaves) leaf = leaf.clone().requires_grad_(true);
+        const AddNorm expected =
+            add_norm(leaves[0], leaves[1], leaves[2], layer ? leaves[3] : Tensor(), 1e-5);
+        const auto found =
+            emulated::add_norm(x.stored, delta.stored, scale.stored, layer ? bias.stored : Tensor(), 1e-5);
+        EXPECT_LT(distance(found.sum, expected.sum), tolerance);
+        EXPECT_LT(distance(found.norm, expected.norm), tolerance);
+        // The backward begins at the sum as it is stored.
+        const Tensor sum = found.sum.to(at::kDouble).requires_grad_(true);
+        const AddNorm from_sum = add_norm(sum, {}, leaves[2], layer ? leaves[3] : Tensor(), 1e-5);
+        const auto bars = torch::autograd::grad(
+            {(from_sum.norm * norm_bar.wide).sum() + (sum * sum_bar.wide).sum()},
+            layer ? std::vector<Tensor>{sum, leaves[2], leaves[3]} : std::vector<Tensor>{sum, leaves[2]});
+        const auto found_bars = emulated::add_norm_backward(
+            found.sum, scale.stored, found.mean_n, found.inverse_sigma_n, norm_bar.stored, sum_bar.stored);
+        EXPECT_LT(distance(found_bars.x_bar, bars[0]), tolerance);
+        EXPECT_LT(distance(found_bars.scale_bar_d, bars[1]), tolerance);
+        if (layer) EXPECT_LT(distance(found_bars.bias_bar_d, bars[2]), tolerance);
+      }
+      const Pair o = random({11, width}, type), scale = random({width}, type), q = random({11, width}, type),
+                 v = random({11, width}, type);
+      std::vector<Tensor> leaves = {o.wide, scale.wide, q.wide};
+      for (Tensor& leaf : leaves) leaf = leaf.clone().requires_grad_(true);
+      const Tensor expected = layer_norm_gradient(leaves[0], leaves[1], leaves[2], 1e-5);
+      const auto bars = torch::autograd::grad({(expected * v.wide).sum()}, leaves);
+      if (!emulated::norm_width_fits(o.stored)) continue;
+      const auto found = emulated::norm_gradient(o.stored, scale.stored, q.stored, 1e-5);
+      EXPECT_LT(distance(found.g_nd, expected), tolerance);
+      const auto found_bars =
+          emulated::norm_gradient_backward(o.stored, scale.stored, q.stored, found, v.stored);
+      EXPECT_LT(distance(found_bars.o_bar_nd, bars[0]), tolerance);
+      EXPECT_LT(distance(found_bars.scale_bar_d, bars[1]), tolerance);
+      EXPECT_LT(distance(found_bars.q_bar_nd, bars[2]), tolerance);
+    }
+  }
+}
+
+TEST(EmulatedCuda, ActivationsEqualTheCpu) {
+  at::manual_seed(5);
+  for (const auto& [type, tolerance] : kTypes) {
+    for (const Activation kind : {Activation::kSquaredRelu, Activation::kGelu}) {
+      for (const int64_t columns : {64, 33}) {
+        const Pair u = random({7, columns}, type), bar = random({7, columns}, type);
+        EXPECT_LT(distance(emulated::activate(kind, u.stored), activate(kind, u.wide)), tolerance) << type;
+        const auto found = emulated::activate_backward(kind, u.stored, bar.stored, true);
+        const auto expected = activate_backward(kind, u.wide, bar.wide);
+        EXPECT_LT(distance(found.act, expected.act), tolerance) << type;
+        EXPECT_LT(distance(found.u_bar, expected.u_bar), tolerance) << type;
+      }
+    }
+  }
+}
+
+TEST(EmulatedCuda, TheDecayMaskEqualsTheCpu) {
+  at::manual_seed(6);
+  for (const auto& [type, tolerance] : kTypes) {
+    for (const int64_t chunk : {5, 64, 130}) {
+      for (const bool documents : {false, true}) {
+        SCOPED_TRACE(cat(type, ", chunk ", chunk, documents ? ", documents" : ""));
+        DecayMask mask{at::full({}, -0.02, at::kDouble), {}};
+        if (documents) mask.document_nc = (at::rand({2, chunk}) < 0.1).to(at::kLong).cumsum(1);
+        const Pair a = random({2, chunk, chunk}, type), b = random({2, chunk, chunk}, type);
+        Tensor one = a.stored.clone(), first = a.stored.clone(), second = b.stored.clone();
+        Tensor one_wide = a.wide.clone(), first_wide = a.wide.clone(), second_wide = b.wide.clone();
+        emulated::apply_decay_mask_(one, {}, mask, false);
+        apply_decay_mask_(one_wide, mask);
+        EXPECT_LT(distance(one, one_wide), tolerance);
+        const Tensor sum = emulated::apply_decay_mask_(first, second, mask, true);
+        const Tensor expected = apply_decay_mask_to_both_(first_wide, second_wide, mask, true);
+        EXPECT_LT(distance(first, first_wide), tolerance);
+        EXPECT_LT(distance(second, second_wide), tolerance);
+        EXPECT_NEAR(sum.item<double>(), expected.item<double>(), 10 * tolerance * chunk * chunk);
+      }
+    }
+  }
+}
+
+TEST(EmulatedCuda, RotaryPositionsEqualTheCpu) {
+  at::manual_seed(7);
+  for (const auto& [type, tolerance] : kTypes) {
+    for (const int64_t head_dim : {6, 16, 64}) {
+      SCOPED_TRACE(cat(type, ", head ", head_dim));
+      const auto wide = accumulate_type(type);
+      const RotaryTable table = rotary_table(3, 5, head_dim, 10000, at::TensorOptions().dtype(wide));
+      const RotaryTable exact = {table.cosine_te.to(at::kDouble), table.sine_te.to(at::kDouble)};
+      const Pair qkv = random({2, 5, 3, 2, head_dim}, type);
+      Tensor found = qkv.stored.clone(), expected = qkv.wide.clone();
+      emulated::rotate_queries_keys_(found, table);
+      rotate_queries_keys_(expected, exact);
+      EXPECT_LT(distance(found, expected), tolerance);
+      const Pair q = random({2, 2, 5, head_dim}, type), v = random({2, 5, 2, head_dim}, type);
+      EXPECT_LT(distance(emulated::gather_qkv_gradient(q.stored, {}, v.stored.transpose(1, 2), table,
+                                                       qkv.stored.sizes(), qkv.stored.options()),
+                         gather_qkv_gradient(q.wide, {}, v.wide.transpose(1, 2), exact, qkv.wide.sizes(),
+                                             qkv.wide.options())),
+                tolerance);
+    }
+  }
+}
+
+// What the emulation is for: a barrier that half of the threads do not reach would hang on a GPU.
+TEST(EmulatedCuda, ThreadsThatWaitAtDifferentBarriersAreFound) {
+  const auto half = [] {
+    emulation::wait_for_block();
+    if (emulation::thread_index.x % 32 < 16) {
+      emulation::wait_for_block();
+    } else {
+      emulation::wait_for_warp();
+    }
+  };
+  EXPECT_THROW(emulation::run(1, 64, 0, half), std::logic_error);
+  EXPECT_THROW(emulation::run(1, 64, emulation::kSharedBytes + 1, [] {}), std::logic_error);
+}
+
+}  // namespace
+}  // namespace fwl

@@ -1,0 +1,61 @@
+// What the kernels and their launchers use of the CUDA runtime and of CUDA C++, on the CPU: the threads of a
+// block take turns on one thread of the CPU (emulation.h). CMake rewrites launches and dynamic shared memory.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+
+#include "emulation.h"
+
+using cudaStream_t = void*;
+enum cudaError_t { cudaSuccess };
+enum cudaDeviceAttr { cudaDevAttrMaxSharedMemoryPerBlockOptin };
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
+
+inline cudaError_t cudaGetLastError() {
+  return cudaSuccess;
+}
+inline const char* cudaGetErrorString(cudaError_t) {
+  return "";
+}
+inline cudaError_t cudaGetDevice(int* device) {
+  *device = 0;
+  return cudaSuccess;
+}
+inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
+  *value = static_cast<int>(emulation::kSharedBytes);
+  return cudaSuccess;
+}
+template <typename Kernel>
+cudaError_t cudaFuncSetAttribute(Kernel, cudaFuncAttribute, int) {
+  return cudaSuccess;
+}
+
+#define __global__
+#define __device__
+#define __host__
+#define __shared__ static  // one block runs at a time
+#define __launch_bounds__(...)
+#define threadIdx (::emulation::thread_index)
+#define blockIdx (::emulation::block_index)
+#define gridDim (::emulation::grid_size)
+
+inline void __syncthreads() {
+  emulation::wait_for_block();
+}
+template <typename T>
+T __shfl_xor_sync(unsigned, T value, int mask) {
+  return emulation::value_of_lane(value, static_cast<int>(threadIdx.x % 32) ^ mask);
+}
+template <typename T>
+T __shfl_up_sync(unsigned, T value, int offset) {
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  return emulation::value_of_lane(value, lane >= offset ? lane - offset : lane);
+}
+inline float __expf(float x) {
+  return std::exp(x);
+}
+using std::max;
+using std::min;
