@@ -82,7 +82,8 @@ class InnerLossFunction : public torch::autograd::Function<InnerLossFunction> {
     });
     // Without all of the Hessian, E^T (p - y) is what x's gradient needs.
     const Tensor unweighted_nd = hessian_threshold > 0 ? gradient_nd : Tensor();
-    gradient_nd = weighted(gradient_nd, weight_n);
+    gradient_nd =
+        hessian_threshold > 0 ? weighted(gradient_nd, weight_n) : gradient_nd.mul_(weight_n.unsqueeze(1));
     ctx->saved_data["hessian_threshold"] = hessian_threshold;
     ctx->save_for_backward(
         {x_nd, weight_vd, bias_v, label_n, weight_n, nll_n.detach(), residual_nv, unweighted_nd});
@@ -110,7 +111,7 @@ class InnerLossFunction : public torch::autograd::Function<InnerLossFunction> {
   // m = <p, E gradient_bar> of every token: E^T p is E^T (p - y) and the label's row.
   static Tensor mean_cotangent(const Tensor& gradient_bar_nd, const Tensor& unweighted_nd,
                                const Tensor& weight_vd, const Tensor& label_n, at::ScalarType wide) {
-    const Tensor row_nd = unweighted_nd + weight_vd.index_select(0, label_n);
+    const Tensor row_nd = unweighted_nd.to(wide) + weight_vd.index_select(0, label_n);
     return at::sum(gradient_bar_nd.to(wide) * row_nd, at::IntArrayRef{1}, false, wide);
   }
 
