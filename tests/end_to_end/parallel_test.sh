@@ -39,6 +39,7 @@ check 0 4 parallel parallel.sequence=4 train.stream=true model.fast_weight.decay
 check 0 2 causality parallel.sequence=2 model.fast_weight.decay_heads=3
 check 0 4 parallel parallel.sequence=4 train.stream=true model.fast_weight.key_norm=l2_both model.fast_weight.learned_start=true model.fast_weight.write_gate=both
 check 0 4 parallel parallel.sequence=4 train.stream=true model.fast_weight.inner_steps=2 model.fast_weight.fast_biases=true model.fast_weight.decay_heads=3
+check 0 4 parallel parallel.sequence=2 parallel.data=2 model.fast_weight.hessian_threshold=0.0165
 check 0 3 causality parallel.sequence=3 model.fast_weight.inner_steps=3
 check 2 2 parallel parallel.sequence=2 model.fast_weight.inner_steps=2 model.fast_weight.fast_norm=true
 check 0 2 causality parallel.sequence=2 model.fast_weight.key_norm=l2 model.fast_weight.learned_start=true
