@@ -145,8 +145,7 @@ cudaError_t launch_likely_gradient(ScalarType type, const LikelyGradientArgument
   return dispatch(type, [&](auto* tag) {
     using Scalar = std::remove_pointer_t<decltype(tag)>;
     using A = AccumulateOf<Scalar>;
-    constexpr int kWide = kVector<Scalar>;
-    const bool wide_rows = a.width % kWide == 0 && on_vectors(a.unembedding_vd, a.gradient_nd);
+    const bool wide_rows = on_vectors(a.unembedding_vd, a.gradient_nd);
     const auto launch = [&](auto count, auto columns, auto staged, size_t stage_bytes) {
       constexpr int kColumns = decltype(columns)::value;
       const auto kernel =
@@ -162,13 +161,10 @@ cudaError_t launch_likely_gradient(ScalarType type, const LikelyGradientArgument
     choose_form<Scalar>(
         a.vocabulary, on_vectors(a.logits_nv),
         [&](auto count, auto staged, size_t stage_bytes) {
-          if (wide_rows) {
-            launch(count, std::integral_constant<int, kWide>(), staged, stage_bytes);
-          } else {
-            launch(count, std::integral_constant<int, 1>(), staged, stage_bytes);
-          }
+          choose_columns<Scalar>(a.width, wide_rows,
+                                 [&](auto columns) { launch(count, columns, staged, stage_bytes); });
         },
-        kListed * sizeof(int) + kThreads * (kWide + 1) * sizeof(A));
+        kListed * sizeof(int) + kThreads * (kVector<Scalar> + 1) * sizeof(A));
   });
 }
 

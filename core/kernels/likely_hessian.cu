@@ -161,20 +161,13 @@ cudaError_t launch_likely_hessian(ScalarType type, const LikelyHessianArguments&
   if (a.rows == 0) return cudaSuccess;
   return dispatch(type, [&](auto* tag) {
     using Scalar = std::remove_pointer_t<decltype(tag)>;
-    constexpr int kWide = kVector<Scalar>;
-    const bool wide_rows = a.width % kWide == 0 && on_vectors(a.unembedding_vd, a.u_nd);
-    const auto launch = [&](auto count, auto columns, auto staged, size_t bytes) {
-      const auto kernel = likely_hessian_kernel<Scalar, decltype(count)::value, decltype(columns)::value,
-                                                decltype(staged)::value>;
-      allow_stage(kernel, bytes);
-      kernel<<<static_cast<unsigned>(a.rows), kThreads, bytes, stream>>>(a);
-    };
     choose_form<Scalar>(a.vocabulary, on_vectors(a.residual_nv), [&](auto count, auto staged, size_t bytes) {
-      if (wide_rows) {
-        launch(count, std::integral_constant<int, kWide>(), staged, bytes);
-      } else {
-        launch(count, std::integral_constant<int, 1>(), staged, bytes);
-      }
+      choose_columns<Scalar>(a.width, on_vectors(a.unembedding_vd, a.u_nd), [&](auto columns) {
+        const auto kernel = likely_hessian_kernel<Scalar, decltype(count)::value, decltype(columns)::value,
+                                                  decltype(staged)::value>;
+        allow_stage(kernel, bytes);
+        kernel<<<static_cast<unsigned>(a.rows), kThreads, bytes, stream>>>(a);
+      });
     });
   });
 }
@@ -184,18 +177,12 @@ cudaError_t launch_listed_products(ScalarType type, const ListedProductsArgument
   return dispatch(type, [&](auto* tag) {
     using Scalar = std::remove_pointer_t<decltype(tag)>;
     using A = AccumulateOf<Scalar>;
-    constexpr int kWide = kVector<Scalar>;
-    const bool wide_rows = a.width % kWide == 0 && on_vectors(a.x_nd);
-    const auto launch = [&](auto kernel, int columns) {
-      const size_t bytes = kProductThreads * columns * sizeof(A);
+    choose_columns<Scalar>(a.width, on_vectors(a.x_nd), [&](auto columns) {
+      const auto kernel = listed_products_kernel<Scalar, decltype(columns)::value>;
+      const size_t bytes = kProductThreads * decltype(columns)::value * sizeof(A);
       allow_stage(kernel, bytes);
       kernel<<<static_cast<unsigned>(a.vocabulary), kProductThreads, bytes, stream>>>(a);
-    };
-    if (wide_rows) {
-      launch(listed_products_kernel<Scalar, kWide>, kWide);
-    } else {
-      launch(listed_products_kernel<Scalar, 1>, 1);
-    }
+    });
   });
 }
 
