@@ -157,7 +157,7 @@ LikelyHessian likely_hessian(const Tensor& residual_nv, const Tensor& label_n, c
       weight_n.sizes(), ", cotangents ", u_nd.sizes(), ", means ", mean_n.sizes(), ", unembedding ",
       unembedding_vd.sizes(), ", threshold ", threshold);
   // One more than fits in exact arithmetic: rounded probabilities may add up to a little more than 1.
-  const int64_t places = std::min(vocabulary, static_cast<int64_t>(1 / threshold) + 1);
+  const auto places = static_cast<int64_t>(std::min(static_cast<double>(vocabulary), 1 / threshold + 1));
   const auto options = unembedding_vd.options().dtype(wide).requires_grad(false);
   LikelyHessian result{at::empty({tokens, width}, options),
                        at::empty({tokens, places}, options.dtype(at::kInt)),

@@ -70,7 +70,7 @@ TEST(InnerLoss, WithAHessianThresholdIsThatOfConstantUnlikelyLogits) {
     const Tensor of_loss = at::dot(loss.nll_n, c.nll_bar_n);
     return leaf_gradients(c, both ? of_loss + (loss.gradient_nd * c.gradient_bar_nd).sum() : of_loss);
   };
-  for (const double threshold : {1e-9, 1e-4, 1e-2, 1.0}) {
+  for (const double threshold : {1e-300, 1e-9, 1e-4, 1e-2, 1.0}) {
     for (const Residuals residuals : {Residuals::kKept, Residuals::kComputedAgain}) {
       SCOPED_TRACE(threshold);
       const auto op = [&] {
