@@ -7,6 +7,8 @@
 #include "core/base/device.h"
 #include "core/base/error.h"
 #include "core/base/profile.h"
+#include "data/loader.h"
+#include "launch/batches.h"
 #include "launch/load_model.h"
 #include "launch/synthetic_batch.h"
 #include "parallel/session.h"
@@ -32,15 +34,38 @@ void dynamic_step(LanguageModel& model, const TokenBatch& batch) {
                            -kDynamicRate / static_cast<double>(batch.label_bt.numel()));
 }
 
-std::vector<Mode> modes_of(LanguageModel& model, const TokenBatch& batch) {
+std::vector<Mode> modes_of(LanguageModel& model, const TokenBatch& batch, double threshold) {
   std::vector<Mode> modes;
   const auto add = [&](const char* name, std::function<void()> run) {
     modes.push_back({{name, {}, 1, 0}, std::move(run)});
   };
   add("slow", [&] { model.token_losses(batch, Pass::kSlow); });
-  if (model.has_fast_weights()) add("fast", [&] { model.token_losses(batch, Pass::kFast); });
+  if (model.has_fast_weights()) {
+    add("fast", [&, threshold] {
+      model.set_inner_threshold(threshold);
+      model.token_losses(batch, Pass::kFast);
+      model.set_inner_threshold(0);  // what has a gradient needs the exact form
+    });
+  }
   add("dynamic", [&] { dynamic_step(model, batch); });
   return modes;
+}
+
+// Rows of the split, as training would read them, or random ones.
+TokenBatch batch_of(const RunConfig& config, const EvaluationBenchOptions& options,
+                    const LanguageModel& model) {
+  const auto seed = static_cast<uint64_t>(config.train.seed);
+  if (options.data.empty()) {
+    const SyntheticText text{seed, config.model.vocab_size, {}, {}};
+    return synthetic_batch(text, 0, config.train.global_batch, 0, config.model.context, model.device(),
+                           model.accumulation_type());
+  }
+  const Split split(options.data);
+  require<ConfigError>(split.vocab_size() <= config.model.vocab_size, "--data ", options.data,
+                       ": its tokens are of a vocabulary of ", split.vocab_size(), ", the model's has ",
+                       config.model.vocab_size, " (they have no embedding). Set model.vocab_size.");
+  const Loader loader(split, config.model.context, seed);
+  return to_device(loader.read(0, config.train.global_batch), model.device(), model.accumulation_type());
 }
 
 void repeat(Mode& mode, int64_t times, at::Device device) {
@@ -56,7 +81,7 @@ double EvaluationTime::median() const {
   return sorted[sorted.size() / 2];
 }
 
-EvaluationBenchResult bench_evaluation(RunConfig config, const BenchOptions& options) {
+EvaluationBenchResult bench_evaluation(RunConfig config, const EvaluationBenchOptions& options) {
   const Placement& place = world();
   require<ConfigError>(place.size == 1, "`fwl bench eval` measures one rank, it was started on ", place.size,
                        ". Start it without mpirun.");
@@ -64,14 +89,15 @@ EvaluationBenchResult bench_evaluation(RunConfig config, const BenchOptions& opt
   set_thread_count(place.local_size);
   if (config.model.vocab_size == 0) config.model.vocab_size = kBenchVocabulary;
   const at::Device device = choose_device(config.train.device, place.local_rank);
-  const auto seed = static_cast<uint64_t>(config.train.seed);
-  LanguageModel model(config.model, device, parse_dtype(config.train.dtype), seed);
-  const SyntheticText text{seed, config.model.vocab_size, {}, {}};
-  const TokenBatch batch = synthetic_batch(text, 0, config.train.global_batch, 0, config.model.context,
-                                           device, model.accumulation_type());
+  LanguageModel model(config.model, device, parse_dtype(config.train.dtype),
+                      static_cast<uint64_t>(config.train.seed));
+  if (!options.weights.empty())
+    read_checkpoint_tensors(find_checkpoint(options.weights), model.parameters(), nullptr, nullptr);
+  const TokenBatch batch = batch_of(config, options, model);
   EvaluationBenchResult result{
-      device.str(), config.train.dtype, batch.label_bt.numel(), model.parameters().count(), {}};
-  std::vector<Mode> modes = modes_of(model, batch);
+      device.str(), config.train.dtype, batch.label_bt.numel(), model.parameters().count(), 0, {}};
+  result.loss = model.token_losses(batch, Pass::kSlow).mean().item<double>();
+  std::vector<Mode> modes = modes_of(model, batch, options.inner_threshold);
   for (Mode& mode : modes) {
     repeat(mode, options.warmup_steps, device);
     reset_peak_memory(device);

@@ -1,6 +1,6 @@
-// Speed of the forward passes that evaluation consists of, on random text: the static pass, the fast pass,
-// and dynamic evaluation's step (loss, gradient and update of all weights). Whole sequences of the config's
-// context, one rank.
+// Speed of the forward passes that evaluation consists of: the static pass, the fast pass, and dynamic
+// evaluation's step (loss, gradient and update of all weights). Whole sequences of the config's context, one
+// rank; random weights and text, or a run's weights and a data set's text.
 #pragma once
 
 #include <string>
@@ -10,6 +10,12 @@
 #include "launch/training_bench.h"
 
 namespace fwl {
+
+struct EvaluationBenchOptions : BenchOptions {
+  std::string weights;         // a run's folder or checkpoint of the config's shapes; empty: random weights
+  std::string data;            // a split; empty: random tokens
+  double inner_threshold = 0;  // of the fast pass, LanguageModel::set_inner_threshold
+};
 
 struct EvaluationTime {
   std::string mode;                  // slow, fast (not for a control), dynamic
@@ -23,11 +29,12 @@ struct EvaluationTime {
 struct EvaluationBenchResult {
   std::string device, dtype;
   int64_t tokens_per_batch = 0, parameters = 0;
+  double loss = 0;  // of the static pass, nats per token: shows which weights read which text
   std::vector<EvaluationTime> modes;
 };
 
 // A batch is config.train.global_batch x config.model.context tokens. The modes take turns, repetition by
-// repetition, so that what changes on the machine hits all of them. Throws ConfigError.
-EvaluationBenchResult bench_evaluation(RunConfig config, const BenchOptions& options);
+// repetition, so that what changes on the machine hits all of them. Throws ConfigError, DataError.
+EvaluationBenchResult bench_evaluation(RunConfig config, const EvaluationBenchOptions& options);
 
 }  // namespace fwl

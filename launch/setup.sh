@@ -7,7 +7,8 @@
 # killed and run again at any time. LibTorch is taken from $LIBTORCH, from .deps/site, from the torch that
 # python3 imports, or else fetched into .deps/site, where CMake finds it. What it must hold:
 #   cpu    LibTorch and the two CUDA libraries that its CPU part names (545 MB to fetch, 1.2 GB on disk)
-#   cuda   and NCCL, to compile the CUDA parts; chosen when a CUDA 13 toolkit is found, or by --cuda
+#   cuda   and NCCL, to compile the CUDA parts; chosen when a CUDA 13 toolkit is found, or by --cuda. Also the headers of
+#          cuDNN's frontend (12 MB)
 #   gpu    and all that LibTorch's GPU part needs (about 3 GB to fetch); chosen when a GPU is there as well
 # --tests also fetches what only the tests need: Python's safetensors, transformers and tensorboard, into .deps/test-python
 # (160 MB), and a browser (Debian's chromium) that looks at the report.
@@ -19,6 +20,7 @@ torch_version=2.11.0
 pins_torch=(torch==2.11.0)
 pins_cpu=(nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85)
 pins_cuda=(nvidia-nccl-cu13==2.28.9)
+pin_cudnn_frontend=nvidia-cudnn-frontend==1.18.0
 pins_tests=(absl-py==2.5.1 certifi==2026.10.18 charset-normalizer==3.5.2 filelock==4.2.11 fsspec==2026.9.0 hf-xet==1.8.0
   huggingface_hub==0.36.2 idna==3.20 Jinja2==3.1.6 MarkupSafe==3.0.4 mpmath==1.3.0 networkx==3.5 numpy==2.3.5
   packaging==26.3 protobuf==7.36.2 PyYAML==6.0.3 regex==2026.11.15 requests==2.34.2 safetensors==0.7.0 sympy==1.14.0 tensorboard==2.21.0
@@ -162,6 +164,37 @@ provide_torch() {
   flock -u 9
 }
 
+# ---- cuDNN's frontend
+
+# Headers alone, for windowed attention; a build without them uses FlashAttention 2. Of a wheel for one version of Python,
+# whichever is here.
+provide_cudnn_frontend() {
+  local python folder=$deps/cudnn-frontend new=$deps/cudnn-frontend.new.$$
+  if [ "$(cat "$folder/pin.txt" 2>/dev/null)" = "$pin_cudnn_frontend" ]; then
+    echo "cuDNN frontend: $folder is there"
+    return 0
+  fi
+  python=$(find_pip)
+  if [ -z "$python" ]; then
+    install_packages python3-pip
+    python=$(find_pip)
+  fi
+  rm -rf "$deps"/cudnn-frontend.new.*
+  mkdir -p "$new/wheel"
+  echo "cuDNN frontend: fetching $pin_cudnn_frontend into $folder"
+  if ! "$python" -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: --python-version 3.12 --implementation cp \
+    --abi cp312 --platform "manylinux_2_28_$(uname -m)" --platform "manylinux_2_27_$(uname -m)" --dest "$new/wheel" "$pin_cudnn_frontend" ||
+    ! "$python" -m zipfile -e "$new"/wheel/*.whl "$new/wheel"; then
+    rm -rf "$new"
+    echo "warning: PyPI gave no $pin_cudnn_frontend; windowed attention will run on FlashAttention 2, which takes longer" >&2
+    return 0
+  fi
+  mv "$new/wheel/include" "$new/include"
+  rm -rf "$new/wheel" "$folder"
+  printf '%s\n' "$pin_cudnn_frontend" >"$new/pin.txt"
+  mv "$new" "$folder"
+}
+
 # ---- what only tests need
 
 # Into a folder of its own, with the path of the Python that it fits. Tests skip what needs it where it is not there, so
@@ -224,6 +257,7 @@ main() {
   install_packages "${apt_packages[@]}"
   level=$(choose_level "$asked")
   provide_torch "$level"
+  [ "$level" = cpu ] || provide_cudnn_frontend
   if [ -n "$tests" ]; then
     provide_browser
     provide_test_python

@@ -61,6 +61,11 @@ ActivationBackward activate_backward(Activation kind, const Tensor& u, const Ten
   return {activate(kind, u), gradient_of(kind, u, act_bar)};
 }
 
+Tensor squared_relu_backward(const Tensor& act, const Tensor& act_bar) {
+  if (act.is_cuda()) return cuda::squared_relu_backward(act, act_bar);
+  return at::sqrt(act).mul_(2).mul_(act_bar);
+}
+
 Tensor squared_relu_gradient(const Tensor& u, const Tensor& bar) {
   return SquaredReluGradient::apply(u, bar);
 }

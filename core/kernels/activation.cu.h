@@ -14,5 +14,7 @@ cudaError_t launch_activate(ScalarType type, bool gelu, const void* u, void* act
 // `act` may be null.
 cudaError_t launch_activate_backward(ScalarType type, bool gelu, const void* u, const void* act_bar,
                                      void* act, void* u_bar, int64_t count, cudaStream_t stream);
+cudaError_t launch_squared_relu_backward(ScalarType type, const void* act, const void* act_bar, void* u_bar,
+                                         int64_t count, cudaStream_t stream);
 
 }  // namespace fwl::cuda

@@ -18,6 +18,8 @@ struct ActivationBackward {
   Tensor act, u_bar;
 };
 ActivationBackward activate_backward(Activation kind, const Tensor& u, const Tensor& act_bar);
+// phi'(u) * act_bar of the squared ReLU from its value: phi' = 2 sqrt(phi). A pass less for who keeps phi(u).
+Tensor squared_relu_backward(const Tensor& act, const Tensor& act_bar);
 
 // phi(u), differentiable; keeps u alone.
 Tensor activation(Activation kind, const Tensor& u);

@@ -25,4 +25,13 @@ ActivationBackward activate_backward(Activation kind, const Tensor& any_u, const
   return b;
 }
 
+Tensor squared_relu_backward(const Tensor& any_act, const Tensor& any_bar) {
+  const Tensor act = any_act.contiguous(), bar = any_bar.contiguous();
+  Tensor u_bar = at::empty_like(act);
+  check_launch(launch_squared_relu_backward(scalar_type_of(act), act.const_data_ptr(), bar.const_data_ptr(),
+                                            u_bar.data_ptr(), act.numel(), c10::cuda::getCurrentCUDAStream()),
+               "squared_relu_backward");
+  return u_bar;
+}
+
 }  // namespace fwl::cuda

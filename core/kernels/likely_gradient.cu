@@ -16,19 +16,17 @@ constexpr int kRowUnroll = 4;  // rows of the unembedding that a group has under
 template <typename Scalar>
 struct Row {
   const Scalar* logits;  // staged or not
-  AccumulateOf<Scalar> log_sum, cut;
-  int64_t vocabulary;
+  AccumulateOf<Scalar> log_sum;
 };
 
-// Calls visit(token) for this thread's tokens above the cut, in the same order each time.
+// Calls visit(token) for the tokens of vector v above the cut. Nearly all vectors hold none.
 template <int kCount, typename Scalar, typename Visit>
-__device__ void for_each_likely(const Row<Scalar>& row, Visit visit) {
-  for_each_vector<kCount>(row.logits, row.vocabulary / kCount,
-                          [&](int64_t v, const Vector<Scalar, kCount>& x) {
+__device__ void visit_likely(int64_t v, const Vector<Scalar, kCount>& logits, AccumulateOf<Scalar> cut,
+                             Visit visit) {
+  if (largest_of(logits) < cut) return;
 #pragma unroll
-                            for (int e = 0; e < kCount; ++e)
-                              if (widen(x.at[e]) >= row.cut) visit(static_cast<int>(v * kCount + e));
-                          });
+  for (int e = 0; e < kCount; ++e)
+    if (widen(logits.at[e]) >= cut) visit(static_cast<int>(v * kCount + e));
 }
 
 // What a thread adds up: its columns of the rows of the unembedding, and the rows' probabilities.
@@ -83,10 +81,17 @@ __global__ void __launch_bounds__(kThreads, 2)
       });
   if (threadIdx.x == 0) static_cast<A*>(a.nll_n)[t] = log_sum - widen(global[y]);
   __syncthreads();  // the stage is whole
-  const Row<Scalar> row{kStaged ? stage : global, log_sum, log_sum + static_cast<A>(a.log_threshold),
-                        a.vocabulary};
+  const Row<Scalar> row{kStaged ? stage : global, log_sum};
+  const A cut = log_sum + static_cast<A>(a.log_threshold);
   int mine = 0, total = 0;
-  for_each_likely<kCount>(row, [&](int) { ++mine; });
+  MarkedVectors marked(a.vocabulary / kCount);
+  for_each_vector<kCount>(
+      row.logits, a.vocabulary / kCount, [&](int64_t v, const Vector<Scalar, kCount>& x) {
+        visit_likely(v, x, cut, [&](int) {
+          ++mine;
+          marked.mark(v);
+        });
+      });
   const int place = exclusive_sum(mine, &total);
 
   const int vectors = static_cast<int>(a.width / kColumns), lanes = min(vectors, kThreads);
@@ -99,10 +104,14 @@ __global__ void __launch_bounds__(kThreads, 2)
     Sums<A, kColumns> sums;
     for (int listed = 0; listed < total; listed += kListed) {
       int next = place - listed;
-      for_each_likely<kCount>(row, [&](int token) {
-        if (next >= 0 && next < kListed) list[next] = token;
-        ++next;
-      });
+      if (mine > 0) {
+        marked.template for_each<kCount>(row.logits, [&](int64_t v, const Vector<Scalar, kCount>& x) {
+          visit_likely(v, x, cut, [&](int token) {
+            if (next >= 0 && next < kListed) list[next] = token;
+            ++next;
+          });
+        });
+      }
       __syncthreads();
       if (works)
         add_listed<kColumns>(row, list, min(kListed, total - listed), weight + column, a.width, group, groups,

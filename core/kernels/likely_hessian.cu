@@ -1,6 +1,7 @@
-// The list of a row is made as in likely_gradient.cu: every thread counts its likely tokens, a prefix sum
-// gives each its place. Then a warp takes a listed row of the unembedding for its product with u, and a
-// thread takes a vector of columns for the sum over the list. Sums are in a fixed order: so are the bits.
+// The row is read once: every thread counts its likely tokens and remembers which of its vectors hold them, a
+// prefix sum gives each its place, and the vectors that hold some are read again. Then a warp takes a listed
+// row of the unembedding for its product with u, and a thread takes a vector of columns for the sum over the
+// list. Sums are in a fixed order: so are the bits.
 #include <algorithm>
 
 #include "core/kernels/likely_hessian.cu.h"
@@ -11,18 +12,20 @@ namespace {
 
 constexpr int kRowUnroll = 4;          // rows that a thread has under way
 constexpr int kProductThreads = 1024;  // a frequent token is in the lists of most rows
+constexpr int kProductBlocks = 1024;   // each takes one listed token after the other
 
-// Calls visit(token, probability) for this thread's likely tokens, in the same order each time.
+// Calls visit(token, probability) for the likely tokens in vector v of a row of residuals. Nearly all vectors
+// hold none.
 template <int kCount, typename Scalar, typename A, typename Visit>
-__device__ void for_each_likely(const Scalar* residual, int64_t vocabulary, int64_t label, A threshold,
-                                Visit visit) {
-  for_each_vector<kCount>(residual, vocabulary / kCount, [&](int64_t v, const Vector<Scalar, kCount>& x) {
+__device__ void visit_likely(int64_t v, const Vector<Scalar, kCount>& residual, int64_t label, A threshold,
+                             Visit visit) {
+  const bool has_label = label / kCount == v;
+  if (!has_label && largest_of(residual) < threshold) return;
 #pragma unroll
-    for (int e = 0; e < kCount; ++e) {
-      const A p = widen(x.at[e]) + (v * kCount + e == label ? A(1) : A(0));
-      if (p >= threshold) visit(static_cast<int>(v * kCount + e), p);
-    }
-  });
+  for (int e = 0; e < kCount; ++e) {
+    const A p = widen(residual.at[e]) + (has_label && label % kCount == e ? A(1) : A(0));
+    if (p >= threshold) visit(static_cast<int>(v * kCount + e), p);
+  }
 }
 
 // <a, b> over a warp; every lane gets it.
@@ -62,35 +65,37 @@ __device__ void add_rows(AccumulateOf<Scalar>* sum, int64_t first, int64_t count
 }
 
 // kCount: elements of the residuals read at once; kColumns: of a row of the unembedding.
-template <typename Scalar, int kCount, int kColumns, bool kStaged>
+template <typename Scalar, int kCount, int kColumns>
 __global__ void __launch_bounds__(kThreads) likely_hessian_kernel(const LikelyHessianArguments a) {
   using A = AccumulateOf<Scalar>;
-  extern __shared__ __align__(16) unsigned char stage_bytes[];
-  Scalar* const stage = reinterpret_cast<Scalar*>(stage_bytes);
   const int64_t t = blockIdx.x, y = a.label_n[t];
-  const Scalar* const global = static_cast<const Scalar*>(a.residual_nv) + t * a.vocabulary;
+  const Scalar* const row = static_cast<const Scalar*>(a.residual_nv) + t * a.vocabulary;
   const Scalar* const weight_vd = static_cast<const Scalar*>(a.unembedding_vd);
   int32_t* const token = a.token_nk + t * a.places;
   A* const h = static_cast<A*>(a.h_nk) + t * a.places;
   const A w = static_cast<const A*>(a.weight_n)[t], threshold = static_cast<A>(a.threshold);
   int count = 0;
   if (w != 0) {
-    if (kStaged) {
-      for_each_vector<kCount>(global, a.vocabulary / kCount, [&](int64_t v, const Vector<Scalar, kCount>& x) {
-        store_vector(stage + v * kCount, x);
-      });
-      __syncthreads();
-    }
-    const Scalar* const row = kStaged ? stage : global;
+    const int64_t vectors = a.vocabulary / kCount;
+    MarkedVectors marked(vectors);
     int mine = 0;
-    for_each_likely<kCount>(row, a.vocabulary, y, threshold, [&](int, A) { ++mine; });
+    for_each_vector<kCount>(row, vectors, [&](int64_t v, const Vector<Scalar, kCount>& x) {
+      visit_likely(v, x, y, threshold, [&](int, A) {
+        ++mine;
+        marked.mark(v);
+      });
+    });
     int next = exclusive_sum(mine, &count);
     count = min(count, static_cast<int>(a.places));
-    for_each_likely<kCount>(row, a.vocabulary, y, threshold, [&](int v, A p) {
-      if (next < count) token[next] = v;
-      if (next < count) h[next] = p;
-      ++next;
-    });
+    if (mine > 0) {
+      marked.template for_each<kCount>(row, [&](int64_t v, const Vector<Scalar, kCount>& x) {
+        visit_likely(v, x, y, threshold, [&](int likely, A p) {
+          if (next < count) token[next] = likely;
+          if (next < count) h[next] = p;
+          ++next;
+        });
+      });
+    }
   }
   for (int64_t k = count + threadIdx.x; k < a.places; k += kThreads) {
     token[k] = -1;
@@ -117,13 +122,18 @@ __global__ void __launch_bounds__(kThreads) likely_hessian_kernel(const LikelyHe
   }
 }
 
+// Tokens that are in some list, in any order.
+__global__ void __launch_bounds__(kThreads) listed_tokens_kernel(const ListedProductsArguments a) {
+  const int64_t v = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (v < a.vocabulary && a.first_v[v] < a.first_v[v + 1]) a.listed[atomicAdd(a.listed_count, 1)] = v;
+}
+
 template <typename Scalar, int kColumns>
-__global__ void __launch_bounds__(kProductThreads) listed_products_kernel(const ListedProductsArguments a) {
+__device__ void add_products_of(const ListedProductsArguments& a, int64_t v) {
   using A = AccumulateOf<Scalar>;
   extern __shared__ __align__(16) unsigned char stage_bytes[];
   A* const partial = reinterpret_cast<A*>(stage_bytes);  // [groups][lanes][kColumns]
-  const int64_t v = blockIdx.x, begin = a.first_v[v], end = a.first_v[v + 1];
-  if (begin == end) return;
+  const int64_t begin = a.first_v[v], end = a.first_v[v + 1];
   const int vectors = static_cast<int>(a.width / kColumns), lanes = min(vectors, kProductThreads);
   const int groups = kProductThreads / lanes, group = threadIdx.x / lanes, lane = threadIdx.x % lanes;
   const A* const h = static_cast<const A*>(a.h_nk);
@@ -155,18 +165,22 @@ __global__ void __launch_bounds__(kProductThreads) listed_products_kernel(const 
   }
 }
 
+template <typename Scalar, int kColumns>
+__global__ void __launch_bounds__(kProductThreads) listed_products_kernel(const ListedProductsArguments a) {
+  const int count = *a.listed_count;
+  for (int i = blockIdx.x; i < count; i += gridDim.x) add_products_of<Scalar, kColumns>(a, a.listed[i]);
+}
+
 }  // namespace
 
 cudaError_t launch_likely_hessian(ScalarType type, const LikelyHessianArguments& a, cudaStream_t stream) {
   if (a.rows == 0) return cudaSuccess;
   return dispatch(type, [&](auto* tag) {
     using Scalar = std::remove_pointer_t<decltype(tag)>;
-    choose_form<Scalar>(a.vocabulary, on_vectors(a.residual_nv), [&](auto count, auto staged, size_t bytes) {
+    choose_columns<Scalar>(a.vocabulary, on_vectors(a.residual_nv), [&](auto count) {
       choose_columns<Scalar>(a.width, on_vectors(a.unembedding_vd, a.u_nd), [&](auto columns) {
-        const auto kernel = likely_hessian_kernel<Scalar, decltype(count)::value, decltype(columns)::value,
-                                                  decltype(staged)::value>;
-        allow_stage(kernel, bytes);
-        kernel<<<static_cast<unsigned>(a.rows), kThreads, bytes, stream>>>(a);
+        const auto kernel = likely_hessian_kernel<Scalar, decltype(count)::value, decltype(columns)::value>;
+        kernel<<<static_cast<unsigned>(a.rows), kThreads, 0, stream>>>(a);
       });
     });
   });
@@ -177,11 +191,14 @@ cudaError_t launch_listed_products(ScalarType type, const ListedProductsArgument
   return dispatch(type, [&](auto* tag) {
     using Scalar = std::remove_pointer_t<decltype(tag)>;
     using A = AccumulateOf<Scalar>;
+    const auto blocks = static_cast<unsigned>((a.vocabulary + kThreads - 1) / kThreads);
+    listed_tokens_kernel<<<blocks, kThreads, 0, stream>>>(a);
     choose_columns<Scalar>(a.width, on_vectors(a.x_nd), [&](auto columns) {
       const auto kernel = listed_products_kernel<Scalar, decltype(columns)::value>;
       const size_t bytes = kProductThreads * decltype(columns)::value * sizeof(A);
       allow_stage(kernel, bytes);
-      kernel<<<static_cast<unsigned>(a.vocabulary), kProductThreads, bytes, stream>>>(a);
+      const auto most = static_cast<unsigned>(std::min<int64_t>(a.vocabulary, kProductBlocks));
+      kernel<<<most, kProductThreads, bytes, stream>>>(a);
     });
   });
 }

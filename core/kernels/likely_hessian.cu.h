@@ -30,9 +30,11 @@ struct ListedProductsArguments {
   const int64_t *first_v, *pair;
   const void *h_nk, *x_nd;
   void* sum_vd;
+  int64_t* listed;    // [vocabulary], written: the tokens that are in some list
+  int* listed_count;  // 0 at the start
   int64_t vocabulary, width, places;
 };
-// One thread block a token.
+// One thread block a listed token.
 cudaError_t launch_listed_products(ScalarType type, const ListedProductsArguments& arguments,
                                    cudaStream_t stream);
 

@@ -105,6 +105,42 @@ __device__ void for_each_vector(const Scalar* row, int64_t vectors, Visit visit)
   }
 }
 
+// Which of its vectors of a row, as for_each_vector() deals them, a thread looks at again: a bit for each
+// group of them.
+class MarkedVectors {
+ public:
+  __device__ explicit MarkedVectors(int64_t vectors) : vectors_(vectors) {
+    while ((vectors + kThreads - 1) / kThreads > kGroups << shift_) ++shift_;
+  }
+  __device__ void mark(int64_t v) { groups_ |= uint64_t{1} << (v / kThreads >> shift_); }
+  // Calls visit(index, vector) for the vectors of the marked groups, ascending: all that are marked, and
+  // others.
+  template <int kCount, typename Scalar, typename Visit>
+  __device__ void for_each(const Scalar* row, Visit visit) const {
+    for (int64_t group = 0; group < kGroups && groups_ >> group != 0; ++group) {
+      if ((groups_ >> group & 1) == 0) continue;
+      for (int64_t i = group << shift_; i < (group + 1) << shift_; ++i) {
+        const int64_t v = threadIdx.x + i * kThreads;
+        if (v < vectors_) visit(v, load_vector<kCount>(row + v * kCount));
+      }
+    }
+  }
+
+ private:
+  static constexpr int64_t kGroups = 64;
+  int64_t vectors_;
+  int shift_ = 0;  // a group is 2^shift of the thread's vectors
+  uint64_t groups_ = 0;
+};
+
+template <int kCount, typename Scalar>
+__device__ AccumulateOf<Scalar> largest_of(const Vector<Scalar, kCount>& x) {
+  AccumulateOf<Scalar> top = widen(x.at[0]);
+#pragma unroll
+  for (int e = 1; e < kCount; ++e) top = max(top, widen(x.at[e]));
+  return top;
+}
+
 template <typename A, typename Scalar, int kCount>
 __device__ void add_to(MaxSum<A>& mine, const Vector<Scalar, kCount>& x) {
   A top = mine.maximum;

@@ -41,6 +41,9 @@ void likely_hessian(const Tensor&, const Tensor&, const Tensor&, const Tensor&, 
 void add_listed_products_(Tensor&, const LikelyHessian&, const Tensor&) {
   refuse();
 }
+Tensor squared_relu_backward(const Tensor&, const Tensor&) {
+  refuse();
+}
 Tensor activate(Activation, const Tensor&) {
   refuse();
 }

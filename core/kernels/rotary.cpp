@@ -9,6 +9,21 @@ RotaryTable backwards(const RotaryTable& table) {
   return {table.cosine_te, table.sine_te.neg()};
 }
 
+// [B, T, 3, H, E], where the three gradients already lie side by side as its parts; else undefined.
+Tensor side_by_side(const Tensor& q_bar_bhte, const Tensor& k_bar_bhte, const Tensor& v_bar_bhte,
+                    at::IntArrayRef qkv_sizes) {
+  for (const Tensor* part : {&q_bar_bhte, &k_bar_bhte, &v_bar_bhte})
+    if (!part->defined() || !part->is_alias_of(q_bar_bhte)) return {};
+  const Tensor whole = q_bar_bhte.as_strided(
+      qkv_sizes, c10::contiguous_strides(qkv_sizes), q_bar_bhte.storage_offset());
+  const Tensor* parts[3] = {&q_bar_bhte, &k_bar_bhte, &v_bar_bhte};
+  for (int64_t i = 0; i < 3; ++i) {
+    const Tensor slot_bhte = whole.select(2, i).transpose(1, 2);
+    if (slot_bhte.data_ptr() != parts[i]->data_ptr() || slot_bhte.strides() != parts[i]->strides()) return {};
+  }
+  return whole;
+}
+
 }  // namespace
 
 RotaryTable rotary_table(int64_t first_position, int64_t length, int64_t head_dim, double base,
@@ -40,6 +55,10 @@ void rotate_queries_keys_(Tensor& qkv_bt3he, const RotaryTable& table) {
 Tensor gather_qkv_gradient(const Tensor& q_bar_bhte, const Tensor& k_bar_bhte, const Tensor& v_bar_bhte,
                            const RotaryTable& table, at::IntArrayRef qkv_sizes,
                            const at::TensorOptions& options) {
+  if (Tensor whole = side_by_side(q_bar_bhte, k_bar_bhte, v_bar_bhte, qkv_sizes); whole.defined()) {
+    if (table.cosine_te.defined()) rotate_queries_keys_(whole, backwards(table));
+    return whole;
+  }
   if (options.device().is_cuda())
     return cuda::gather_qkv_gradient(q_bar_bhte, k_bar_bhte, v_bar_bhte, table, qkv_sizes, options);
   Tensor qkv_bar = at::empty(qkv_sizes, options);

@@ -50,20 +50,23 @@ class FeedForwardFunction : public torch::autograd::Function<FeedForwardFunction
   static Tensor forward(AutogradContext* ctx, const Tensor& x_btd, const Tensor& up,
                         const std::optional<Tensor>& up_bias, const Tensor& down,
                         const std::optional<Tensor>& down_bias, bool gelu) {
-    const Tensor u_btf = at::linear(x_btd, up, up_bias);
+    const Tensor u_btf = at::linear(x_btd, up, up_bias), act_btf = activate(kind_of(gelu), u_btf);
     ctx->saved_data["gelu"] = gelu;
     ctx->saved_data["up_bias"] = up_bias.has_value();
     ctx->saved_data["down_bias"] = down_bias.has_value();
-    ctx->save_for_backward({x_btd, up, down, u_btf});
-    return at::linear(activate(kind_of(gelu), u_btf), down, down_bias);
+    ctx->save_for_backward({x_btd, up, down, keeps_act(gelu, x_btd) ? act_btf : u_btf});
+    return at::linear(act_btf, down, down_bias);
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list bars) {
     const auto saved = ctx->get_saved_variables();
     const Tensor &x_btd = saved[0], &up = saved[1], &down = saved[2];
-    const Tensor u_nf = saved[3].flatten(0, 1), y_bar_nd = bars[0].flatten(0, 1);
+    const Tensor kept_nf = saved[3].flatten(0, 1), y_bar_nd = bars[0].flatten(0, 1);
+    const bool gelu = ctx->saved_data["gelu"].toBool();
+    const Tensor act_bar_nf = at::mm(y_bar_nd, down);
     const ActivationBackward act =
-        activate_backward(kind_of(ctx->saved_data["gelu"].toBool()), u_nf, at::mm(y_bar_nd, down));
+        keeps_act(gelu, x_btd) ? ActivationBackward{kept_nf, squared_relu_backward(kept_nf, act_bar_nf)}
+                               : activate_backward(kind_of(gelu), kept_nf, act_bar_nf);
     const Tensor down_bar = at::mm(y_bar_nd.t(), act.act);
     const Tensor down_bias_bar = ctx->saved_data["down_bias"].toBool() ? y_bar_nd.sum(0) : Tensor();
     const ProjectionBackward b(x_btd.flatten(0, 1), up, ctx->saved_data["up_bias"].toBool(), act.u_bar);
@@ -71,6 +74,8 @@ class FeedForwardFunction : public torch::autograd::Function<FeedForwardFunction
   }
 
  private:
+  // On a GPU the bytes that are read and written decide: the squared ReLU's value says all of its slope.
+  static bool keeps_act(bool gelu, const Tensor& x_btd) { return !gelu && x_btd.is_cuda(); }
   static Activation kind_of(bool gelu) { return gelu ? Activation::kGelu : Activation::kSquaredRelu; }
 };
 

@@ -17,7 +17,7 @@ using nlohmann::json;
 struct BenchArguments {
   std::string config, json_path;
   std::vector<std::string> settings;
-  BenchOptions options;
+  EvaluationBenchOptions options;
 };
 
 json to_json(const StepTraffic& t) {
@@ -76,15 +76,17 @@ json to_json(const RunConfig& c, const EvaluationBenchResult& r) {
   }
   return {{"device", r.device},         {"dtype", r.dtype},
           {"context", c.model.context}, {"batch", c.train.global_batch},
-          {"parameters", r.parameters}, {"modes", modes}};
+          {"parameters", r.parameters}, {"loss", r.loss},
+          {"modes", modes}};
 }
 
 void run_evaluation_bench(const BenchArguments& a) {
   const RunConfig config = load_run_config(a.config, a.settings);
   const EvaluationBenchResult result = bench_evaluation(config, a.options);
-  std::printf("%s, %s, %lld x %lld tokens a batch, %.1fM parameters\n", result.device.c_str(),
-              result.dtype.c_str(), static_cast<long long>(config.train.global_batch),
-              static_cast<long long>(config.model.context), static_cast<double>(result.parameters) / 1e6);
+  std::printf("%s, %s, %lld x %lld tokens a batch, %.1fM parameters, static loss %.3f\n",
+              result.device.c_str(), result.dtype.c_str(), static_cast<long long>(config.train.global_batch),
+              static_cast<long long>(config.model.context), static_cast<double>(result.parameters) / 1e6,
+              result.loss);
   for (const EvaluationTime& m : result.modes) {
     const auto [least, most] = std::minmax_element(m.tokens_per_s.begin(), m.tokens_per_s.end());
     std::printf("  %-8s tokens/s  min %.0f  median %.0f  max %.0f;  %.2f x static;  peak memory %.2f GB\n",
@@ -102,9 +104,10 @@ void run_bench(const BenchArguments& a) {
   write_json(a.json_path, to_json(config, result));
 }
 
-void add_benchmark(CLI::App* bench, const char* name, const char* description,
-                   void (*run)(const BenchArguments&)) {
-  auto a = std::make_shared<BenchArguments>();
+using SharedArguments = std::shared_ptr<BenchArguments>;
+
+CLI::App* add_benchmark(CLI::App* bench, const char* name, const char* description, const SharedArguments& a,
+                        void (*run)(const BenchArguments&)) {
   CLI::App* command = bench->add_subcommand(name, description);
   command->add_option("config", a->config, "run config")->required()->type_name("CONFIG.yaml");
   command->add_option("--set", a->settings, "override a key (repeatable)")
@@ -123,6 +126,21 @@ void add_benchmark(CLI::App* bench, const char* name, const char* description,
       ->capture_default_str();
   add_json_option(*command, a->json_path);
   command->callback([a, run] { run(*a); });
+  return command;
+}
+
+void add_evaluation_options(CLI::App* command, const SharedArguments& a) {
+  command->add_option("--weights", a->options.weights,
+                      "trained weights: a run's folder or checkpoint of the config's shapes (default: random)")
+      ->type_name("CHECKPOINT");
+  command->add_option("--data", a->options.data, "read the text of this split (default: random tokens)")
+      ->type_name("SPLIT");
+  command
+      ->add_option("--inner-threshold", a->options.inner_threshold,
+                   "of the fast pass: tokens of a probability below this are taken together in the inner "
+                   "gradients; what it costs depends on --weights and --data; 0: exact")
+      ->check(below_one())
+      ->capture_default_str();
 }
 
 }  // namespace
@@ -132,11 +150,13 @@ void add_bench_command(CLI::App& app) {
   bench->require_subcommand(1);
   add_benchmark(bench, "train",
                 "training steps of a config in its layout on random text; under `mpirun -n N` on N ranks",
-                run_bench);
-  add_benchmark(
-      bench, "eval",
-      "static pass, fast pass and dynamic evaluation's step of a config on random text, side by side",
-      run_evaluation_bench);
+                std::make_shared<BenchArguments>(), run_bench);
+  const auto evaluation = std::make_shared<BenchArguments>();
+  add_evaluation_options(
+      add_benchmark(bench, "eval",
+                    "static pass, fast pass and dynamic evaluation's step of a config, side by side",
+                    evaluation, run_evaluation_bench),
+      evaluation);
 }
 
 }  // namespace fwl

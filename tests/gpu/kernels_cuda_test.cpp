@@ -1,10 +1,12 @@
 // The fused kernels on the GPU against their ATen form on the CPU in float64: values and gradients.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cstdio>
 #include <functional>
 
 #include "core/base/device.h"
+#include "core/base/error.h"
 #include "core/fast_weight/linear_attention.h"
 #include "core/fast_weight/norm_gradient.h"
 #include "core/kernels/activation.h"
@@ -12,6 +14,8 @@
 #include "core/kernels/likely_hessian.h"
 #include "core/kernels/matmul.h"
 #include "core/kernels/norm.h"
+#include "core/kernels/window_attention.h"
+#include "core/model/attention.h"
 #include "core/model/projections.h"
 
 namespace fwl {
@@ -225,6 +229,63 @@ TEST_F(KernelsOnGpu, ProjectionWithRotaryPositionsEqualsTheCpu) {
           {random({2, 10, 24}), random({6 * head_dim, 24}), random({6 * head_dim})}, "qkv");
     }
   }
+}
+
+// Queries, keys and values as parts of one projection, with a gradient.
+struct Parts {
+  Tensor qkv, q, k, v;
+  explicit Parts(const Tensor& values) : qkv(values.detach().requires_grad_(true)) {
+    const auto part = [&](int64_t i) { return qkv.select(2, i).transpose(1, 2); };
+    q = part(0), k = part(1), v = part(2);
+  }
+};
+
+TEST_F(KernelsOnGpu, WindowedAttentionEqualsTheCpu) {
+  at::manual_seed(12);
+  for (const auto& [length, window, heads, width] : std::vector<std::array<int64_t, 4>>{
+           {256, 100, 2, 64}, {1024, 512, 3, 64}, {640, 512, 2, 32}, {384, 7, 2, 128}, {2048, 512, 8, 64}}) {
+    SCOPED_TRACE(cat(length, " positions, window ", window, ", ", heads, " heads of ", width));
+    const Tensor values = at::randn({2, length, 3, heads, width}).to(at::kBFloat16);
+    const Tensor bar = at::randn({2, heads, length, width}).to(at::kBFloat16);
+    const Parts gpu(values.to(at::kCUDA));
+    const bool has = has_windowed_attention(gpu.q, gpu.k, gpu.v, window);
+    ASSERT_EQ(has, FWL_HAVE_CUDNN == 1);
+    if (!has) GTEST_SKIP() << "a build without cuDNN's frontend headers";
+    const auto run = [&](const Parts& on) {
+      const Tensor out = windowed_attention(on.q, on.k, on.v, window);
+      out.backward(bar.to(at::kCUDA));
+      return out;
+    };
+    const Tensor out = run(gpu);
+    const Parts cpu(values.to(at::kDouble));
+    const Tensor expected = causal_attention(cpu.q, cpu.k, cpu.v, window);
+    expected.backward(bar.to(at::kDouble));
+    EXPECT_LT(distance(out, expected), 0.02);
+    EXPECT_LT(distance(gpu.qkv.grad(), cpu.qkv.grad()), 0.02);
+    {
+      const at::NoGradGuard no_grad;
+      EXPECT_TRUE(at::equal(windowed_attention(gpu.q, gpu.k, gpu.v, window), out));
+    }
+    at::globalContext().setDeterministicAlgorithms(true, false);
+    const Parts once(values.to(at::kCUDA)), again(values.to(at::kCUDA));
+    run(once), run(again);
+    at::globalContext().setDeterministicAlgorithms(false, false);
+    EXPECT_TRUE(at::equal(once.qkv.grad(), again.qkv.grad()));
+  }
+}
+
+TEST_F(KernelsOnGpu, GradientsThatLieSideBySideAreGatheredInPlace) {
+  at::manual_seed(13);
+  const RotaryTable table =
+      rotary_table(0, 10, 16, 10000, at::TensorOptions().dtype(at::kDouble).device(at::kCUDA));
+  const Tensor whole = at::randn({2, 10, 3, 4, 16}, at::TensorOptions().dtype(at::kDouble).device(at::kCUDA));
+  const auto part = [](const Tensor& x, int64_t i) { return x.select(2, i).transpose(1, 2); };
+  const Tensor apart = gather_qkv_gradient(part(whole, 0).clone(), part(whole, 1).clone(),
+                                           part(whole, 2).clone(), table, whole.sizes(), whole.options());
+  const Tensor in_place = gather_qkv_gradient(part(whole, 0), part(whole, 1), part(whole, 2), table,
+                                              whole.sizes(), whole.options());
+  EXPECT_TRUE(in_place.is_alias_of(whole));
+  EXPECT_LT(distance(in_place, apart), 1e-12);
 }
 
 TEST_F(KernelsOnGpu, TheChunkHasNoEffectOnLinearAttention) {

@@ -51,6 +51,8 @@ VARIANTS = {
     "decay-0.999": {FAST + "decay_max": 0.999},
     "decay-unbounded": {FAST + "decay_max": 1},
     "second-layer": {FAST + "fast_layers": "second"},
+    "lean": {FAST + "fast_layers": "second", FAST + "hessian_threshold": 0.01},  # the cheapest of what loses nothing
+    "lean-longer": {FAST + "fast_layers": "second", FAST + "hessian_threshold": 0.01, "longer": 4},
     "control-longer": {FAST + "update": "none", "longer": 4},  # sequences of four times the context, a quarter as many a step
     "fwl-longer": {"longer": 4},
     "decays-side-by-side": {FAST + "decay_heads": 4},
@@ -189,12 +191,17 @@ class Study:
         jobs, seen = [], set()
         for run, name in jobs_of(self.a.size.split(",")):
             arguments = eval_arguments(run, name, self.a)
-            chosen = arguments and (not self.a.only or self.a.only in run.name) and (run.name, name) not in seen
+            chosen = arguments and self.rank(run) is not None and (run.name, name) not in seen
             chosen = chosen and (not self.a.evaluations or name in self.a.evaluations.split(","))
             seen.add((run.name, name))
             if chosen and not (self.out / run.name / f"eval-{name}.json").exists():
                 jobs.append((run, name, arguments))
-        return jobs
+        return sorted(jobs, key=lambda job: self.rank(job[0]))
+
+    def rank(self, run):
+        """Which of --only's texts the run's name holds, in their order; None when none is."""
+        texts = (self.a.only or "").split(",")
+        return next((i for i, text in enumerate(texts) if text in run.name), None)
 
     def take(self):
         """The next job whose run no other worker is at; None when none is left, or when all are to stop."""
@@ -254,7 +261,7 @@ def main():
     p.add_argument("--out", required=True)
     p.add_argument("--size", default="small", help="small, large, byte (on a CPU), tiny (a dry run), or several with commas")
     p.add_argument("--tokens", type=int, default=0, help="of each training; 0: the size's own")
-    p.add_argument("--only", help="runs whose name holds this text")
+    p.add_argument("--only", help="runs whose name holds one of these texts (with commas), in their order")
     p.add_argument("--evaluations", help="of the chosen runs, with commas: main, other, strided, untrained, dynamic; default: all")
     p.add_argument("--device", default="cuda")
     p.add_argument("--dtype", default="bf16")

@@ -81,6 +81,7 @@ TEST(CpuKernels, SquaredReluAndItsGradientsEqualAten) {
     const ActivationBackward both = activate_backward(Activation::kSquaredRelu, u.detach(), bar);
     expect_near(both.act, at::relu(u.detach()).square(), "value");
     expect_near(both.u_bar, ours, "gradient, again");
+    expect_near(squared_relu_backward(both.act, bar), ours, "gradient from the value");
   }
 }
 

@@ -212,6 +212,9 @@ TEST(EmulatedCuda, ActivationsEqualTheCpu) {
         const auto expected = activate_backward(kind, u.wide, bar.wide);
         EXPECT_LT(distance(found.act, expected.act), tolerance) << type;
         EXPECT_LT(distance(found.u_bar, expected.u_bar), tolerance) << type;
+        if (kind == Activation::kSquaredRelu)
+          EXPECT_LT(distance(emulated::squared_relu_backward(found.act, bar.stored), expected.u_bar),
+                    tolerance);
       }
     }
   }

@@ -54,6 +54,11 @@ T __shfl_up_sync(unsigned, T value, int offset) {
   const int lane = static_cast<int>(threadIdx.x % 32);
   return emulation::value_of_lane(value, lane >= offset ? lane - offset : lane);
 }
+inline int atomicAdd(int* sum, int value) {
+  const int before = *sum;
+  *sum += value;
+  return before;
+}
 inline float __expf(float x) {
   return std::exp(x);
 }
