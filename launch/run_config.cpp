@@ -114,7 +114,10 @@ RunConfig load_run_config(const std::string& path, const std::vector<std::string
 
 RunConfig parse_run_config(const std::string& yaml, const std::string& where) {
   RunConfig config;
-  config.model.fast_weight.decay_max = 1;  // configs from before there was this key
+  // Of configs from before there were these keys, or from before they had other defaults and were left out.
+  config.model.fast_weight.decay_max = 1;
+  config.model.fast_weight.fast_layers = "both";
+  config.model.fast_weight.hessian_threshold = 0;
   apply_yaml(fields_of(config), yaml, where);
   return config;
 }

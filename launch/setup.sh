@@ -166,7 +166,7 @@ provide_torch() {
 
 # ---- cuDNN's frontend
 
-# Headers alone, for windowed attention; a build without them uses FlashAttention 2. Of a wheel for one version of Python,
+# Headers alone, for fused attention; a build without them uses LibTorch's own, which takes longer. Of a wheel for one version of Python,
 # whichever is here.
 provide_cudnn_frontend() {
   local python folder=$deps/cudnn-frontend new=$deps/cudnn-frontend.new.$$
@@ -186,7 +186,7 @@ provide_cudnn_frontend() {
     --abi cp312 --platform "manylinux_2_28_$(uname -m)" --platform "manylinux_2_27_$(uname -m)" --dest "$new/wheel" "$pin_cudnn_frontend" ||
     ! "$python" -m zipfile -e "$new"/wheel/*.whl "$new/wheel"; then
     rm -rf "$new"
-    echo "warning: PyPI gave no $pin_cudnn_frontend; windowed attention will run on FlashAttention 2, which takes longer" >&2
+    echo "warning: PyPI gave no $pin_cudnn_frontend; attention will run on LibTorch's kernels, which take longer" >&2
     return 0
   fi
   mv "$new/wheel/include" "$new/include"

@@ -85,13 +85,12 @@ __global__ void __launch_bounds__(kThreads, 2)
   const A cut = log_sum + static_cast<A>(a.log_threshold);
   int mine = 0, total = 0;
   MarkedVectors marked(a.vocabulary / kCount);
-  for_each_vector<kCount>(
-      row.logits, a.vocabulary / kCount, [&](int64_t v, const Vector<Scalar, kCount>& x) {
-        visit_likely(v, x, cut, [&](int) {
-          ++mine;
-          marked.mark(v);
-        });
-      });
+  for_each_vector<kCount>(row.logits, a.vocabulary / kCount, [&](int64_t v, const Vector<Scalar, kCount>& x) {
+    visit_likely(v, x, cut, [&](int) {
+      ++mine;
+      marked.mark(v);
+    });
+  });
   const int place = exclusive_sum(mine, &total);
 
   const int vectors = static_cast<int>(a.width / kColumns), lanes = min(vectors, kThreads);

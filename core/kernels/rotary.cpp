@@ -14,8 +14,8 @@ Tensor side_by_side(const Tensor& q_bar_bhte, const Tensor& k_bar_bhte, const Te
                     at::IntArrayRef qkv_sizes) {
   for (const Tensor* part : {&q_bar_bhte, &k_bar_bhte, &v_bar_bhte})
     if (!part->defined() || !part->is_alias_of(q_bar_bhte)) return {};
-  const Tensor whole = q_bar_bhte.as_strided(
-      qkv_sizes, c10::contiguous_strides(qkv_sizes), q_bar_bhte.storage_offset());
+  const Tensor whole =
+      q_bar_bhte.as_strided(qkv_sizes, c10::contiguous_strides(qkv_sizes), q_bar_bhte.storage_offset());
   const Tensor* parts[3] = {&q_bar_bhte, &k_bar_bhte, &v_bar_bhte};
   for (int64_t i = 0; i < 3; ++i) {
     const Tensor slot_bhte = whole.select(2, i).transpose(1, 2);

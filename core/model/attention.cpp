@@ -4,7 +4,7 @@
 #include <limits>
 
 #include "core/base/error.h"
-#include "core/kernels/window_attention.h"
+#include "core/kernels/fused_attention.h"
 
 namespace fwl {
 namespace {
@@ -101,8 +101,8 @@ Tensor causal_attention(const Tensor& q_bhte, const Tensor& k_bhte, const Tensor
     return reach == keys ? x : x.narrow(2, keys - reach, reach);
   };
   const Tensor k = within_reach(k_bhte), v = within_reach(v_bhte);
+  if (has_fused_attention(q_bhte, k, v, window)) return fused_attention(q_bhte, k, v, window);
   if (window == 0 && queries == keys) return square_attention(q_bhte, k, v);
-  if (has_windowed_attention(q_bhte, k, v, window)) return windowed_attention(q_bhte, k, v, window);
   if (suits_flash(q_bhte)) return flash_attention(q_bhte, k, v, window);
   if (window == 0 || queries <= window) return banded_attention(q_bhte, k, v, window);
   return blocked_window_attention(q_bhte, k, v, window);

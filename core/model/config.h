@@ -16,7 +16,7 @@ struct FastWeightConfig {
   bool input_norm = true;
   bool fast_biases = false;
   bool fast_norm = false;
-  std::string fast_layers = "both";
+  std::string fast_layers = "second";
   std::string step_size = "row";
   std::string step_size_space = "log";
   double step_size_init = 0.25;
@@ -25,7 +25,7 @@ struct FastWeightConfig {
   int64_t decay_heads = 1;
   double decay_init_slowest = 0.9998;
   bool second_order = true;
-  double hessian_threshold = 0.0;
+  double hessian_threshold = 0.01;
   int64_t inner_steps = 1;
   bool query_gain = false;
   std::string key_norm = "none";

@@ -114,7 +114,7 @@ void declare_layer(const ModelConfig& c, at::Generator& generator, Parameters& p
     if (f.decay_init < 1.0) declare_decays(c, k, static_cast<int64_t>(fast.size()), parameters);
   }
   if (f.query_gain) {
-    vector("fast_weight.query_gain1", at::ones({d}));
+    if (f.fast_layers == "both") vector("fast_weight.query_gain1", at::ones({d}));
     vector("fast_weight.query_gain2", at::ones({hidden}));
   }
   if (f.write_gate == "input" || f.write_gate == "both")

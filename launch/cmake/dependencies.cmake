@@ -132,7 +132,7 @@ if(FWL_HAVE_CUDA)
 endif()
 message(STATUS "CUDA and NCCL: ${FWL_HAVE_CUDA} (FWL_CUDA=${FWL_CUDA})")
 
-# cuDNN's windowed attention: headers alone (the library is the one that LibTorch loads). Without them FlashAttention 2 runs.
+# cuDNN's fused attention: headers alone (the library is the one that LibTorch loads). Without them LibTorch's attention runs.
 set(FWL_HAVE_CUDNN OFF)
 if(FWL_HAVE_CUDA)
   find_path(fwl_cudnn_frontend_include cudnn_frontend.h HINTS "${fwl_deps}/cudnn-frontend/include" "${fwl_site}/include" "${fwl_site}/../../../include")
@@ -144,4 +144,4 @@ if(FWL_HAVE_CUDA)
     target_compile_definitions(fwl_cudnn INTERFACE NV_CUDNN_FRONTEND_USE_DYNAMIC_LOADING CUDNN_FRONTEND_SKIP_JSON_LIB)
   endif()
 endif()
-message(STATUS "cuDNN windowed attention: ${FWL_HAVE_CUDNN} (frontend headers '${fwl_cudnn_frontend_include}', cudnn.h '${fwl_cudnn_include}')")
+message(STATUS "cuDNN attention: ${FWL_HAVE_CUDNN} (frontend headers '${fwl_cudnn_frontend_include}', cudnn.h '${fwl_cudnn_include}')")

@@ -74,9 +74,12 @@ json to_json(const RunConfig& c, const EvaluationBenchResult& r) {
                      {"relative_time", m.relative_time},
                      {"peak_memory_bytes", m.peak_memory_bytes}};
   }
-  return {{"device", r.device},         {"dtype", r.dtype},
-          {"context", c.model.context}, {"batch", c.train.global_batch},
-          {"parameters", r.parameters}, {"loss", r.loss},
+  return {{"device", r.device},
+          {"dtype", r.dtype},
+          {"context", c.model.context},
+          {"batch", c.train.global_batch},
+          {"parameters", r.parameters},
+          {"loss", r.loss},
           {"modes", modes}};
 }
 
@@ -130,8 +133,9 @@ CLI::App* add_benchmark(CLI::App* bench, const char* name, const char* descripti
 }
 
 void add_evaluation_options(CLI::App* command, const SharedArguments& a) {
-  command->add_option("--weights", a->options.weights,
-                      "trained weights: a run's folder or checkpoint of the config's shapes (default: random)")
+  command
+      ->add_option("--weights", a->options.weights,
+                   "trained weights: a run's folder or checkpoint of the config's shapes (default: random)")
       ->type_name("CHECKPOINT");
   command->add_option("--data", a->options.data, "read the text of this split (default: random tokens)")
       ->type_name("SPLIT");

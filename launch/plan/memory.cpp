@@ -47,7 +47,7 @@ int64_t fast_parameters(const ModelConfig& c) {
   const int64_t starts = f.learned_start ? (both ? 2 : 1) * d * hidden : 0;
   const int64_t gate = (f.write_gate == "input" || f.write_gate == "both" ? d : 0) +
                        (f.write_gate == "label" || f.write_gate == "both" ? c.vocab_size : 0);
-  return f.inner_steps * (step_sizes + decays) + starts + gate + (f.query_gain ? d + hidden : 0);
+  return f.inner_steps * (step_sizes + decays) + starts + gate + (f.query_gain ? (both ? d : 0) + hidden : 0);
 }
 
 double element_bytes(const RunConfig& c) {
@@ -63,7 +63,9 @@ double activation_bytes(const RunConfig& c, double tokens) {
   const double d = real(m.width), f = real(layer_width(m));
   const double up = (m.feed_forward == "swiglu" ? 3 : 1) * real(feed_forward_width(m));
   double widths = real(m.layers) * (kBlockWidths * d + up) + kBlockWidths * d + f;
-  if (m.fast_weight.update != "none") widths += real(m.fast_weight.inner_steps) * kLayerWidths * (d + f);
+  // With the first layer slow, what is as wide as the hidden units is there from the slow pass.
+  const double fast = d + (m.fast_weight.fast_layers == "both" ? f : 0);
+  if (m.fast_weight.update != "none") widths += real(m.fast_weight.inner_steps) * kLayerWidths * fast;
   return tokens * widths * element_bytes(c);
 }
 
@@ -93,7 +95,8 @@ double communication_bytes(const RunConfig& c, const MeshShape& shape, double to
   double bytes = shape.ranks() > 1 ? kNcclGroupBytes + real(c.parallel.bucket_bytes()) : 0;
   if (shape.sequence == 1) return bytes;
   const double d = real(c.model.width), steps = real(c.model.fast_weight.inner_steps),
-               states = steps * real(rows) * 2 * d * real(layer_width(c.model));
+               layers = c.model.fast_weight.fast_layers == "both" ? 2 : 1,
+               states = steps * real(rows) * layers * d * real(layer_width(c.model));
   const bool gathers = c.model.window == 0 && c.model.heads % shape.sequence != 0;
   const double keys = tokens * 2 * d * element_bytes(c) * (gathers ? shape.sequence : 2);
   const double exchanged = c.model.fast_weight.update == "none" ? 0 : 3 * states * accumulation_bytes(c);

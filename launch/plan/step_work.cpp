@@ -86,7 +86,7 @@ double time_of(const StepWork& work, const WorkRates& rates) {
 }
 
 const WorkRates& profiled_rates() {
-  // 708 and 209 TFLOP/s at a reach of 512 (so twice as fast far beyond), FlashAttention's window 15 %
+  // 708 and 209 TFLOP/s at a reach of 512 (so twice as fast far beyond), cuDNN's window 15 %
   // slower; 21 ms of elementwise work, 4.3 ms of softmax rows, 1.3 ms of optimizer and as much beside it.
   static const WorkRates rates = {1.41e-3, 2.39e-3, 2.75e-3, 16e-3, 0.7e-3, 37e-3, 4e-3, 1.5e-3, 1e-3};
   return rates;
@@ -98,8 +98,8 @@ const WorkRates& rate_doubts() {
 }
 
 const WorkRates& h200_rates() {
-  static const WorkRates rates = {1.5043e-3, 2.8263e-3, 4.5400e-3, 13.608e-3, 0.73512e-3,
-                                  32.652e-3, 4.0000e-3, 1.7791e-3, 0.32310e-3};
+  static const WorkRates rates = {1.5354e-3, 2.8584e-3, 2.7777e-3, 12.576e-3, 0.70324e-3,
+                                  28.117e-3, 4.0000e-3, 1.1688e-3, 0.05000e-3};
   return rates;
 }
 

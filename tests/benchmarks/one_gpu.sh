@@ -34,27 +34,28 @@ row() { # NAME train|eval SETTINGS...
   printf '%-34s %s\n' "$name" "$(grep -E 'tokens/s' "$out/$name.txt" | tr -s ' ' | paste -sd ';')"
 }
 control=model.fast_weight.update=none
-lean=(model.fast_weight.hessian_threshold=0.01 model.fast_weight.fast_layers=second)
+both=(model.fast_weight.fast_layers=both)
+exact=("${both[@]}" model.fast_weight.hessian_threshold=0)
 small=(model.layers=8 model.width=512 model.heads=8 model.vocab_size=16384 model.context=2048 model.window=512 train.global_batch=16)
 long=(model.vocab_size=16384 model.context=4096 model.window=0 train.global_batch=4)
 row static-128m-64x1024 train model.window=0 train.global_batch=64 $control
 row static-128m-16x1024 train model.window=0 train.global_batch=16 $control
 row fwl-128m-16x1024 train model.window=0 train.global_batch=16
-row fwl-128m-16x1024-hessian-0.01 train model.window=0 train.global_batch=16 model.fast_weight.hessian_threshold=0.01
-row fwl-128m-16x1024-lean train model.window=0 train.global_batch=16 "${lean[@]}"
+row fwl-128m-16x1024-both-layers train model.window=0 train.global_batch=16 "${both[@]}"
+row fwl-128m-16x1024-both-layers-exact train model.window=0 train.global_batch=16 "${exact[@]}"
 row static-102m-4x4096 train "${long[@]}" $control
 row fwl-102m-4x4096 train "${long[@]}"
-row fwl-102m-4x4096-hessian-0.01 train "${long[@]}" model.fast_weight.hessian_threshold=0.01
-row fwl-102m-4x4096-lean train "${long[@]}" "${lean[@]}"
+row fwl-102m-4x4096-both-layers train "${long[@]}" "${both[@]}"
+row fwl-102m-4x4096-both-layers-exact train "${long[@]}" "${exact[@]}"
 row static-36m-16x2048-window train "${small[@]}" $control
 row fwl-36m-16x2048-window train "${small[@]}"
-row fwl-36m-16x2048-window-hessian-0.01 train "${small[@]}" model.fast_weight.hessian_threshold=0.01
-row fwl-36m-16x2048-window-lean train "${small[@]}" "${lean[@]}"
+row fwl-36m-16x2048-window-both-layers train "${small[@]}" "${both[@]}"
+row fwl-36m-16x2048-window-both-layers-exact train "${small[@]}" "${exact[@]}"
 row fwl-heads-36m-16x2048-window train "${small[@]}" model.fast_weight.decay_heads=4
 row static-362m-32x1024 train model.layers=24 model.width=1024 model.heads=16 model.window=0 train.global_batch=32 $control
 row eval-128m-16x1024 eval model.window=0 train.global_batch=16
 row eval-102m-4x4096 eval "${long[@]}"
 row eval-36m-16x2048-window eval "${small[@]}"
-row eval-128m-16x1024-lean eval model.window=0 train.global_batch=16 "${lean[@]}"
-row eval-102m-4x4096-lean eval "${long[@]}" "${lean[@]}"
-row eval-36m-16x2048-window-lean eval "${small[@]}" "${lean[@]}"
+row eval-128m-16x1024-both-layers eval model.window=0 train.global_batch=16 "${both[@]}"
+row eval-102m-4x4096-both-layers eval "${long[@]}" "${both[@]}"
+row eval-36m-16x2048-window-both-layers eval "${small[@]}" "${both[@]}"

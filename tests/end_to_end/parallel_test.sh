@@ -18,7 +18,7 @@ check() { # CODE RANKS COMMAND SETTINGS...: fwl verify COMMAND on the small conf
   echo "ok: $ranks ranks, $command $* -> $code $(grep -o 'worst [0-9.e+-]*' "$work/out" || true)"
 }
 cat >"$work/small.yaml" <<'Y'
-model: {layers: 2, width: 24, heads: 4, context: 48, window: 10, vocab_size: 61, fast_weight: {chunk: 7, step_size_init: 5, decay_init: 0.98}}
+model: {layers: 2, width: 24, heads: 4, context: 48, window: 10, vocab_size: 61, fast_weight: {chunk: 7, step_size_init: 5, decay_init: 0.98, fast_layers: both, hessian_threshold: 0}}
 train: {global_batch: 4, device: cpu, dtype: fp64, warmup_steps: 10, steps: 100}
 Y
 
@@ -40,6 +40,8 @@ check 0 2 causality parallel.sequence=2 model.fast_weight.decay_heads=3
 check 0 4 parallel parallel.sequence=4 train.stream=true model.fast_weight.key_norm=l2_both model.fast_weight.learned_start=true model.fast_weight.write_gate=both
 check 0 4 parallel parallel.sequence=4 train.stream=true model.fast_weight.inner_steps=2 model.fast_weight.fast_biases=true model.fast_weight.decay_heads=3
 check 0 4 parallel parallel.sequence=2 parallel.data=2 model.fast_weight.hessian_threshold=0.0165
+check 0 4 parallel parallel.sequence=4 train.stream=true model.fast_weight.fast_layers=second model.fast_weight.hessian_threshold=0.01 model.fast_weight.query_gain=true
+check 0 3 causality parallel.sequence=3 model.fast_weight.fast_layers=second
 check 0 3 causality parallel.sequence=3 model.fast_weight.inner_steps=3
 check 2 2 parallel parallel.sequence=2 model.fast_weight.inner_steps=2 model.fast_weight.fast_norm=true
 check 0 2 causality parallel.sequence=2 model.fast_weight.key_norm=l2 model.fast_weight.learned_start=true

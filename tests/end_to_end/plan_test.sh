@@ -39,11 +39,12 @@ echo "ok: four kinds of GPU, curves drawn"
 
 # A measured step of half the speed and its own config: the plan follows.
 "$fwl" plan "$config" --gpus 1 --set train.global_batch=16 --json "$work/one.json" >/dev/null
-python3 - "$work" "$config" <<'P'
+"$fwl" train "$config" --set train.global_batch=16 --print-config >"$work/resolved.yaml"
+python3 - "$work" <<'P'
 import json, sys
-work, config = sys.argv[1:]
+work = sys.argv[1]
 plan = json.load(open(f"{work}/one.json"))["plan"]
-text = open(config).read().replace("global_batch: 64", "global_batch: 16")
+text = open(f"{work}/resolved.yaml").read()
 json.dump({"layout": "1x1", "config": text, "tokens_per_s": {"median": plan["tokens_per_s"] / 2}}, open(f"{work}/bench.json", "w"))
 P
 "$fwl" plan "$config" --gpus 1 --set train.global_batch=16 --calibrate "$work/bench.json" --json "$work/half.json" >/dev/null

@@ -10,11 +10,11 @@
 #include "core/fast_weight/linear_attention.h"
 #include "core/fast_weight/norm_gradient.h"
 #include "core/kernels/activation.h"
+#include "core/kernels/fused_attention.h"
 #include "core/kernels/likely_gradient.h"
 #include "core/kernels/likely_hessian.h"
 #include "core/kernels/matmul.h"
 #include "core/kernels/norm.h"
-#include "core/kernels/window_attention.h"
 #include "core/model/attention.h"
 #include "core/model/projections.h"
 
@@ -231,46 +231,72 @@ TEST_F(KernelsOnGpu, ProjectionWithRotaryPositionsEqualsTheCpu) {
   }
 }
 
-// Queries, keys and values as parts of one projection, with a gradient.
-struct Parts {
-  Tensor qkv, q, k, v;
-  explicit Parts(const Tensor& values) : qkv(values.detach().requires_grad_(true)) {
+// Queries as a part of a projection; keys and values too, or on their own where `keys` are more than
+// `length`.
+struct AttentionCase {
+  std::vector<Tensor> leaves;
+  Tensor q, k, v;
+  AttentionCase(const Tensor& projection, const Tensor& memory_k, const Tensor& memory_v) {
+    const auto leaf = [&](const Tensor& x) {
+      leaves.push_back(x.detach().requires_grad_(true));
+      return leaves.back();
+    };
+    const Tensor qkv = leaf(projection);
     const auto part = [&](int64_t i) { return qkv.select(2, i).transpose(1, 2); };
     q = part(0), k = part(1), v = part(2);
+    if (!memory_k.defined()) return;
+    k = at::cat({leaf(memory_k), k}, 2);
+    v = at::cat({leaf(memory_v), v}, 2);
   }
 };
 
-TEST_F(KernelsOnGpu, WindowedAttentionEqualsTheCpu) {
+TEST_F(KernelsOnGpu, FusedAttentionEqualsTheCpu) {
   at::manual_seed(12);
-  for (const auto& [length, window, heads, width] : std::vector<std::array<int64_t, 4>>{
-           {256, 100, 2, 64}, {1024, 512, 3, 64}, {640, 512, 2, 32}, {384, 7, 2, 128}, {2048, 512, 8, 64}}) {
-    SCOPED_TRACE(cat(length, " positions, window ", window, ", ", heads, " heads of ", width));
-    const Tensor values = at::randn({2, length, 3, heads, width}).to(at::kBFloat16);
-    const Tensor bar = at::randn({2, heads, length, width}).to(at::kBFloat16);
-    const Parts gpu(values.to(at::kCUDA));
-    const bool has = has_windowed_attention(gpu.q, gpu.k, gpu.v, window);
+  struct Shape {
+    int64_t length, window, heads, width, memory;
+  };
+  for (const Shape& s : std::vector<Shape>{{256, 100, 2, 64, 0},
+                                           {1024, 512, 3, 64, 0},
+                                           {640, 512, 2, 32, 0},
+                                           {384, 7, 2, 128, 0},
+                                           {512, 0, 2, 64, 0},
+                                           {256, 100, 2, 64, 99},
+                                           {1024, 512, 2, 64, 511},
+                                           {128, 0, 2, 64, 300}}) {
+    SCOPED_TRACE(cat(s.length, " positions, window ", s.window, ", ", s.heads, " heads of ", s.width,
+                     ", behind ", s.memory, " keys"));
+    const auto random_in = [](at::IntArrayRef sizes) { return at::randn(sizes).to(at::kBFloat16); };
+    const Tensor projection = random_in({2, s.length, 3, s.heads, s.width}),
+                 bar = random_in({2, s.heads, s.length, s.width});
+    const auto memory = [&] { return s.memory > 0 ? random_in({2, s.heads, s.memory, s.width}) : Tensor(); };
+    const Tensor memory_k = memory(), memory_v = memory();
+    const auto on = [&](at::TensorOptions options) {
+      const auto moved = [&](const Tensor& x) { return x.defined() ? x.to(options) : x; };
+      return AttentionCase(moved(projection), moved(memory_k), moved(memory_v));
+    };
+    const auto cuda = at::TensorOptions().device(at::kCUDA).dtype(at::kBFloat16);
+    const AttentionCase gpu = on(cuda), cpu = on(at::TensorOptions().dtype(at::kDouble));
+    const bool has = has_fused_attention(gpu.q, gpu.k, gpu.v, s.window);
     ASSERT_EQ(has, FWL_HAVE_CUDNN == 1);
     if (!has) GTEST_SKIP() << "a build without cuDNN's frontend headers";
-    const auto run = [&](const Parts& on) {
-      const Tensor out = windowed_attention(on.q, on.k, on.v, window);
-      out.backward(bar.to(at::kCUDA));
-      return out;
-    };
-    const Tensor out = run(gpu);
-    const Parts cpu(values.to(at::kDouble));
-    const Tensor expected = causal_attention(cpu.q, cpu.k, cpu.v, window);
+    const Tensor out = fused_attention(gpu.q, gpu.k, gpu.v, s.window);
+    out.backward(bar.to(at::kCUDA));
+    const Tensor expected = causal_attention(cpu.q, cpu.k, cpu.v, s.window);
     expected.backward(bar.to(at::kDouble));
     EXPECT_LT(distance(out, expected), 0.02);
-    EXPECT_LT(distance(gpu.qkv.grad(), cpu.qkv.grad()), 0.02);
+    for (size_t i = 0; i < gpu.leaves.size(); ++i)
+      EXPECT_LT(distance(gpu.leaves[i].grad(), cpu.leaves[i].grad()), 0.02) << "gradient " << i;
     {
       const at::NoGradGuard no_grad;
-      EXPECT_TRUE(at::equal(windowed_attention(gpu.q, gpu.k, gpu.v, window), out));
+      EXPECT_TRUE(at::equal(fused_attention(gpu.q, gpu.k, gpu.v, s.window), out));
     }
     at::globalContext().setDeterministicAlgorithms(true, false);
-    const Parts once(values.to(at::kCUDA)), again(values.to(at::kCUDA));
-    run(once), run(again);
+    const AttentionCase once = on(cuda), again = on(cuda);
+    for (const AttentionCase* x : {&once, &again})
+      fused_attention(x->q, x->k, x->v, s.window).backward(bar.to(at::kCUDA));
     at::globalContext().setDeterministicAlgorithms(false, false);
-    EXPECT_TRUE(at::equal(once.qkv.grad(), again.qkv.grad()));
+    for (size_t i = 0; i < once.leaves.size(); ++i)
+      EXPECT_TRUE(at::equal(once.leaves[i].grad(), again.leaves[i].grad())) << "gradient " << i;
   }
 }
 

@@ -55,13 +55,13 @@ TEST(ResumeCheck, AnotherScheduleNeedsTheFlagAndIsListed) {
   c.now.train.optimizer.beta2 = 0.99;
   c.now.train.log_every = 7;
   c.now.model.fast_weight.slow_loss_weight = 0.25;
-  c.now.model.fast_weight.hessian_threshold = 0.01;
+  c.now.model.fast_weight.hessian_threshold = 0;
   const std::string text = c.refusal(ConfigChanges::kRefuse);
   EXPECT_TRUE(names(text, "train.steps: 1000 -> 2000 (needs --allow-changes)")) << text;
   EXPECT_TRUE(names(text, "train.optimizer.beta2: 0.95 -> 0.99")) << text;
   EXPECT_TRUE(names(text, "model.fast_weight.slow_loss_weight: "))
       << "of the loss, not of the function: " << text;
-  EXPECT_TRUE(names(text, "model.fast_weight.hessian_threshold: 0 -> 0.01 (needs --allow-changes)"))
+  EXPECT_TRUE(names(text, "model.fast_weight.hessian_threshold: 0.01 -> 0 (needs --allow-changes)"))
       << "of the loss's gradient: " << text;
   EXPECT_TRUE(names(text, "train.log_every: 10 -> 7\n")) << "harmless changes are listed too: " << text;
   EXPECT_NO_THROW(c.check(ConfigChanges::kAllow));

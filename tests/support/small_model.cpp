@@ -14,6 +14,9 @@ ModelConfig small_model_config() {
   c.vocab_size = 31;
   c.fast_weight.chunk = 5;
   c.fast_weight.step_size_init = 50;
+  // All there is to the layer; the defaults leave some out.
+  c.fast_weight.fast_layers = "both";
+  c.fast_weight.hessian_threshold = 0;
   return c;
 }
 

@@ -43,16 +43,15 @@ VARIANTS = {
     "fwl-slower": {"rate": 0.5},
     "published": {FAST + "residual": "false", FAST + "input_norm": "false", FAST + "fast_norm": "true", FAST + "fast_biases": "true",
                   FAST + "step_size": "scalar", FAST + "step_size_space": "linear", FAST + "step_size_init": 0.01, FAST + "decay_init": 1.0,
-                  FAST + "slow_loss_weight": 0},
+                  FAST + "slow_loss_weight": 0, FAST + "fast_layers": "both", FAST + "hessian_threshold": 0},
     "first-order": {FAST + "second_order": "false"},
     "no-decay": {FAST + "decay_init": 1.0},
-    "hessian-0.01": {FAST + "hessian_threshold": 0.01},
+    "both-layers": {FAST + "fast_layers": "both"},
+    "both-layers-exact": {FAST + "fast_layers": "both", FAST + "hessian_threshold": 0},  # the default until 29 November 2026
+    "hessian-exact": {FAST + "hessian_threshold": 0},
     "hessian-1": {FAST + "hessian_threshold": 1},
     "decay-0.999": {FAST + "decay_max": 0.999},
     "decay-unbounded": {FAST + "decay_max": 1},
-    "second-layer": {FAST + "fast_layers": "second"},
-    "lean": {FAST + "fast_layers": "second", FAST + "hessian_threshold": 0.01},  # the cheapest of what loses nothing
-    "lean-longer": {FAST + "fast_layers": "second", FAST + "hessian_threshold": 0.01, "longer": 4},
     "control-longer": {FAST + "update": "none", "longer": 4},  # sequences of four times the context, a quarter as many a step
     "fwl-longer": {"longer": 4},
     "decays-side-by-side": {FAST + "decay_heads": 4},

@@ -15,6 +15,8 @@ ModelConfig tiny() {
   c.window = 0;
   c.vocab_size = 10;
   c.fast_weight.chunk = 2;
+  c.fast_weight.fast_layers = "both";
+  c.fast_weight.hessian_threshold = 0;
   return c;
 }
 

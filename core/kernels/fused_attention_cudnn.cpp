@@ -2,13 +2,14 @@
 #include <cudnn_frontend.h>
 #include <dlfcn.h>
 
+#include <array>
 #include <map>
 #include <mutex>
 
 #include "core/base/autograd.h"
 #include "core/base/error.h"
 #include "core/base/log.h"
-#include "core/kernels/window_attention.h"
+#include "core/kernels/fused_attention.h"
 
 namespace cudnn_frontend {
 void* cudnn_dlhandle = nullptr;  // libcudnn, which LibTorch's CUDA library has loaded
@@ -21,31 +22,38 @@ namespace fe = cudnn_frontend;
 
 constexpr int64_t kPositions = 128;  // shapes of texts of all lengths would each want a plan
 
-// What a plan is for. The output lies as [B, T, H, E] and so does its gradient; the gradients of q, k and v lie
-// side by side as [B, T, 3, H, E], where the projection's gradient wants them.
+// What a plan is for. The output lies as [B, T, H, E] and so does its gradient; with as many keys as queries
+// the gradients of q, k and v lie side by side as [B, T, 3, H, E], where the projection's gradient wants
+// them.
 struct Problem {
-  std::vector<int64_t> sizes;                            // [B, H, T, E]
+  std::vector<int64_t> q_sizes, k_sizes;                 // [B, H, T, E]; keys and values may be more
   std::vector<int64_t> q_strides, k_strides, v_strides;  // of the inputs
-  int64_t window = 0;
+  int64_t window = 0;                                    // 0: all keys
   int device = 0;
-  bool wants_stats = false;                       // of a forward: a backward will follow
+  bool wants_stats = false;                      // of a forward: a backward will follow
   bool backward = false, deterministic = false;  // the latter of a backward
 
   std::vector<int64_t> key() const {
     std::vector<int64_t> all = {window, device, wants_stats, backward, deterministic};
-    for (const auto* part : {&sizes, &q_strides, &k_strides, &v_strides})
+    for (const auto* part : {&q_sizes, &k_sizes, &q_strides, &k_strides, &v_strides})
       all.insert(all.end(), part->begin(), part->end());
     return all;
   }
-  float scale() const { return 1.0F / std::sqrt(static_cast<float>(sizes[3])); }
-  std::vector<int64_t> strides_side_by_side(int64_t parts) const {
+  float scale() const { return 1.0F / std::sqrt(static_cast<float>(q_sizes[3])); }
+  bool is_square() const { return q_sizes == k_sizes; }
+  std::vector<int64_t> out_strides() const { return strides_of(q_sizes, 1); }
+  std::vector<int64_t> gradient_strides(const std::vector<int64_t>& sizes) const {
+    return strides_of(sizes, is_square() ? 3 : 1);
+  }
+  std::vector<int64_t> stats_sizes() const { return {q_sizes[0], q_sizes[1], q_sizes[2], 1}; }
+  std::vector<int64_t> stats_strides() const { return {q_sizes[1] * q_sizes[2], q_sizes[2], 1, 1}; }
+
+ private:
+  // Of one of `parts` that lie side by side in [B, T, parts, H, E].
+  static std::vector<int64_t> strides_of(const std::vector<int64_t>& sizes, int64_t parts) {
     const int64_t heads = sizes[1], length = sizes[2], width = sizes[3];
     return {length * parts * heads * width, width, parts * heads * width, 1};
   }
-  std::vector<int64_t> out_strides() const { return strides_side_by_side(1); }
-  std::vector<int64_t> gradient_strides() const { return strides_side_by_side(3); }
-  std::vector<int64_t> stats_sizes() const { return {sizes[0], sizes[1], sizes[2], 1}; }
-  std::vector<int64_t> stats_strides() const { return {sizes[1] * sizes[2], sizes[2], 1, 1}; }
 };
 
 enum Name : int64_t { kQ = 1, kK, kV, kOut, kStats, kOutBar, kQBar, kKBar, kVBar };
@@ -69,19 +77,21 @@ Node input(fe::graph::Graph& graph, Name name, const std::vector<int64_t>& sizes
   return graph.tensor(
       fe::graph::Tensor_attributes().set_uid(name).set_dim(sizes).set_stride(strides).set_data_type(type));
 }
-void output(const Node& node, Name name, const std::vector<int64_t>& sizes, const std::vector<int64_t>& strides,
-            fe::DataType_t type = fe::DataType_t::BFLOAT16) {
+void output(const Node& node, Name name, const std::vector<int64_t>& sizes,
+            const std::vector<int64_t>& strides, fe::DataType_t type = fe::DataType_t::BFLOAT16) {
   node->set_output(true).set_uid(name).set_dim(sizes).set_stride(strides).set_data_type(type);
 }
 
-// The last `window` keys up to each query's own.
+// The last `window` keys up to each query's own; the last query's own is the last key.
 template <typename Attributes>
 Attributes band(const Problem& p) {
-  return Attributes()
-      .set_attn_scale(p.scale())
-      .set_diagonal_alignment(fe::DiagonalAlignment_t::TOP_LEFT)
-      .set_diagonal_band_right_bound(0)
-      .set_diagonal_band_left_bound(static_cast<int>(p.window));
+  Attributes a;
+  a.set_attn_scale(p.scale())
+      .set_diagonal_alignment(p.is_square() ? fe::DiagonalAlignment_t::TOP_LEFT
+                                            : fe::DiagonalAlignment_t::BOTTOM_RIGHT)
+      .set_diagonal_band_right_bound(0);
+  if (p.window > 0) a.set_diagonal_band_left_bound(static_cast<int>(p.window));
+  return a;
 }
 
 Plan make_plan(const Problem& p, cudnnHandle_t handle) {
@@ -90,23 +100,23 @@ Plan make_plan(const Problem& p, cudnnHandle_t handle) {
   graph.set_io_data_type(fe::DataType_t::BFLOAT16)
       .set_intermediate_data_type(fe::DataType_t::FLOAT)
       .set_compute_data_type(fe::DataType_t::FLOAT);
-  const Node q = input(graph, kQ, p.sizes, p.q_strides), k = input(graph, kK, p.sizes, p.k_strides),
-             v = input(graph, kV, p.sizes, p.v_strides);
+  const Node q = input(graph, kQ, p.q_sizes, p.q_strides), k = input(graph, kK, p.k_sizes, p.k_strides),
+             v = input(graph, kV, p.k_sizes, p.v_strides);
   if (p.backward) {
-    const Node out = input(graph, kOut, p.sizes, p.out_strides()),
-               out_bar = input(graph, kOutBar, p.sizes, p.out_strides()),
+    const Node out = input(graph, kOut, p.q_sizes, p.out_strides()),
+               out_bar = input(graph, kOutBar, p.q_sizes, p.out_strides()),
                stats = input(graph, kStats, p.stats_sizes(), p.stats_strides(), fe::DataType_t::FLOAT);
     auto options = band<fe::graph::SDPA_backward_attributes>(p);
     options.set_deterministic_algorithm(p.deterministic);
     const auto [q_bar, k_bar, v_bar] = graph.sdpa_backward(q, k, v, out, out_bar, stats, options);
-    output(q_bar, kQBar, p.sizes, p.gradient_strides());
-    output(k_bar, kKBar, p.sizes, p.gradient_strides());
-    output(v_bar, kVBar, p.sizes, p.gradient_strides());
+    output(q_bar, kQBar, p.q_sizes, p.gradient_strides(p.q_sizes));
+    output(k_bar, kKBar, p.k_sizes, p.gradient_strides(p.k_sizes));
+    output(v_bar, kVBar, p.k_sizes, p.gradient_strides(p.k_sizes));
   } else {
     auto options = band<fe::graph::SDPA_attributes>(p);
     options.set_generate_stats(p.wants_stats);
     const auto [out, stats] = graph.sdpa(q, k, v, options);
-    output(out, kOut, p.sizes, p.out_strides());
+    output(out, kOut, p.q_sizes, p.out_strides());
     if (p.wants_stats) output(stats, kStats, p.stats_sizes(), p.stats_strides(), fe::DataType_t::FLOAT);
   }
   require_good(graph.build(handle, {fe::HeurMode_t::A}));
@@ -131,7 +141,8 @@ class Plans {
   void run(const Problem& problem, Pointers pointers, const at::TensorOptions& options) {
     const std::lock_guard<std::mutex> lock(mutex_);
     const Plan* plan = plan_of(problem);
-    require<InternalError>(plan != nullptr, "cuDNN has no plan for windowed attention of ", problem.sizes);
+    require<InternalError>(plan != nullptr, "cuDNN has no plan for attention of queries ", problem.q_sizes,
+                           " to keys ", problem.k_sizes);
     const Tensor workspace = at::empty({plan->workspace_bytes}, options.dtype(at::kByte));
     cudnnHandle_t handle = handle_of(problem.device);
     require_good(fe::detail::set_stream(handle, c10::cuda::getCurrentCUDAStream()));
@@ -154,20 +165,23 @@ class Plans {
   // Null: there is none. With the mutex held.
   const Plan* plan_of(const Problem& problem) {
     const auto [place, is_new] = plans_.try_emplace(problem.key());
-    if (is_new && usable_) {
+    if (is_new) {
       try {
         require<InternalError>(load(), "libcudnn.so.9 was not found");
         place->second = make_plan(problem, handle_of(problem.device));
       } catch (const std::exception& error) {
-        usable_ = false;
-        log_warn(cat("windowed attention runs on FlashAttention 2, which takes longer: ", error.what()));
+        if (!warned_)
+          log_warn(cat("attention of queries ", problem.q_sizes, " to keys ", problem.k_sizes, ", window ",
+                       problem.window, ", runs on LibTorch's kernels, which take longer (", error.what(),
+                       "). Said once."));
+        warned_ = true;
       }
     }
     return place->second.graph ? &place->second : nullptr;
   }
 
   std::mutex mutex_;
-  bool usable_ = true;  // false after the first failure: no plans are tried again
+  bool warned_ = false;
   std::map<int, cudnnHandle_t> handles_;
   std::map<std::vector<int64_t>, Plan> plans_;
 };
@@ -175,7 +189,8 @@ class Plans {
 Problem problem_of(const Tensor& q_bhte, const Tensor& k_bhte, const Tensor& v_bhte, int64_t window,
                    bool wants_stats) {
   Problem p;
-  p.sizes = q_bhte.sizes().vec();
+  p.q_sizes = q_bhte.sizes().vec();
+  p.k_sizes = k_bhte.sizes().vec();
   p.q_strides = q_bhte.strides().vec();
   p.k_strides = k_bhte.strides().vec();
   p.v_strides = v_bhte.strides().vec();
@@ -191,12 +206,27 @@ Problem backward_of(Problem p) {
   return p;
 }
 
-class WindowedAttention : public torch::autograd::Function<WindowedAttention> {
+// Of q, k and v, laid out as the problem has them.
+std::array<Tensor, 3> empty_gradients(const Problem& p, const at::TensorOptions& options) {
+  const int64_t batch = p.q_sizes[0], heads = p.q_sizes[1], width = p.q_sizes[3];
+  if (p.is_square()) {
+    const Tensor all = at::empty({batch, p.q_sizes[2], 3, heads, width}, options);
+    const auto part = [&](int64_t i) { return all.select(2, i).transpose(1, 2); };
+    return {part(0), part(1), part(2)};
+  }
+  const auto alone = [&](int64_t length) {
+    return at::empty({batch, length, heads, width}, options).transpose(1, 2);
+  };
+  return {alone(p.q_sizes[2]), alone(p.k_sizes[2]), alone(p.k_sizes[2])};
+}
+
+class FusedAttention : public torch::autograd::Function<FusedAttention> {
  public:
   static Tensor forward(AutogradContext* ctx, const Tensor& q_bhte, const Tensor& k_bhte,
                         const Tensor& v_bhte, int64_t window, bool wants_gradient) {
     const Problem p = problem_of(q_bhte, k_bhte, v_bhte, window, wants_gradient);
-    Tensor out = at::empty({p.sizes[0], p.sizes[2], p.sizes[1], p.sizes[3]}, q_bhte.options()).transpose(1, 2);
+    Tensor out =
+        at::empty({p.q_sizes[0], p.q_sizes[2], p.q_sizes[1], p.q_sizes[3]}, q_bhte.options()).transpose(1, 2);
     const Tensor stats =
         wants_gradient ? at::empty(p.stats_sizes(), q_bhte.options().dtype(at::kFloat)) : Tensor();
     Pointers pointers = {
@@ -213,9 +243,7 @@ class WindowedAttention : public torch::autograd::Function<WindowedAttention> {
     const Tensor &q = saved[0], &k = saved[1], &v = saved[2], &out = saved[3], &stats = saved[4];
     const Problem p = backward_of(problem_of(q, k, v, ctx->saved_data["window"].toInt(), true));
     const Tensor out_bar = bars[0].transpose(1, 2).contiguous();
-    const Tensor gradients = at::empty({p.sizes[0], p.sizes[2], 3, p.sizes[1], p.sizes[3]}, q.options());
-    const auto part = [&](int64_t i) { return gradients.select(2, i).transpose(1, 2); };
-    const Tensor q_bar = part(0), k_bar = part(1), v_bar = part(2);
+    const auto [q_bar, k_bar, v_bar] = empty_gradients(p, q.options());
     Plans::all().run(p,
                      {{kQ, q.data_ptr()},
                       {kK, k.data_ptr()},
@@ -231,29 +259,29 @@ class WindowedAttention : public torch::autograd::Function<WindowedAttention> {
   }
 };
 
-bool wants_gradient(const Tensor& q_bhte) {
-  return at::GradMode::is_enabled() && q_bhte.requires_grad();
+bool wants_gradient(const Tensor& q_bhte, const Tensor& k_bhte, const Tensor& v_bhte) {
+  return at::GradMode::is_enabled() &&
+         (q_bhte.requires_grad() || k_bhte.requires_grad() || v_bhte.requires_grad());
 }
 
 }  // namespace
 
-bool has_windowed_attention(const Tensor& q_bhte, const Tensor& k_bhte, const Tensor& v_bhte,
-                            int64_t window) {
+bool has_fused_attention(const Tensor& q_bhte, const Tensor& k_bhte, const Tensor& v_bhte, int64_t window) {
   const int64_t width = q_bhte.size(3);
   const auto lies_well = [](const Tensor& x) {
     return x.stride(3) == 1 && reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 16 == 0;
   };
-  if (window <= 0 || !q_bhte.is_cuda() || q_bhte.scalar_type() != at::kBFloat16 || width % 8 != 0 ||
-      width > 128 || q_bhte.size(2) % kPositions != 0 || q_bhte.sizes() != k_bhte.sizes() ||
-      !lies_well(q_bhte) || !lies_well(k_bhte) || !lies_well(v_bhte))
+  if (!q_bhte.is_cuda() || q_bhte.scalar_type() != at::kBFloat16 || width % 8 != 0 || width > 128 ||
+      q_bhte.size(2) % kPositions != 0 || k_bhte.size(2) < q_bhte.size(2) || !lies_well(q_bhte) ||
+      !lies_well(k_bhte) || !lies_well(v_bhte))
     return false;
-  const bool gradient = wants_gradient(q_bhte);
+  const bool gradient = wants_gradient(q_bhte, k_bhte, v_bhte);
   const Problem p = problem_of(q_bhte, k_bhte, v_bhte, window, gradient);
   return Plans::all().has(p) && (!gradient || Plans::all().has(backward_of(p)));
 }
 
-Tensor windowed_attention(const Tensor& q_bhte, const Tensor& k_bhte, const Tensor& v_bhte, int64_t window) {
-  return WindowedAttention::apply(q_bhte, k_bhte, v_bhte, window, wants_gradient(q_bhte));
+Tensor fused_attention(const Tensor& q_bhte, const Tensor& k_bhte, const Tensor& v_bhte, int64_t window) {
+  return FusedAttention::apply(q_bhte, k_bhte, v_bhte, window, wants_gradient(q_bhte, k_bhte, v_bhte));
 }
 
 }  // namespace fwl
