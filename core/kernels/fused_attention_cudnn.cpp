@@ -3,8 +3,10 @@
 #include <dlfcn.h>
 
 #include <array>
+#include <cmath>
 #include <map>
 #include <mutex>
+#include <unordered_map>
 
 #include "core/base/autograd.h"
 #include "core/base/error.h"
@@ -128,7 +130,7 @@ Plan make_plan(const Problem& p, cudnnHandle_t handle) {
 class Plans {
  public:
   static Plans& all() {
-    static Plans plans;  // never destroyed before CUDA is: leaked at exit by cuDNN's own advice
+    static Plans& plans = *new Plans;  // never destroyed: at exit CUDA may be gone before
     return plans;
   }
 
