@@ -105,16 +105,30 @@ find_pip() {
   done
 }
 
+# The Python that has pip, installing Debian's where none has; nothing when there is none even then.
+provide_pip() {
+  local python
+  python=$(find_pip)
+  [ -n "$python" ] || install_packages python3-pip >&2
+  find_pip
+}
+
+# So that two set-ups at once do not fetch twice, or take one another's unfinished folders for left ones.
+lock_deps() {
+  mkdir -p "$deps"
+  exec 9>"$deps/lock"
+  flock 9
+}
+unlock_deps() {
+  flock -u 9
+}
+
 # Fetches into a new folder beside .deps/site and renames it into place, so that a killed set-up leaves the old
 # one or none. `--target` also makes pip work where the system's Python is marked as externally managed (PEP 668).
 fetch_torch() {
   local level=$1 python new=$deps/site.new.$$ old=$deps/site.old.$$
-  python=$(find_pip)
-  if [ -z "$python" ]; then
-    install_packages python3-pip
-    python=$(find_pip)
-    [ -n "$python" ] || die "python3 has no pip (it fetches LibTorch). Install pip, or set LIBTORCH to LibTorch $torch_version."
-  fi
+  python=$(provide_pip)
+  [ -n "$python" ] || die "python3 has no pip (it fetches LibTorch). Install pip, or set LIBTORCH to LibTorch $torch_version."
   local packages=("${pins_torch[@]}" "${pins_cpu[@]}" "${pins_cuda[@]}") flags=(--no-deps)
   case $level in
     cpu) packages=("${pins_torch[@]}" "${pins_cpu[@]}") ;;
@@ -134,7 +148,7 @@ fetch_torch() {
   rm -rf "$old"
 }
 
-# Takes the lock of .deps, so that two set-ups at once do not fetch twice, and removes what a killed one left.
+# Removes what a killed set-up left.
 provide_torch() {
   local level=$1 python_torch_folder
   if [ -n "${LIBTORCH:-}" ]; then
@@ -151,9 +165,7 @@ provide_torch() {
     echo "LibTorch: $python_torch_folder (python3's own)"
     return 0
   fi
-  mkdir -p "$deps"
-  exec 9>"$deps/lock"
-  flock 9
+  lock_deps
   rm -rf "$deps"/site.new.* "$deps"/site.old.*
   if torch_holds "$deps/site/torch" "$level"; then
     echo "LibTorch: $deps/site/torch is there, with what '$level' needs"
@@ -161,7 +173,7 @@ provide_torch() {
     fetch_torch "$level"
     echo "LibTorch: $deps/site/torch, with what '$level' needs"
   fi
-  flock -u 9
+  unlock_deps
 }
 
 # ---- cuDNN's frontend
@@ -169,30 +181,24 @@ provide_torch() {
 # Headers alone, for fused attention; a build without them uses LibTorch's own, which takes longer. Of a wheel for one version of Python,
 # whichever is here.
 provide_cudnn_frontend() {
-  local python folder=$deps/cudnn-frontend new=$deps/cudnn-frontend.new.$$
-  if [ "$(cat "$folder/pin.txt" 2>/dev/null)" = "$pin_cudnn_frontend" ]; then
-    echo "cuDNN frontend: $folder is there"
-    return 0
+  lock_deps
+  if [ "$(cat "$deps/cudnn-frontend/pin.txt" 2>/dev/null)" = "$pin_cudnn_frontend" ]; then
+    echo "cuDNN frontend: $deps/cudnn-frontend is there"
+  else
+    echo "cuDNN frontend: fetching $pin_cudnn_frontend into $deps/cudnn-frontend"
+    fetch_cudnn_frontend ||
+      echo "warning: PyPI gave no $pin_cudnn_frontend; attention will run on LibTorch's kernels, which take longer" >&2
   fi
-  python=$(find_pip)
-  if [ -z "$python" ]; then
-    install_packages python3-pip
-    python=$(find_pip)
-  fi
-  rm -rf "$deps"/cudnn-frontend.new.*
-  mkdir -p "$new/wheel"
-  echo "cuDNN frontend: fetching $pin_cudnn_frontend into $folder"
-  if ! "$python" -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: --python-version 3.12 --implementation cp \
-    --abi cp312 --platform "manylinux_2_28_$(uname -m)" --platform "manylinux_2_27_$(uname -m)" --dest "$new/wheel" "$pin_cudnn_frontend" ||
-    ! "$python" -m zipfile -e "$new"/wheel/*.whl "$new/wheel"; then
-    rm -rf "$new"
-    echo "warning: PyPI gave no $pin_cudnn_frontend; attention will run on LibTorch's kernels, which take longer" >&2
-    return 0
-  fi
-  mv "$new/wheel/include" "$new/include"
-  rm -rf "$new/wheel" "$folder"
-  printf '%s\n' "$pin_cudnn_frontend" >"$new/pin.txt"
-  mv "$new" "$folder"
+  unlock_deps
+}
+
+fetch_cudnn_frontend() {
+  local python new=$deps/cudnn-frontend.new
+  rm -rf "$new" && mkdir -p "$new/wheel" && python=$(provide_pip) &&
+    "$python" -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: --python-version 3.12 --implementation cp \
+      --abi cp312 --platform "manylinux_2_28_$(uname -m)" --platform "manylinux_2_27_$(uname -m)" --dest "$new/wheel" "$pin_cudnn_frontend" &&
+    "$python" -m zipfile -e "$new"/wheel/*.whl "$new/wheel" && mv "$new/wheel/include" "$new/include" && rm -rf "$new/wheel" &&
+    printf '%s\n' "$pin_cudnn_frontend" >"$new/pin.txt" && rm -rf "$deps/cudnn-frontend" && mv "$new" "$deps/cudnn-frontend"
 }
 
 # ---- what only tests need
@@ -205,11 +211,7 @@ provide_test_python() {
     echo "test-only Python packages: $folder is there"
     return 0
   fi
-  python=$(find_pip)
-  if [ -z "$python" ]; then
-    install_packages python3-pip
-    python=$(find_pip)
-  fi
+  python=$(provide_pip)
   mkdir -p "$deps"
   echo "test-only Python packages: fetching ${#pins_tests[@]} into $folder"
   if ! PIP_ROOT_USER_ACTION=ignore "$python" -m pip install --quiet --disable-pip-version-check --no-warn-script-location --no-compile \
