@@ -12,16 +12,17 @@ RotaryTable backwards(const RotaryTable& table) {
 // [B, T, 3, H, E], where the three gradients already lie side by side as its parts; else undefined.
 Tensor side_by_side(const Tensor& q_bar_bhte, const Tensor& k_bar_bhte, const Tensor& v_bar_bhte,
                     at::IntArrayRef qkv_sizes) {
-  for (const Tensor* part : {&q_bar_bhte, &k_bar_bhte, &v_bar_bhte})
-    if (!part->defined() || !part->is_alias_of(q_bar_bhte)) return {};
-  const Tensor whole =
-      q_bar_bhte.as_strided(qkv_sizes, c10::contiguous_strides(qkv_sizes), q_bar_bhte.storage_offset());
-  const Tensor* parts[3] = {&q_bar_bhte, &k_bar_bhte, &v_bar_bhte};
-  for (int64_t i = 0; i < 3; ++i) {
-    const Tensor slot_bhte = whole.select(2, i).transpose(1, 2);
-    if (slot_bhte.data_ptr() != parts[i]->data_ptr() || slot_bhte.strides() != parts[i]->strides()) return {};
+  const auto strides = c10::contiguous_strides(qkv_sizes);
+  const int64_t part[4] = {strides[0], strides[3], strides[1], strides[4]};  // of [B, H, T, E]
+  int64_t i = 0;
+  for (const Tensor* bar : {&q_bar_bhte, &k_bar_bhte, &v_bar_bhte}) {
+    // Compared before anything is made of them: several gradients may share an element that is expanded.
+    if (!bar->defined() || !bar->is_alias_of(q_bar_bhte) || bar->strides() != at::IntArrayRef(part) ||
+        bar->storage_offset() != q_bar_bhte.storage_offset() + i * strides[2])
+      return {};
+    ++i;
   }
-  return whole;
+  return q_bar_bhte.as_strided(qkv_sizes, strides, q_bar_bhte.storage_offset());
 }
 
 }  // namespace

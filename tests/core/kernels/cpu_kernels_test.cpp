@@ -4,6 +4,7 @@
 
 #include "core/kernels/activation.h"
 #include "core/kernels/norm.h"
+#include "core/kernels/rotary.h"
 
 namespace fwl {
 namespace {
@@ -90,6 +91,29 @@ TEST(CpuKernels, ActivationReadsTransposedTensorsAndKeepsNan) {
   expect_near(activate(Activation::kSquaredRelu, u), at::relu(u).square(), "transposed");
   u = at::full({20}, NAN);
   EXPECT_TRUE(activate(Activation::kSquaredRelu, u).isnan().all().item<bool>());
+}
+
+// What the projection's backward gets: gradients apart, side by side, one expanded element for all three, and
+// parts of one tensor in another order.
+TEST(CpuKernels, GradientsOfAProjectionAreGatheredFromWhereverTheyLie) {
+  at::manual_seed(4);
+  const auto options = at::TensorOptions().dtype(at::kDouble);
+  const RotaryTable table = rotary_table(0, 10, 16, 10000, options);
+  const Tensor whole = at::randn({2, 10, 3, 4, 16}, options);
+  const auto part = [&](int64_t i) { return whole.select(2, i).transpose(1, 2); };
+  const auto gathered = [&](const Tensor& q, const Tensor& k, const Tensor& v) {
+    return gather_qkv_gradient(q, k, v, table, whole.sizes(), options);
+  };
+  const Tensor apart = gathered(part(0).clone(), part(1).clone(), part(2).clone());
+  const Tensor turned = gathered(part(1), part(0), part(2));
+  EXPECT_FALSE(turned.is_alias_of(whole));
+  EXPECT_TRUE(at::equal(turned, gathered(part(1).clone(), part(0).clone(), part(2).clone())));
+  const Tensor one = at::ones({1, 1, 1, 1}, options).expand({2, 4, 10, 16});
+  EXPECT_TRUE(at::equal(gathered(one, one, one), gathered(one.clone(), one.clone(), one.clone())));
+  EXPECT_EQ(one.max().item<double>(), 1);
+  const Tensor in_place = gathered(part(0), part(1), part(2));  // last: it writes to `whole`
+  EXPECT_TRUE(in_place.is_alias_of(whole));
+  EXPECT_TRUE(at::equal(in_place, apart));
 }
 
 }  // namespace
