@@ -138,6 +138,23 @@ refused 2 "--inner-threshold with --modes fast-dynamic: its gradient goes throug
 refused 2 "attends to whole windows" "$fwl" eval full --data data/test --modes slow-carried
 refused 2 "this model has no fast weights" "$fwl" eval control --data data/test --modes carried
 refused 2 "this model was trained with fast weights" "$fwl" eval fwl --data data/test --modes fast-untrained
+
+echo "== fwl bench eval: random weights and tokens, or a run's and a split's"
+bench() { quietly "$fwl" bench eval fwl/config.yaml --set train.device=cpu --steps 1 --warmup 1 --repetitions 1 --json "$@"; }
+bench random.json
+bench trained.json --weights fwl --data data/test
+bench likely.json --weights fwl --data data/test --inner-threshold 0.01
+python3 - <<'P' || fail "bench eval"
+import json
+random, trained, likely = (json.load(open(n + ".json")) for n in ("random", "trained", "likely"))
+assert trained["loss"] < random["loss"] - 0.5, (trained["loss"], random["loss"])
+assert likely["loss"] == trained["loss"]
+for result in (random, trained, likely):
+    assert list(result["modes"]) == ["dynamic", "fast", "slow"] and all(m["tokens_per_s"]["median"] > 0 for m in result["modes"].values()), result
+P
+refused 3 "none" "$fwl" bench eval fwl/config.yaml --weights none
+refused 2 "they have no embedding" "$fwl" bench eval fwl/config.yaml --set model.vocab_size=100 --data data/test
+
 mv data/valid data/gone
 refused 2 "searches its step size on a validation split" "$fwl" eval control --data data/test --modes fast-untrained
 echo "all passed"
