@@ -114,7 +114,7 @@ RunConfig load_run_config(const std::string& path, const std::vector<std::string
 
 RunConfig parse_run_config(const std::string& yaml, const std::string& where) {
   RunConfig config;
-  // Of configs from before there were these keys, or from before they had other defaults and were left out.
+  // What a config from before there were these keys meant.
   config.model.fast_weight.decay_max = 1;
   config.model.fast_weight.fast_layers = "both";
   config.model.fast_weight.hessian_threshold = 0;

@@ -29,11 +29,12 @@ void add_listed_products_(Tensor& sum_vd, const LikelyHessian& hessian, const Te
   const Tensor listed = at::empty({sum_vd.size(0)}, first_v.options()),
                listed_count = at::zeros({1}, token.options());
   check_launch(
-      launch_listed_products(scalar_type_of(x_nd),
-                             {first_v.const_data_ptr<int64_t>(), pair.const_data_ptr<int64_t>(),
-                              hessian.h_nk.const_data_ptr(), x_nd.const_data_ptr(), sum_vd.data_ptr(),
-                              listed.data_ptr<int64_t>(), listed_count.data_ptr<int>(), sum_vd.size(0), sum_vd.size(1), hessian.token_nk.size(1)},
-                             c10::cuda::getCurrentCUDAStream()),
+      launch_listed_products(
+          scalar_type_of(x_nd),
+          {first_v.const_data_ptr<int64_t>(), pair.const_data_ptr<int64_t>(), hessian.h_nk.const_data_ptr(),
+           x_nd.const_data_ptr(), sum_vd.data_ptr(), listed.data_ptr<int64_t>(), listed_count.data_ptr<int>(),
+           sum_vd.size(0), sum_vd.size(1), hessian.token_nk.size(1)},
+          c10::cuda::getCurrentCUDAStream()),
       "listed_products");
 }
 

@@ -28,7 +28,8 @@ void FastWeightConfig::visit_fields(FieldList& list) {
   list.add("fast_biases", fast_biases, "biases of the dense layers are fast weights too");
   list.add("fast_norm", fast_norm,
            "scale and bias of the output norm are fast weights too (published form: true)");
-  list.add_choice("fast_layers", fast_layers, {"both", "second"}, "which dense layers are fast (published form: both)");
+  list.add_choice("fast_layers", fast_layers, {"both", "second"},
+                  "which dense layers are fast (published form: both)");
   list.add_choice("step_size", step_size, {"scalar", "row"},
                   "one inner step size per layer, or one per output row");
   list.add_choice("step_size_space", step_size_space, {"log", "linear"},
@@ -53,7 +54,8 @@ void FastWeightConfig::visit_fields(FieldList& list) {
   list.add("second_order", second_order, "gradients flow through the inner gradients; false is an ablation");
   list.add("hessian_threshold", hessian_threshold,
            "second order: logits of tokens of a probability below this are constants in the inner gradients' "
-           "probabilities, which saves three products with the vocabulary; 0: exact (published form), 1: all of them are",
+           "probabilities, which saves three products with the vocabulary; 0: exact (published form), 1: all "
+           "of them are",
            between(0.0, 1.0));
   list.add("inner_steps", inner_steps,
            "passes at fast weights, each with the gradients of the pass before; 1: those of the slow pass",

@@ -135,7 +135,7 @@ message(STATUS "CUDA and NCCL: ${FWL_HAVE_CUDA} (FWL_CUDA=${FWL_CUDA})")
 # cuDNN's fused attention: headers alone (the library is the one that LibTorch loads). Without them LibTorch's attention runs.
 set(FWL_HAVE_CUDNN OFF)
 if(FWL_HAVE_CUDA)
-  find_path(fwl_cudnn_frontend_include cudnn_frontend.h HINTS "${fwl_deps}/cudnn-frontend/include" "${fwl_site}/include" "${fwl_site}/../../../include")
+  find_path(fwl_cudnn_frontend_include cudnn_frontend.h HINTS "${fwl_deps}/cudnn-frontend/include" "${fwl_site}/include")
   find_path(fwl_cudnn_include cudnn.h HINTS "${fwl_site}/nvidia/cudnn/include" ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
   if(fwl_cudnn_frontend_include AND fwl_cudnn_include)
     set(FWL_HAVE_CUDNN ON)
