@@ -1,33 +1,26 @@
-#include <c10/cuda/CUDAStream.h>
-#include <cudnn_frontend.h>
-#include <dlfcn.h>
-
 #include <array>
 #include <cmath>
-#include <map>
-#include <mutex>
-#include <unordered_map>
 
 #include "core/base/autograd.h"
 #include "core/base/error.h"
-#include "core/base/log.h"
+#include "core/kernels/cudnn_plans.h"
 #include "core/kernels/fused_attention.h"
-
-namespace cudnn_frontend {
-void* cudnn_dlhandle = nullptr;  // libcudnn, which LibTorch's CUDA library has loaded
-}
 
 namespace fwl {
 namespace {
 
-namespace fe = cudnn_frontend;
+using cudnn::Node;
+using cudnn::Plans;
+using cudnn::Pointers;
+namespace fe = cudnn::fe;
 
+constexpr int64_t kAttention = 1;   // of a problem's key
 constexpr int64_t kPositions = 128;  // shapes of texts of all lengths would each want a plan
 
 // What a plan is for. The output lies as [B, T, H, E] and so does its gradient; with as many keys as queries
 // the gradients of q, k and v lie side by side as [B, T, 3, H, E], where the projection's gradient wants
 // them.
-struct Problem {
+struct Attention {
   std::vector<int64_t> q_sizes, k_sizes;                 // [B, H, T, E]; keys and values may be more
   std::vector<int64_t> q_strides, k_strides, v_strides;  // of the inputs
   int64_t window = 0;                                    // 0: all keys
@@ -36,7 +29,7 @@ struct Problem {
   bool backward = false, deterministic = false;  // the latter of a backward
 
   std::vector<int64_t> key() const {
-    std::vector<int64_t> all = {window, device, wants_stats, backward, deterministic};
+    std::vector<int64_t> all = {kAttention, window, device, wants_stats, backward, deterministic};
     for (const auto* part : {&q_sizes, &k_sizes, &q_strides, &k_strides, &v_strides})
       all.insert(all.end(), part->begin(), part->end());
     return all;
@@ -59,34 +52,9 @@ struct Problem {
 };
 
 enum Name : int64_t { kQ = 1, kK, kV, kOut, kStats, kOutBar, kQBar, kKBar, kVBar };
-using Pointers = std::unordered_map<int64_t, void*>;
-using Node = std::shared_ptr<fe::graph::Tensor_attributes>;
-
-struct Plan {
-  std::shared_ptr<fe::graph::Graph> graph;
-  int64_t workspace_bytes = 0;
-};
-
-void require_good(fe::error_object status) {
-  require<InternalError>(status.is_good(), "cuDNN: ", status.get_message());
-}
-void require_good(cudnnStatus_t status) {
-  require<InternalError>(status == CUDNN_STATUS_SUCCESS, "cuDNN: status ", static_cast<int>(status));
-}
-
-Node input(fe::graph::Graph& graph, Name name, const std::vector<int64_t>& sizes,
-           const std::vector<int64_t>& strides, fe::DataType_t type = fe::DataType_t::BFLOAT16) {
-  return graph.tensor(
-      fe::graph::Tensor_attributes().set_uid(name).set_dim(sizes).set_stride(strides).set_data_type(type));
-}
-void output(const Node& node, Name name, const std::vector<int64_t>& sizes,
-            const std::vector<int64_t>& strides, fe::DataType_t type = fe::DataType_t::BFLOAT16) {
-  node->set_output(true).set_uid(name).set_dim(sizes).set_stride(strides).set_data_type(type);
-}
-
 // The last `window` keys up to each query's own; the last query's own is the last key.
 template <typename Attributes>
-Attributes band(const Problem& p) {
+Attributes band(const Attention& p) {
   Attributes a;
   a.set_attn_scale(p.scale())
       .set_diagonal_alignment(p.is_square() ? fe::DiagonalAlignment_t::TOP_LEFT
@@ -96,12 +64,10 @@ Attributes band(const Problem& p) {
   return a;
 }
 
-Plan make_plan(const Problem& p, cudnnHandle_t handle) {
-  Plan plan{std::make_shared<fe::graph::Graph>()};
-  fe::graph::Graph& graph = *plan.graph;
-  graph.set_io_data_type(fe::DataType_t::BFLOAT16)
-      .set_intermediate_data_type(fe::DataType_t::FLOAT)
-      .set_compute_data_type(fe::DataType_t::FLOAT);
+std::shared_ptr<fe::graph::Graph> make_graph(const Attention& p, cudnnHandle_t handle) {
+  using cudnn::input, cudnn::output;
+  const std::shared_ptr<fe::graph::Graph> made = cudnn::new_graph();
+  fe::graph::Graph& graph = *made;
   const Node q = input(graph, kQ, p.q_sizes, p.q_strides), k = input(graph, kK, p.k_sizes, p.k_strides),
              v = input(graph, kV, p.k_sizes, p.v_strides);
   if (p.backward) {
@@ -121,76 +87,20 @@ Plan make_plan(const Problem& p, cudnnHandle_t handle) {
     output(out, kOut, p.q_sizes, p.out_strides());
     if (p.wants_stats) output(stats, kStats, p.stats_sizes(), p.stats_strides(), fe::DataType_t::FLOAT);
   }
-  require_good(graph.build(handle, {fe::HeurMode_t::A}));
-  require_good(graph.get_workspace_size(plan.workspace_bytes));
-  return plan;
+  cudnn::require_good(graph.build(handle, {fe::HeurMode_t::A}));
+  return made;
 }
 
-// Plans by problem, and a handle for each GPU. All threads share them: autograd's own runs the backward.
-class Plans {
- public:
-  static Plans& all() {
-    static Plans& plans = *new Plans;  // never destroyed: at exit CUDA may be gone before
-    return plans;
-  }
+cudnn::Problem plan_for(const Attention& p) {
+  return {p.key(), p.device,
+          cat("attention of queries ", p.q_sizes, " to keys ", p.k_sizes, ", window ", p.window),
+          "so it runs on LibTorch's kernels, which take longer",
+          [p](cudnnHandle_t handle) { return make_graph(p, handle); }};
+}
 
-  // Whether cuDNN has a plan for the problem; says once why it has none.
-  bool has(const Problem& problem) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    return plan_of(problem) != nullptr;
-  }
-
-  void run(const Problem& problem, Pointers pointers, const at::TensorOptions& options) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    const Plan* plan = plan_of(problem);
-    require<InternalError>(plan != nullptr, "cuDNN has no plan for attention of queries ", problem.q_sizes,
-                           " to keys ", problem.k_sizes);
-    const Tensor workspace = at::empty({plan->workspace_bytes}, options.dtype(at::kByte));
-    cudnnHandle_t handle = handle_of(problem.device);
-    require_good(fe::detail::set_stream(handle, c10::cuda::getCurrentCUDAStream()));
-    require_good(plan->graph->execute(handle, pointers, workspace.data_ptr()));
-  }
-
- private:
-  cudnnHandle_t handle_of(int device) {
-    cudnnHandle_t& handle = handles_[device];
-    if (handle == nullptr) require_good(fe::detail::create_handle(&handle));
-    return handle;
-  }
-
-  static bool load() {
-    if (fe::cudnn_dlhandle == nullptr) fe::cudnn_dlhandle = dlopen("libcudnn.so.9", RTLD_NOW | RTLD_NOLOAD);
-    if (fe::cudnn_dlhandle == nullptr) fe::cudnn_dlhandle = dlopen("libcudnn.so.9", RTLD_NOW);
-    return fe::cudnn_dlhandle != nullptr;
-  }
-
-  // Null: there is none. With the mutex held.
-  const Plan* plan_of(const Problem& problem) {
-    const auto [place, is_new] = plans_.try_emplace(problem.key());
-    if (is_new) {
-      try {
-        require<InternalError>(load(), "libcudnn.so.9 was not found");
-        place->second = make_plan(problem, handle_of(problem.device));
-      } catch (const std::exception& error) {
-        if (!warned_)
-          log_warn(cat("attention of queries ", problem.q_sizes, " to keys ", problem.k_sizes, ", window ",
-                       problem.window, ", runs on LibTorch's kernels, which take longer (", error.what(),
-                       "). Said once."));
-        warned_ = true;
-      }
-    }
-    return place->second.graph ? &place->second : nullptr;
-  }
-
-  std::mutex mutex_;
-  bool warned_ = false;
-  std::map<int, cudnnHandle_t> handles_;
-  std::map<std::vector<int64_t>, Plan> plans_;
-};
-
-Problem problem_of(const Tensor& q_bhte, const Tensor& k_bhte, const Tensor& v_bhte, int64_t window,
+Attention problem_of(const Tensor& q_bhte, const Tensor& k_bhte, const Tensor& v_bhte, int64_t window,
                    bool wants_stats) {
-  Problem p;
+  Attention p;
   p.q_sizes = q_bhte.sizes().vec();
   p.k_sizes = k_bhte.sizes().vec();
   p.q_strides = q_bhte.strides().vec();
@@ -201,7 +111,7 @@ Problem problem_of(const Tensor& q_bhte, const Tensor& k_bhte, const Tensor& v_b
   p.wants_stats = wants_stats;
   return p;
 }
-Problem backward_of(Problem p) {
+Attention backward_of(Attention p) {
   p.wants_stats = false;
   p.backward = true;
   p.deterministic = at::globalContext().deterministicAlgorithms();
@@ -209,7 +119,7 @@ Problem backward_of(Problem p) {
 }
 
 // Of q, k and v, laid out as the problem has them.
-std::array<Tensor, 3> empty_gradients(const Problem& p, const at::TensorOptions& options) {
+std::array<Tensor, 3> empty_gradients(const Attention& p, const at::TensorOptions& options) {
   const int64_t batch = p.q_sizes[0], heads = p.q_sizes[1], width = p.q_sizes[3];
   if (p.is_square()) {
     const Tensor all = at::empty({batch, p.q_sizes[2], 3, heads, width}, options);
@@ -226,7 +136,7 @@ class FusedAttention : public torch::autograd::Function<FusedAttention> {
  public:
   static Tensor forward(AutogradContext* ctx, const Tensor& q_bhte, const Tensor& k_bhte,
                         const Tensor& v_bhte, int64_t window, bool wants_gradient) {
-    const Problem p = problem_of(q_bhte, k_bhte, v_bhte, window, wants_gradient);
+    const Attention p = problem_of(q_bhte, k_bhte, v_bhte, window, wants_gradient);
     Tensor out =
         at::empty({p.q_sizes[0], p.q_sizes[2], p.q_sizes[1], p.q_sizes[3]}, q_bhte.options()).transpose(1, 2);
     const Tensor stats =
@@ -234,7 +144,7 @@ class FusedAttention : public torch::autograd::Function<FusedAttention> {
     Pointers pointers = {
         {kQ, q_bhte.data_ptr()}, {kK, k_bhte.data_ptr()}, {kV, v_bhte.data_ptr()}, {kOut, out.data_ptr()}};
     if (wants_gradient) pointers[kStats] = stats.data_ptr();
-    Plans::all().run(p, pointers, q_bhte.options());
+    Plans::all().run(plan_for(p), pointers, q_bhte.options());
     ctx->saved_data["window"] = window;
     ctx->save_for_backward({q_bhte, k_bhte, v_bhte, out, stats});
     return out;
@@ -243,10 +153,10 @@ class FusedAttention : public torch::autograd::Function<FusedAttention> {
   static variable_list backward(AutogradContext* ctx, variable_list bars) {
     const auto saved = ctx->get_saved_variables();
     const Tensor &q = saved[0], &k = saved[1], &v = saved[2], &out = saved[3], &stats = saved[4];
-    const Problem p = backward_of(problem_of(q, k, v, ctx->saved_data["window"].toInt(), true));
+    const Attention p = backward_of(problem_of(q, k, v, ctx->saved_data["window"].toInt(), true));
     const Tensor out_bar = bars[0].transpose(1, 2).contiguous();
     const auto [q_bar, k_bar, v_bar] = empty_gradients(p, q.options());
-    Plans::all().run(p,
+    Plans::all().run(plan_for(p),
                      {{kQ, q.data_ptr()},
                       {kK, k.data_ptr()},
                       {kV, v.data_ptr()},
@@ -278,8 +188,9 @@ bool has_fused_attention(const Tensor& q_bhte, const Tensor& k_bhte, const Tenso
       !lies_well(k_bhte) || !lies_well(v_bhte))
     return false;
   const bool gradient = wants_gradient(q_bhte, k_bhte, v_bhte);
-  const Problem p = problem_of(q_bhte, k_bhte, v_bhte, window, gradient);
-  return Plans::all().has(p) && (!gradient || Plans::all().has(backward_of(p)));
+  const Attention p = problem_of(q_bhte, k_bhte, v_bhte, window, gradient);
+  return Plans::all().has(plan_for(p)) &&
+         (!gradient || Plans::all().has(plan_for(backward_of(p))));
 }
 
 Tensor fused_attention(const Tensor& q_bhte, const Tensor& k_bhte, const Tensor& v_bhte, int64_t window) {

@@ -12,6 +12,7 @@ namespace {
 
 constexpr int kListed = 1024;  // tokens that are listed at once
 constexpr int kRowUnroll = 4;  // rows of the unembedding that a group has under way
+constexpr int kShortRowThreads = 256;
 
 template <typename Scalar>
 struct Row {
@@ -19,14 +20,10 @@ struct Row {
   AccumulateOf<Scalar> log_sum;
 };
 
-// Calls visit(token) for the tokens of vector v above the cut. Nearly all vectors hold none.
-template <int kCount, typename Scalar, typename Visit>
-__device__ void visit_likely(int64_t v, const Vector<Scalar, kCount>& logits, AccumulateOf<Scalar> cut,
-                             Visit visit) {
-  if (largest_of(logits) < cut) return;
-#pragma unroll
-  for (int e = 0; e < kCount; ++e)
-    if (widen(logits.at[e]) >= cut) visit(static_cast<int>(v * kCount + e));
+// The tokens of a vector above the cut, a bit each. Nearly all vectors hold none.
+template <int kCount, typename Scalar>
+__device__ unsigned likely_bits(const Vector<Scalar, kCount>& logits, AccumulateOf<Scalar> cut) {
+  return largest_of(logits) < cut ? 0 : bits_above(logits, cut);
 }
 
 // What a thread adds up: its columns of the rows of the unembedding, and the rows' probabilities.
@@ -65,8 +62,8 @@ __device__ void add_listed(const Row<Scalar>& row, const int* list, int count, c
 
 // kCount: elements of the logits read at once; kColumns: of a row of the unembedding. The groups' sums lie
 // `partial_at` bytes into the dynamic shared memory, which may be in the stage where that is read no more.
-template <typename Scalar, int kCount, int kColumns, bool kStaged>
-__global__ void __launch_bounds__(kThreads, 2)
+template <typename Scalar, int kCount, int kColumns, bool kStaged, int kThreads>
+__global__ void __launch_bounds__(kThreads, 2 * kMostThreads / kThreads)
     likely_gradient_kernel(const LikelyGradientArguments a, size_t partial_at) {
   using A = AccumulateOf<Scalar>;
   extern __shared__ __align__(16) unsigned char shared_bytes[];
@@ -75,8 +72,9 @@ __global__ void __launch_bounds__(kThreads, 2)
   A* const partial = reinterpret_cast<A*>(shared_bytes + partial_at);  // [groups][lanes][kColumns + 1]
   const int64_t t = blockIdx.x, y = a.label_n[t];
   const Scalar* const global = static_cast<const Scalar*>(a.logits_nv) + t * a.vocabulary;
+  const int row_vectors = static_cast<int>(a.vocabulary / kCount);
   const A log_sum =
-      log_sum_of<A, kCount>(global, a.vocabulary / kCount, [&](int64_t v, const Vector<Scalar, kCount>& x) {
+      log_sum_of<kThreads, A, kCount>(global, row_vectors, [&](int v, const Vector<Scalar, kCount>& x) {
         if (kStaged) store_vector(stage + v * kCount, x);
       });
   if (threadIdx.x == 0) static_cast<A*>(a.nll_n)[t] = log_sum - widen(global[y]);
@@ -84,14 +82,14 @@ __global__ void __launch_bounds__(kThreads, 2)
   const Row<Scalar> row{kStaged ? stage : global, log_sum};
   const A cut = log_sum + static_cast<A>(a.log_threshold);
   int mine = 0, total = 0;
-  MarkedVectors marked(a.vocabulary / kCount);
-  for_each_vector<kCount>(row.logits, a.vocabulary / kCount, [&](int64_t v, const Vector<Scalar, kCount>& x) {
-    visit_likely(v, x, cut, [&](int) {
-      ++mine;
+  MarkedVectors<kThreads> marked(row_vectors);
+  for_each_vector<kThreads, kCount>(row.logits, row_vectors, [&](int v, const Vector<Scalar, kCount>& x) {
+    if (const unsigned bits = likely_bits(x, cut)) {
+      mine += __popc(bits);
       marked.mark(v);
-    });
+    }
   });
-  const int place = exclusive_sum(mine, &total);
+  const int place = exclusive_sum<kThreads>(mine, &total);
 
   const int vectors = static_cast<int>(a.width / kColumns), lanes = min(vectors, kThreads);
   const int groups = kThreads / lanes, group = threadIdx.x / lanes, lane = threadIdx.x % lanes;
@@ -104,9 +102,9 @@ __global__ void __launch_bounds__(kThreads, 2)
     for (int listed = 0; listed < total; listed += kListed) {
       int next = place - listed;
       if (mine > 0) {
-        marked.template for_each<kCount>(row.logits, [&](int64_t v, const Vector<Scalar, kCount>& x) {
-          visit_likely(v, x, cut, [&](int token) {
-            if (next >= 0 && next < kListed) list[next] = token;
+        marked.template for_each<kCount>(row.logits, [&](int v, const Vector<Scalar, kCount>& x) {
+          for_each_bit(likely_bits(x, cut), [&](int e) {
+            if (next >= 0 && next < kListed) list[next] = v * kCount + e;
             ++next;
           });
         });
@@ -154,10 +152,10 @@ cudaError_t launch_likely_gradient(ScalarType type, const LikelyGradientArgument
     using Scalar = std::remove_pointer_t<decltype(tag)>;
     using A = AccumulateOf<Scalar>;
     const bool wide_rows = on_vectors(a.unembedding_vd, a.gradient_nd);
-    const auto launch = [&](auto count, auto columns, auto staged, size_t stage_bytes) {
-      constexpr int kColumns = decltype(columns)::value;
+    const auto launch = [&](auto count, auto columns, auto staged, auto threads, size_t stage_bytes) {
+      constexpr int kColumns = decltype(columns)::value, kThreads = decltype(threads)::value;
       const auto kernel =
-          likely_gradient_kernel<Scalar, decltype(count)::value, kColumns, decltype(staged)::value>;
+          likely_gradient_kernel<Scalar, decltype(count)::value, kColumns, decltype(staged)::value, kThreads>;
       // Within the stage where all columns are summed at once and it is large enough: two blocks then share
       // a multiprocessor at vocabularies up to 50,000 in bfloat16.
       const size_t sums = kThreads * (kColumns + 1) * sizeof(A);
@@ -166,13 +164,13 @@ cudaError_t launch_likely_gradient(ScalarType type, const LikelyGradientArgument
       allow_stage(kernel, bytes);
       kernel<<<static_cast<unsigned>(a.rows), kThreads, bytes, stream>>>(a, inside ? 0 : stage_bytes);
     };
-    choose_form<Scalar>(
+    choose_form<Scalar, kShortRowThreads>(
         a.vocabulary, on_vectors(a.logits_nv),
-        [&](auto count, auto staged, size_t stage_bytes) {
+        [&](auto count, auto staged, auto threads, size_t stage_bytes) {
           choose_columns<Scalar>(a.width, wide_rows,
-                                 [&](auto columns) { launch(count, columns, staged, stage_bytes); });
+                                 [&](auto columns) { launch(count, columns, staged, threads, stage_bytes); });
         },
-        kListed * sizeof(int) + kThreads * (kVector<Scalar> + 1) * sizeof(A));
+        kListed * sizeof(int) + kMostThreads * (kVector<Scalar> + 1) * sizeof(A));
   });
 }
 

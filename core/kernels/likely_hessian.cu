@@ -11,21 +11,22 @@ namespace fwl::cuda {
 namespace {
 
 constexpr int kRowUnroll = 4;          // rows that a thread has under way
+constexpr int kThreads = 128;          // of a block, which has a row: several share a multiprocessor
 constexpr int kProductThreads = 1024;  // a frequent token is in the lists of most rows
 constexpr int kProductBlocks = 1024;   // each takes one listed token after the other
 
-// Calls visit(token, probability) for the likely tokens in vector v of a row of residuals. Nearly all vectors
-// hold none.
-template <int kCount, typename Scalar, typename A, typename Visit>
-__device__ void visit_likely(int64_t v, const Vector<Scalar, kCount>& residual, int64_t label, A threshold,
-                             Visit visit) {
-  const bool has_label = label / kCount == v;
-  if (!has_label && largest_of(residual) < threshold) return;
-#pragma unroll
-  for (int e = 0; e < kCount; ++e) {
-    const A p = widen(residual.at[e]) + (has_label && label % kCount == e ? A(1) : A(0));
-    if (p >= threshold) visit(static_cast<int>(v * kCount + e), p);
-  }
+// Where a row's label is listed: its residual is p - 1.
+struct LabelBit {
+  int vector;
+  unsigned bit;  // in that vector; 0: the label is not likely
+};
+
+// The likely tokens in vector v of a row of residuals, a bit each. Nearly all vectors hold none.
+template <int kCount, typename Scalar>
+__device__ unsigned likely_bits(int v, const Vector<Scalar, kCount>& residual, LabelBit label,
+                                AccumulateOf<Scalar> threshold) {
+  const unsigned bits = largest_of(residual) < threshold ? 0 : bits_above(residual, threshold);
+  return v == label.vector ? bits | label.bit : bits;
 }
 
 // <a, b> over a warp; every lane gets it.
@@ -68,7 +69,8 @@ __device__ void add_rows(AccumulateOf<Scalar>* sum, int64_t first, int64_t count
 template <typename Scalar, int kCount, int kColumns>
 __global__ void __launch_bounds__(kThreads) likely_hessian_kernel(const LikelyHessianArguments a) {
   using A = AccumulateOf<Scalar>;
-  const int64_t t = blockIdx.x, y = a.label_n[t];
+  const int64_t t = blockIdx.x;
+  const int y = static_cast<int>(a.label_n[t]);
   const Scalar* const row = static_cast<const Scalar*>(a.residual_nv) + t * a.vocabulary;
   const Scalar* const weight_vd = static_cast<const Scalar*>(a.unembedding_vd);
   int32_t* const token = a.token_nk + t * a.places;
@@ -76,22 +78,24 @@ __global__ void __launch_bounds__(kThreads) likely_hessian_kernel(const LikelyHe
   const A w = static_cast<const A*>(a.weight_n)[t], threshold = static_cast<A>(a.threshold);
   int count = 0;
   if (w != 0) {
-    const int64_t vectors = a.vocabulary / kCount;
-    MarkedVectors marked(vectors);
+    const int vectors = static_cast<int>(a.vocabulary / kCount);
+    const LabelBit label{y / kCount, widen(row[y]) + A(1) >= threshold ? 1u << y % kCount : 0u};
+    MarkedVectors<kThreads> marked(vectors);
     int mine = 0;
-    for_each_vector<kCount>(row, vectors, [&](int64_t v, const Vector<Scalar, kCount>& x) {
-      visit_likely(v, x, y, threshold, [&](int, A) {
-        ++mine;
+    for_each_vector<kThreads, kCount>(row, vectors, [&](int v, const Vector<Scalar, kCount>& x) {
+      if (const unsigned bits = likely_bits(v, x, label, threshold)) {
+        mine += __popc(bits);
         marked.mark(v);
-      });
+      }
     });
-    int next = exclusive_sum(mine, &count);
+    int next = exclusive_sum<kThreads>(mine, &count);
     count = min(count, static_cast<int>(a.places));
     if (mine > 0) {
-      marked.template for_each<kCount>(row, [&](int64_t v, const Vector<Scalar, kCount>& x) {
-        visit_likely(v, x, y, threshold, [&](int likely, A p) {
+      marked.template for_each<kCount>(row, [&](int v, const Vector<Scalar, kCount>& x) {
+        for_each_bit(likely_bits(v, x, label, threshold), [&](int e) {
+          const int likely = v * kCount + e;
           if (next < count) token[next] = likely;
-          if (next < count) h[next] = p;
+          if (next < count) h[next] = widen(row[likely]) + (likely == y ? A(1) : A(0));
           ++next;
         });
       });

@@ -4,7 +4,10 @@
 namespace fwl::cuda {
 namespace {
 
-template <typename Scalar, int kCount>
+constexpr int kLossThreads = 128;
+constexpr int kShortRowThreads = 256;
+
+template <typename Scalar, int kCount, int kThreads>
 __global__ void __launch_bounds__(kThreads)
     cross_entropy_kernel(const Scalar* logits, const int64_t* label, AccumulateOf<Scalar>* nll,
                          int64_t vocabulary) {
@@ -12,30 +15,31 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t t = blockIdx.x;
   const Scalar* const row = logits + t * vocabulary;
   const A log_sum =
-      log_sum_of<A, kCount>(row, vocabulary / kCount, [](int64_t, const Vector<Scalar, kCount>&) {});
+      log_sum_of<kThreads, A, kCount>(row, static_cast<int>(vocabulary / kCount), [](int, const Vector<Scalar, kCount>&) {});
   if (threadIdx.x == 0) nll[t] = log_sum - widen(row[label[t]]);
 }
 
-template <typename Scalar, int kCount, bool kStaged>
+template <typename Scalar, int kCount, bool kStaged, int kThreads>
 __global__ void __launch_bounds__(kThreads)
     cross_entropy_gradient_kernel(Scalar* logits, const int64_t* label, const AccumulateOf<Scalar>* weight,
                                   AccumulateOf<Scalar>* nll, int64_t vocabulary) {
   using A = AccumulateOf<Scalar>;
   extern __shared__ __align__(16) unsigned char stage_bytes[];
   Scalar* const stage = reinterpret_cast<Scalar*>(stage_bytes);
-  const int64_t t = blockIdx.x, vectors = vocabulary / kCount;
+  const int64_t t = blockIdx.x;
+  const int vectors = static_cast<int>(vocabulary / kCount);
   Scalar* const row = logits + t * vocabulary;
-  const A log_sum = log_sum_of<A, kCount>(row, vectors, [&](int64_t v, const Vector<Scalar, kCount>& x) {
+  const A log_sum = log_sum_of<kThreads, A, kCount>(row, vectors, [&](int v, const Vector<Scalar, kCount>& x) {
     if (kStaged) store_vector(stage + v * kCount, x);
   });
-  const int64_t y = label[t];
+  const int y = static_cast<int>(label[t]);
   const A w = weight[t];
   const ShiftedExponential<A> power(log_sum);
   if (threadIdx.x == 0) nll[t] = log_sum - widen(row[y]);
   __syncthreads();  // the label's logit is read before it is overwritten
-  for_each_vector<kCount>(kStaged ? stage : row, vectors, [&](int64_t v, const Vector<Scalar, kCount>& x) {
+  for_each_vector<kThreads, kCount>(kStaged ? stage : row, vectors, [&](int v, const Vector<Scalar, kCount>& x) {
     Vector<Scalar, kCount> out;
-    const int label_at = static_cast<int>(y - v * kCount);
+    const int label_at = y - v * kCount;
 #pragma unroll
     for (int e = 0; e < kCount; ++e)
       out.at[e] = narrow<Scalar>(w * (power(widen(x.at[e])) - (e == label_at ? A(1) : A(0))));
@@ -44,7 +48,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 // The logits' normaliser is nll + logit of the label, so that no pass is needed for it.
-template <typename Scalar, int kCount, bool kStaged>
+template <typename Scalar, int kCount, bool kStaged, int kThreads>
 __global__ void __launch_bounds__(kThreads)
     cross_entropy_gradient_backward_kernel(Scalar* logits, Scalar* error_bar, const int64_t* label,
                                            const AccumulateOf<Scalar>* weight,
@@ -53,20 +57,21 @@ __global__ void __launch_bounds__(kThreads)
   using A = AccumulateOf<Scalar>;
   extern __shared__ __align__(16) unsigned char stage_bytes[];
   Scalar* const stage = reinterpret_cast<Scalar*>(stage_bytes);
-  const int64_t t = blockIdx.x, vectors = vocabulary / kCount, y = label[t];
+  const int64_t t = blockIdx.x;
+  const int vectors = static_cast<int>(vocabulary / kCount), y = static_cast<int>(label[t]);
   Scalar* const row = logits + t * vocabulary;
   Scalar* const bar = error_bar + t * vocabulary;
   const ShiftedExponential<A> power(nll[t] + widen(row[y]));
   A dot = 0;
-  for_each_vector<kCount>(row, vectors, [&](int64_t v, const Vector<Scalar, kCount>& x) {
+  for_each_vector<kThreads, kCount>(row, vectors, [&](int v, const Vector<Scalar, kCount>& x) {
     const Vector<Scalar, kCount> b = load_vector<kCount>(bar + v * kCount);
 #pragma unroll
     for (int e = 0; e < kCount; ++e) dot += power(widen(x.at[e])) * widen(b.at[e]);
     if (kStaged) store_vector(stage + v * kCount, x);
   });
-  dot = block_reduce(dot, [](A a, A b) { return a + b; });
+  dot = block_sum<kThreads>(dot);
   const A w = weight[t], l = nll_bar[t];
-  for_each_vector<kCount>(bar, vectors, [&](int64_t v, const Vector<Scalar, kCount>& b) {
+  for_each_vector<kThreads, kCount>(bar, vectors, [&](int v, const Vector<Scalar, kCount>& b) {
     const Vector<Scalar, kCount> x = load_vector<kCount>((kStaged ? stage : row) + v * kCount);
     Vector<Scalar, kCount> bar_out, error_out;
 #pragma unroll
@@ -82,7 +87,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 // p is the residual, and 1 more at the label.
-template <typename Scalar, int kCount, bool kStaged>
+template <typename Scalar, int kCount, bool kStaged, int kThreads>
 __global__ void __launch_bounds__(kThreads)
     cross_entropy_residual_backward_kernel(const Scalar* residual, Scalar* error_bar, const int64_t* label,
                                            const AccumulateOf<Scalar>* weight,
@@ -90,23 +95,24 @@ __global__ void __launch_bounds__(kThreads)
   using A = AccumulateOf<Scalar>;
   extern __shared__ __align__(16) unsigned char stage_bytes[];
   Scalar* const stage = reinterpret_cast<Scalar*>(stage_bytes);
-  const int64_t t = blockIdx.x, vectors = vocabulary / kCount, y = label[t];
+  const int64_t t = blockIdx.x;
+  const int vectors = static_cast<int>(vocabulary / kCount), y = static_cast<int>(label[t]);
   const Scalar* const row = residual + t * vocabulary;
   Scalar* const bar = error_bar + t * vocabulary;
   A dot = 0;
-  for_each_vector<kCount>(bar, vectors, [&](int64_t v, const Vector<Scalar, kCount>& b) {
+  for_each_vector<kThreads, kCount>(bar, vectors, [&](int v, const Vector<Scalar, kCount>& b) {
     const Vector<Scalar, kCount> r = load_vector<kCount>(row + v * kCount);
 #pragma unroll
     for (int e = 0; e < kCount; ++e) dot += widen(r.at[e]) * widen(b.at[e]);
     if (kStaged) store_vector(stage + v * kCount, b);
   });
-  dot = block_reduce(dot, [](A a, A b) { return a + b; }) + widen(bar[y]);
+  dot = block_sum<kThreads>(dot) + widen(bar[y]);
   const A w = weight[t], l = nll_bar[t];
   __syncthreads();  // the label's cotangent is read before it is overwritten
-  for_each_vector<kCount>(row, vectors, [&](int64_t v, const Vector<Scalar, kCount>& r) {
+  for_each_vector<kThreads, kCount>(row, vectors, [&](int v, const Vector<Scalar, kCount>& r) {
     const Vector<Scalar, kCount> b = load_vector<kCount>((kStaged ? stage : bar) + v * kCount);
     Vector<Scalar, kCount> out;
-    const int label_at = static_cast<int>(y - v * kCount);
+    const int label_at = y - v * kCount;
 #pragma unroll
     for (int e = 0; e < kCount; ++e) {
       const A weighted = w * (widen(b.at[e]) - dot);
@@ -125,11 +131,11 @@ cudaError_t launch_cross_entropy_gradient(ScalarType type, void* logits_nv, cons
   return dispatch(type, [&](auto* tag) {
     using Scalar = std::remove_pointer_t<decltype(tag)>;
     using A = AccumulateOf<Scalar>;
-    choose_form<Scalar>(vocabulary, on_vectors(logits_nv), [&](auto count, auto staged, size_t bytes) {
+    choose_form<Scalar, kShortRowThreads>(vocabulary, on_vectors(logits_nv), [&](auto count, auto staged, auto threads, size_t bytes) {
       const auto kernel =
-          cross_entropy_gradient_kernel<Scalar, decltype(count)::value, decltype(staged)::value>;
+          cross_entropy_gradient_kernel<Scalar, decltype(count)::value, decltype(staged)::value, decltype(threads)::value>;
       allow_stage(kernel, bytes);
-      kernel<<<static_cast<unsigned>(rows), kThreads, bytes, stream>>>(
+      kernel<<<static_cast<unsigned>(rows), decltype(threads)::value, bytes, stream>>>(
           static_cast<Scalar*>(logits_nv), label_n, static_cast<const A*>(weight_n), static_cast<A*>(nll_n),
           vocabulary);
     });
@@ -141,10 +147,11 @@ cudaError_t launch_cross_entropy(ScalarType type, const void* logits_nv, const i
   if (rows == 0) return cudaSuccess;
   return dispatch(type, [&](auto* tag) {
     using Scalar = std::remove_pointer_t<decltype(tag)>;
+    // Nothing is staged: few threads a row, many rows a multiprocessor.
     const bool wide = vocabulary % kVector<Scalar> == 0 && on_vectors(logits_nv);
-    const auto kernel =
-        wide ? cross_entropy_kernel<Scalar, kVector<Scalar>> : cross_entropy_kernel<Scalar, 1>;
-    kernel<<<static_cast<unsigned>(rows), kThreads, 0, stream>>>(
+    const auto kernel = wide ? cross_entropy_kernel<Scalar, kVector<Scalar>, kLossThreads>
+                             : cross_entropy_kernel<Scalar, 1, kLossThreads>;
+    kernel<<<static_cast<unsigned>(rows), kLossThreads, 0, stream>>>(
         static_cast<const Scalar*>(logits_nv), label_n, static_cast<AccumulateOf<Scalar>*>(nll_n),
         vocabulary);
   });
@@ -158,12 +165,12 @@ cudaError_t launch_cross_entropy_gradient_backward(ScalarType type, void* logits
   return dispatch(type, [&](auto* tag) {
     using Scalar = std::remove_pointer_t<decltype(tag)>;
     using A = AccumulateOf<Scalar>;
-    choose_form<Scalar>(
-        vocabulary, on_vectors(logits_nv, error_bar_nv), [&](auto count, auto staged, size_t bytes) {
+    choose_form<Scalar, kShortRowThreads>(
+        vocabulary, on_vectors(logits_nv, error_bar_nv), [&](auto count, auto staged, auto threads, size_t bytes) {
           const auto kernel =
-              cross_entropy_gradient_backward_kernel<Scalar, decltype(count)::value, decltype(staged)::value>;
+              cross_entropy_gradient_backward_kernel<Scalar, decltype(count)::value, decltype(staged)::value, decltype(threads)::value>;
           allow_stage(kernel, bytes);
-          kernel<<<static_cast<unsigned>(rows), kThreads, bytes, stream>>>(
+          kernel<<<static_cast<unsigned>(rows), decltype(threads)::value, bytes, stream>>>(
               static_cast<Scalar*>(logits_nv), static_cast<Scalar*>(error_bar_nv), label_n,
               static_cast<const A*>(weight_n), static_cast<const A*>(nll_n), static_cast<const A*>(nll_bar_n),
               vocabulary);
@@ -179,12 +186,12 @@ cudaError_t launch_cross_entropy_residual_backward(ScalarType type, const void* 
   return dispatch(type, [&](auto* tag) {
     using Scalar = std::remove_pointer_t<decltype(tag)>;
     using A = AccumulateOf<Scalar>;
-    choose_form<Scalar>(
-        vocabulary, on_vectors(residual_nv, error_bar_nv), [&](auto count, auto staged, size_t bytes) {
+    choose_form<Scalar, kShortRowThreads>(
+        vocabulary, on_vectors(residual_nv, error_bar_nv), [&](auto count, auto staged, auto threads, size_t bytes) {
           const auto kernel =
-              cross_entropy_residual_backward_kernel<Scalar, decltype(count)::value, decltype(staged)::value>;
+              cross_entropy_residual_backward_kernel<Scalar, decltype(count)::value, decltype(staged)::value, decltype(threads)::value>;
           allow_stage(kernel, bytes);
-          kernel<<<static_cast<unsigned>(rows), kThreads, bytes, stream>>>(
+          kernel<<<static_cast<unsigned>(rows), decltype(threads)::value, bytes, stream>>>(
               static_cast<const Scalar*>(residual_nv), static_cast<Scalar*>(error_bar_nv), label_n,
               static_cast<const A*>(weight_n), static_cast<const A*>(nll_bar_n), vocabulary);
         });

@@ -1,6 +1,7 @@
 #include "core/model/projections.h"
 
 #include "core/base/autograd.h"
+#include "core/kernels/fused_products.h"
 
 namespace fwl {
 namespace {
@@ -49,8 +50,16 @@ class FeedForwardFunction : public torch::autograd::Function<FeedForwardFunction
  public:
   static Tensor forward(AutogradContext* ctx, const Tensor& x_btd, const Tensor& up,
                         const std::optional<Tensor>& up_bias, const Tensor& down,
-                        const std::optional<Tensor>& down_bias, bool gelu) {
-    const Tensor u_btf = at::linear(x_btd, up, up_bias), act_btf = activate(kind_of(gelu), u_btf);
+                        const std::optional<Tensor>& down_bias, bool gelu, bool fused) {
+    Tensor u_btf, act_btf;
+    if (fused) {
+      act_btf =
+          squared_relu_product(x_btd.flatten(0, 1), up).view({x_btd.size(0), x_btd.size(1), up.size(0)});
+    } else {
+      u_btf = at::linear(x_btd, up, up_bias);
+      act_btf = activate(kind_of(gelu), u_btf);
+    }
+    ctx->saved_data["fused"] = fused;
     ctx->saved_data["gelu"] = gelu;
     ctx->saved_data["up_bias"] = up_bias.has_value();
     ctx->saved_data["down_bias"] = down_bias.has_value();
@@ -62,20 +71,27 @@ class FeedForwardFunction : public torch::autograd::Function<FeedForwardFunction
     const auto saved = ctx->get_saved_variables();
     const Tensor &x_btd = saved[0], &up = saved[1], &down = saved[2];
     const Tensor kept_nf = saved[3].flatten(0, 1), y_bar_nd = bars[0].flatten(0, 1);
-    const bool gelu = ctx->saved_data["gelu"].toBool();
-    const Tensor act_bar_nf = at::mm(y_bar_nd, down);
-    const ActivationBackward act =
-        keeps_act(gelu, x_btd) ? ActivationBackward{kept_nf, squared_relu_backward(kept_nf, act_bar_nf)}
-                               : activate_backward(kind_of(gelu), kept_nf, act_bar_nf);
+    const ActivationBackward act = activation_backward(ctx, kept_nf, y_bar_nd, down);
     const Tensor down_bar = at::mm(y_bar_nd.t(), act.act);
     const Tensor down_bias_bar = ctx->saved_data["down_bias"].toBool() ? y_bar_nd.sum(0) : Tensor();
     const ProjectionBackward b(x_btd.flatten(0, 1), up, ctx->saved_data["up_bias"].toBool(), act.u_bar);
-    return {b.x_bar.view_as(x_btd), b.weight_bar, b.bias_bar, down_bar, down_bias_bar, Tensor()};
+    return {b.x_bar.view_as(x_btd), b.weight_bar, b.bias_bar, down_bar, down_bias_bar, Tensor(), Tensor()};
   }
 
  private:
+  // The activation, and the cotangent of what it takes.
+  static ActivationBackward activation_backward(AutogradContext* ctx, const Tensor& kept_nf,
+                                                const Tensor& y_bar_nd, const Tensor& down) {
+    const bool gelu = ctx->saved_data["gelu"].toBool();
+    if (ctx->saved_data["fused"].toBool())
+      return {kept_nf, squared_relu_product_backward(y_bar_nd, down, kept_nf)};
+    const Tensor act_bar_nf = at::mm(y_bar_nd, down);
+    if (keeps_act(gelu, kept_nf)) return {kept_nf, squared_relu_backward(kept_nf, act_bar_nf)};
+    return activate_backward(kind_of(gelu), kept_nf, act_bar_nf);
+  }
+
   // On a GPU the bytes that are read and written decide: the squared ReLU's value says all of its slope.
-  static bool keeps_act(bool gelu, const Tensor& x_btd) { return !gelu && x_btd.is_cuda(); }
+  static bool keeps_act(bool gelu, const Tensor& x) { return !gelu && x.is_cuda(); }
   static Activation kind_of(bool gelu) { return gelu ? Activation::kGelu : Activation::kSquaredRelu; }
 };
 
@@ -90,8 +106,11 @@ AttentionInputs project_qkv(const Tensor& x_btd, const Projection& qkv, int64_t 
 }
 
 Tensor feed_forward(const Tensor& x_btd, const Projection& up, const Projection& down, Activation kind) {
+  // Asked here: inside of the function gradients are off.
+  const bool fused = kind == Activation::kSquaredRelu && !up.bias.defined() &&
+                     has_fused_products(x_btd.flatten(0, 1), up.weight);
   return FeedForwardFunction::apply(x_btd, up.weight, optional_of(up.bias), down.weight,
-                                    optional_of(down.bias), kind == Activation::kGelu);
+                                    optional_of(down.bias), kind == Activation::kGelu, fused);
 }
 
 }  // namespace fwl

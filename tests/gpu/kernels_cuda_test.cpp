@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <cmath>
 #include <cstdio>
 #include <functional>
 
@@ -11,6 +12,7 @@
 #include "core/fast_weight/norm_gradient.h"
 #include "core/kernels/activation.h"
 #include "core/kernels/fused_attention.h"
+#include "core/kernels/fused_products.h"
 #include "core/kernels/likely_gradient.h"
 #include "core/kernels/likely_hessian.h"
 #include "core/kernels/matmul.h"
@@ -212,6 +214,46 @@ TEST_F(KernelsOnGpu, FeedForwardEqualsTheCpu) {
   expect_equal_to_cpu(
       [](const std::vector<Tensor>& x) { return std::vector<Tensor>{squared_relu_gradient(x[0], x[1])}; },
       {random({7, 33}), random({7, 33})}, "gradient of squared relu");
+}
+
+// bfloat16 alone, and enough tokens: the squared ReLU in the products' epilogue.
+TEST_F(KernelsOnGpu, FeedForwardOfFusedProductsEqualsTheCpu) {
+  at::manual_seed(17);
+  struct Shape {
+    int64_t batch, length, width, hidden;
+  };
+  for (const Shape& s : std::vector<Shape>{{4, 1024, 64, 256}, {2, 2560, 512, 640}, {2, 2048, 768, 3072}}) {
+    SCOPED_TRACE(cat(s.batch, " x ", s.length, ", width ", s.width, ", hidden ", s.hidden));
+    const auto random_in = [](at::IntArrayRef sizes, double spread) {
+      return (at::randn(sizes) * spread).to(at::kBFloat16);
+    };
+    const double in = 1 / std::sqrt(static_cast<double>(s.width)),
+                 out = 1 / std::sqrt(static_cast<double>(s.hidden));
+    const std::vector<Tensor> inputs = {random_in({s.batch, s.length, s.width}, 1),
+                                        random_in({s.hidden, s.width}, in),
+                                        random_in({s.width, s.hidden}, out)};
+    const Tensor bar = random_in({s.batch, s.length, s.width}, 1);
+    const auto run = [&](at::TensorOptions options) {
+      std::vector<Tensor> leaves;
+      for (const Tensor& x : inputs) leaves.push_back(x.to(options).detach().requires_grad_(true));
+      std::vector<Tensor> results = {
+          feed_forward(leaves[0], {leaves[1], {}}, {leaves[2], {}}, Activation::kSquaredRelu)};
+      results[0].backward(bar.to(options));
+      for (const Tensor& x : leaves) results.push_back(x.grad());
+      return results;
+    };
+    const auto cuda = at::TensorOptions().device(at::kCUDA).dtype(at::kBFloat16);
+    const bool has = has_fused_products(inputs[0].to(cuda).flatten(0, 1), inputs[1].to(cuda));
+    ASSERT_EQ(has, FWL_HAVE_CUDNN == 1);
+    if (!has) GTEST_SKIP() << "a build without cuDNN's frontend headers";
+    const std::vector<Tensor> found = run(cuda), again = run(cuda),
+                              expected = run(at::TensorOptions().dtype(at::kDouble));
+    for (size_t i = 0; i < found.size(); ++i) {
+      EXPECT_LT(distance(found[i], expected[i]), 0.01) << "result " << i;
+      EXPECT_TRUE(at::equal(found[i], again[i])) << "result " << i;
+    }
+    EXPECT_FALSE(has_fused_products(inputs[0].to(cuda).flatten(0, 1).narrow(0, 0, 4000), inputs[1].to(cuda)));
+  }
 }
 
 TEST_F(KernelsOnGpu, ProjectionWithRotaryPositionsEqualsTheCpu) {

@@ -59,6 +59,9 @@ VARIANTS = {
     "learned-start": {FAST + "learned_start": "true"},
     "write-gate": {FAST + "write_gate": "both"},
     "inner-steps": {FAST + "inner_steps": 2},
+    "step-size-2": {FAST + "step_size_init": 2},  # eight times as large at the start: where training takes the second layer's
+    "wide": {FAST + "width": 4096},  # twice the hidden units at the size `small`: keys of twice the length
+    "control-wide": {FAST + "update": "none", FAST + "width": 4096},
     "no-slow-loss": {FAST + "slow_loss_weight": 0},
     "slow-loss-0.1": {FAST + "slow_loss_weight": 0.1},
     "slow-loss-0.3": {FAST + "slow_loss_weight": 0.3},

@@ -59,6 +59,15 @@ inline int atomicAdd(int* sum, int value) {
   *sum += value;
   return before;
 }
+inline int __ffs(int bits) {
+  return __builtin_ffs(bits);
+}
+inline int __ffsll(long long bits) {
+  return __builtin_ffsll(bits);
+}
+inline int __popc(unsigned bits) {
+  return __builtin_popcount(bits);
+}
 inline float __expf(float x) {
   return std::exp(x);
 }

@@ -1,0 +1,123 @@
+#include "core/base/error.h"
+#include "core/kernels/cudnn_plans.h"
+#include "core/kernels/fused_products.h"
+
+namespace fwl {
+namespace {
+
+using cudnn::Node;
+using cudnn::Plans;
+namespace fe = cudnn::fe;
+
+constexpr int64_t kProduct = 2;   // of a problem's key
+constexpr int64_t kTokens = 1024, kFewest = 4096;
+constexpr int64_t kAlignment = 8;  // of sizes, in elements: whole vectors of 16 bytes
+
+// act [n, f] = relu(x [n, d] w [d, f])^2, or the cotangent 2 sqrt(act) (x w).
+struct Product {
+  int64_t n, d, f;
+  bool backward;
+  int device;
+
+  std::vector<int64_t> key() const { return {kProduct, n, d, f, backward, device}; }
+};
+
+enum Name : int64_t { kX = 1, kWeight, kAct, kOut };
+
+// cuDNN's own order is for products alone; with an epilogue it is not the fastest first (H200, cuDNN 9.19, the
+// one that torch 2.11 brings: DESIGN 91 has the figures). Where none of these is offered, its first.
+std::vector<std::string> preferred(const Product& p) {
+  constexpr int64_t kNarrow = 512;
+  if (p.backward && p.d <= kNarrow) return {"eng4_k24=33", "eng4_k24=2"};
+  return {"eng4_k24=2", "eng4_k24=40"};
+}
+
+int64_t index_of_plan(const fe::graph::Graph& graph, const Product& p) {
+  const int64_t count = graph.get_execution_plan_count();
+  for (const std::string& wanted : preferred(p)) {
+    for (int64_t i = 0; i < count; ++i) {
+      std::string name;
+      if (graph.get_plan_name_at_index(i, name).is_good() && name == wanted) return i;
+    }
+  }
+  return 0;
+}
+
+std::shared_ptr<fe::graph::Graph> make_graph(const Product& p, cudnnHandle_t handle) {
+  using cudnn::input, cudnn::output, cudnn::require_good;
+  const std::shared_ptr<fe::graph::Graph> graph = cudnn::new_graph();
+  const auto pointwise = [](fe::PointwiseMode_t mode) {
+    return fe::graph::Pointwise_attributes().set_mode(mode);
+  };
+  const std::vector<int64_t> out_sizes = {1, p.n, p.f}, out_strides = {p.n * p.f, p.f, 1};
+  const Node x = input(*graph, kX, {1, p.n, p.d}, {p.n * p.d, p.d, 1});
+  // [f, d] as it is kept, or [d, f].
+  const Node weight = input(*graph, kWeight, {1, p.d, p.f},
+                            p.backward ? std::vector<int64_t>{p.d * p.f, p.f, 1}
+                                       : std::vector<int64_t>{p.d * p.f, 1, p.d});
+  const Node product = graph->matmul(
+      x, weight, fe::graph::Matmul_attributes().set_compute_data_type(fe::DataType_t::FLOAT));
+  Node out;
+  if (p.backward) {
+    const Node act = input(*graph, kAct, out_sizes, out_strides);
+    const Node root = graph->pointwise(act, pointwise(fe::PointwiseMode_t::SQRT));
+    const Node slope = graph->pointwise(root, root, pointwise(fe::PointwiseMode_t::ADD));
+    out = graph->pointwise(product, slope, pointwise(fe::PointwiseMode_t::MUL));
+  } else {
+    const Node relu = graph->pointwise(product, pointwise(fe::PointwiseMode_t::RELU_FWD));
+    out = graph->pointwise(relu, relu, pointwise(fe::PointwiseMode_t::MUL));
+  }
+  output(out, kOut, out_sizes, out_strides);
+  require_good(graph->validate());
+  require_good(graph->build_operation_graph(handle));
+  require_good(graph->create_execution_plans({fe::HeurMode_t::A}));
+  require_good(graph->build_plan_at_index(handle, index_of_plan(*graph, p)));
+  return graph;
+}
+
+cudnn::Problem plan_for(const Product& p) {
+  return {p.key(), p.device,
+          cat("a product of ", p.n, " x ", p.d, " and ", p.d, " x ", p.f, " with the squared ReLU",
+              p.backward ? "'s gradient" : ""),
+          "so the activation runs beside the products, which takes longer",
+          [p](cudnnHandle_t handle) { return make_graph(p, handle); }};
+}
+
+Product product_of(const Tensor& x_nd, int64_t f, bool backward) {
+  return {x_nd.size(0), x_nd.size(1), f, backward, x_nd.device().index()};
+}
+
+bool on_vectors(const Tensor& x) {
+  return x.is_contiguous() && reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 16 == 0;
+}
+
+Tensor run(const Product& p, const Tensor& x_nd, const Tensor& weight, const Tensor& act_nf) {
+  Tensor out_nf = at::empty({p.n, p.f}, x_nd.options());
+  cudnn::Pointers pointers = {
+      {kX, x_nd.data_ptr()}, {kWeight, weight.data_ptr()}, {kOut, out_nf.data_ptr()}};
+  if (act_nf.defined()) pointers[kAct] = act_nf.data_ptr();
+  Plans::all().run(plan_for(p), pointers, x_nd.options());
+  return out_nf;
+}
+
+}  // namespace
+
+bool has_fused_products(const Tensor& x_nd, const Tensor& weight) {
+  if (!x_nd.is_cuda() || x_nd.scalar_type() != at::kBFloat16 || weight.scalar_type() != at::kBFloat16 ||
+      x_nd.size(0) < kFewest || x_nd.size(0) % kTokens != 0 || x_nd.size(1) % kAlignment != 0 ||
+      weight.numel() % (x_nd.size(1) * kAlignment) != 0 || !on_vectors(x_nd) || !on_vectors(weight))
+    return false;
+  const int64_t f = weight.numel() / x_nd.size(1);
+  return Plans::all().has(plan_for(product_of(x_nd, f, false))) &&
+         (!at::GradMode::is_enabled() || Plans::all().has(plan_for(product_of(x_nd, f, true))));
+}
+
+Tensor squared_relu_product(const Tensor& x_nd, const Tensor& up_fd) {
+  return run(product_of(x_nd, up_fd.size(0), false), x_nd, up_fd, {});
+}
+
+Tensor squared_relu_product_backward(const Tensor& y_bar_nd, const Tensor& down_df, const Tensor& act_nf) {
+  return run(product_of(y_bar_nd, down_df.size(1), true), y_bar_nd.contiguous(), down_df, act_nf);
+}
+
+}  // namespace fwl
