@@ -118,6 +118,9 @@ RunConfig parse_run_config(const std::string& yaml, const std::string& where) {
   config.model.fast_weight.decay_max = 1;
   config.model.fast_weight.fast_layers = "both";
   config.model.fast_weight.hessian_threshold = 0;
+  config.model.fast_weight.step_size_init = 0.25;
+  config.model.fast_weight.key_norm = "none";
+  config.model.fast_weight.write_gate = "none";
   apply_yaml(fields_of(config), yaml, where);
   return config;
 }

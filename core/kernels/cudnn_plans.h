@@ -36,8 +36,8 @@ void output(const Node& node, int64_t uid, const std::vector<int64_t>& sizes,
 struct Problem {
   std::vector<int64_t> key;  // unlike those of all other problems
   int device = 0;
-  std::string what;          // for messages
-  std::string instead;       // what runs when cuDNN has no plan
+  std::string what;     // for messages
+  std::string instead;  // what runs when cuDNN has no plan
   // Builds a graph with its plan; throws when there is none.
   std::function<std::shared_ptr<fe::graph::Graph>(cudnnHandle_t)> make;
 };

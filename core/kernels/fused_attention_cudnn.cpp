@@ -14,7 +14,7 @@ using cudnn::Plans;
 using cudnn::Pointers;
 namespace fe = cudnn::fe;
 
-constexpr int64_t kAttention = 1;   // of a problem's key
+constexpr int64_t kAttention = 1;    // of a problem's key
 constexpr int64_t kPositions = 128;  // shapes of texts of all lengths would each want a plan
 
 // What a plan is for. The output lies as [B, T, H, E] and so does its gradient; with as many keys as queries
@@ -99,7 +99,7 @@ cudnn::Problem plan_for(const Attention& p) {
 }
 
 Attention problem_of(const Tensor& q_bhte, const Tensor& k_bhte, const Tensor& v_bhte, int64_t window,
-                   bool wants_stats) {
+                     bool wants_stats) {
   Attention p;
   p.q_sizes = q_bhte.sizes().vec();
   p.k_sizes = k_bhte.sizes().vec();
@@ -189,8 +189,7 @@ bool has_fused_attention(const Tensor& q_bhte, const Tensor& k_bhte, const Tenso
     return false;
   const bool gradient = wants_gradient(q_bhte, k_bhte, v_bhte);
   const Attention p = problem_of(q_bhte, k_bhte, v_bhte, window, gradient);
-  return Plans::all().has(plan_for(p)) &&
-         (!gradient || Plans::all().has(plan_for(backward_of(p))));
+  return Plans::all().has(plan_for(p)) && (!gradient || Plans::all().has(plan_for(backward_of(p))));
 }
 
 Tensor fused_attention(const Tensor& q_bhte, const Tensor& k_bhte, const Tensor& v_bhte, int64_t window) {

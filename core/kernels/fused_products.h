@@ -1,6 +1,6 @@
 // The feed-forward's products that have the squared ReLU beside them, with it in their epilogue: a pass over
-// the widest tensors less, forward and backward (DESIGN 91). fused_products_cudnn.cpp; in a build without CUDA
-// or without cuDNN's frontend headers no_cudnn.cpp, where has_fused_products() is false.
+// the widest tensors less, forward and backward (DESIGN 91). fused_products_cudnn.cpp; in a build without
+// CUDA or without cuDNN's frontend headers no_cudnn.cpp, where has_fused_products() is false.
 //
 // Shape suffixes: n tokens, d width, f hidden width.
 #pragma once
@@ -9,10 +9,10 @@
 
 namespace fwl {
 
-// Whether the two below can compute this for tokens x [n, d] and a weight of d and f in either order: bfloat16
-// on a GPU that cuDNN serves, n a multiple of 1,024 and at least 4,096, so that texts of all lengths do not
-// make a plan each. Where gradients are recorded, both. A function of shapes and machine: the same run takes
-// the same kernels.
+// Whether the two below can compute this for tokens x [n, d] and a weight of d and f in either order:
+// bfloat16 on a GPU that cuDNN serves, n a multiple of 1,024 and at least 4,096, so that texts of all lengths
+// do not make a plan each. Where gradients are recorded, both. A function of shapes and machine: the same run
+// takes the same kernels.
 bool has_fused_products(const Tensor& x_nd, const Tensor& weight);
 
 // relu(x up^T)^2, [n, f], rounded once. Without gradient of its own. Throw InternalError where

@@ -9,7 +9,7 @@ using cudnn::Node;
 using cudnn::Plans;
 namespace fe = cudnn::fe;
 
-constexpr int64_t kProduct = 2;   // of a problem's key
+constexpr int64_t kProduct = 2;  // of a problem's key
 constexpr int64_t kTokens = 1024, kFewest = 4096;
 constexpr int64_t kAlignment = 8;  // of sizes, in elements: whole vectors of 16 bytes
 
@@ -24,8 +24,8 @@ struct Product {
 
 enum Name : int64_t { kX = 1, kWeight, kAct, kOut };
 
-// cuDNN's own order is for products alone; with an epilogue it is not the fastest first (H200, cuDNN 9.19, the
-// one that torch 2.11 brings: DESIGN 91 has the figures). Where none of these is offered, its first.
+// cuDNN's own order is for products alone; with an epilogue it is not the fastest first (H200, cuDNN 9.19,
+// the one that torch 2.11 brings: DESIGN 91 has the figures). Where none of these is offered, its first.
 std::vector<std::string> preferred(const Product& p) {
   constexpr int64_t kNarrow = 512;
   if (p.backward && p.d <= kNarrow) return {"eng4_k24=33", "eng4_k24=2"};
@@ -52,11 +52,11 @@ std::shared_ptr<fe::graph::Graph> make_graph(const Product& p, cudnnHandle_t han
   const std::vector<int64_t> out_sizes = {1, p.n, p.f}, out_strides = {p.n * p.f, p.f, 1};
   const Node x = input(*graph, kX, {1, p.n, p.d}, {p.n * p.d, p.d, 1});
   // [f, d] as it is kept, or [d, f].
-  const Node weight = input(*graph, kWeight, {1, p.d, p.f},
-                            p.backward ? std::vector<int64_t>{p.d * p.f, p.f, 1}
-                                       : std::vector<int64_t>{p.d * p.f, 1, p.d});
-  const Node product = graph->matmul(
-      x, weight, fe::graph::Matmul_attributes().set_compute_data_type(fe::DataType_t::FLOAT));
+  const Node weight =
+      input(*graph, kWeight, {1, p.d, p.f},
+            p.backward ? std::vector<int64_t>{p.d * p.f, p.f, 1} : std::vector<int64_t>{p.d * p.f, 1, p.d});
+  const Node product =
+      graph->matmul(x, weight, fe::graph::Matmul_attributes().set_compute_data_type(fe::DataType_t::FLOAT));
   Node out;
   if (p.backward) {
     const Node act = input(*graph, kAct, out_sizes, out_strides);
@@ -93,8 +93,7 @@ bool on_vectors(const Tensor& x) {
 
 Tensor run(const Product& p, const Tensor& x_nd, const Tensor& weight, const Tensor& act_nf) {
   Tensor out_nf = at::empty({p.n, p.f}, x_nd.options());
-  cudnn::Pointers pointers = {
-      {kX, x_nd.data_ptr()}, {kWeight, weight.data_ptr()}, {kOut, out_nf.data_ptr()}};
+  cudnn::Pointers pointers = {{kX, x_nd.data_ptr()}, {kWeight, weight.data_ptr()}, {kOut, out_nf.data_ptr()}};
   if (act_nf.defined()) pointers[kAct] = act_nf.data_ptr();
   Plans::all().run(plan_for(p), pointers, x_nd.options());
   return out_nf;

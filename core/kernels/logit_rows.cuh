@@ -12,7 +12,7 @@
 namespace fwl::cuda {
 
 constexpr int kMostThreads = 512;  // of a block
-constexpr int kUnroll = 4;  // vectors that a thread has under way
+constexpr int kUnroll = 4;         // vectors that a thread has under way
 constexpr size_t kLargestStage = 200 << 10;
 constexpr size_t kLongestShort = 40 << 10;  // bytes of a row
 

@@ -12,7 +12,9 @@ namespace fwl::cuda {
 
 // Rows are whole vectors of 16 bytes, and fit in a warp's registers.
 bool norm_width_fits(ScalarType type, int64_t width);
-// Rows of the partial sums that the backward launchers write, at the most.
+// Rows of the partial sums that launch_add_norm_backward() is to write, and at the most for
+// launch_norm_gradient_backward(), which takes 8 rows a block.
+int64_t add_norm_backward_partials(ScalarType type, int64_t rows, int64_t width);
 constexpr int64_t kNormPartials = 264;
 
 // `bias` null: RMSNorm. `delta` null: sum is not written. mean (LayerNorm) and inverse_sigma are [rows].

@@ -82,8 +82,8 @@ const Plans::Plan* Plans::plan_of(const Problem& problem) {
       place->second = plan;
     } catch (const std::exception& error) {
       if (!warned_)
-        log_warn(cat("for ", problem.what, " cuDNN has no plan, ", problem.instead,
-                     " (", error.what(), "). Said once."));
+        log_warn(cat("for ", problem.what, " cuDNN has no plan, ", problem.instead, " (", error.what(),
+                     "). Said once."));
       warned_ = true;
     }
   }

@@ -14,8 +14,8 @@ __global__ void __launch_bounds__(kThreads)
   using A = AccumulateOf<Scalar>;
   const int64_t t = blockIdx.x;
   const Scalar* const row = logits + t * vocabulary;
-  const A log_sum =
-      log_sum_of<kThreads, A, kCount>(row, static_cast<int>(vocabulary / kCount), [](int, const Vector<Scalar, kCount>&) {});
+  const A log_sum = log_sum_of<kThreads, A, kCount>(row, static_cast<int>(vocabulary / kCount),
+                                                    [](int, const Vector<Scalar, kCount>&) {});
   if (threadIdx.x == 0) nll[t] = log_sum - widen(row[label[t]]);
 }
 
@@ -29,22 +29,24 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t t = blockIdx.x;
   const int vectors = static_cast<int>(vocabulary / kCount);
   Scalar* const row = logits + t * vocabulary;
-  const A log_sum = log_sum_of<kThreads, A, kCount>(row, vectors, [&](int v, const Vector<Scalar, kCount>& x) {
-    if (kStaged) store_vector(stage + v * kCount, x);
-  });
+  const A log_sum =
+      log_sum_of<kThreads, A, kCount>(row, vectors, [&](int v, const Vector<Scalar, kCount>& x) {
+        if (kStaged) store_vector(stage + v * kCount, x);
+      });
   const int y = static_cast<int>(label[t]);
   const A w = weight[t];
   const ShiftedExponential<A> power(log_sum);
   if (threadIdx.x == 0) nll[t] = log_sum - widen(row[y]);
   __syncthreads();  // the label's logit is read before it is overwritten
-  for_each_vector<kThreads, kCount>(kStaged ? stage : row, vectors, [&](int v, const Vector<Scalar, kCount>& x) {
-    Vector<Scalar, kCount> out;
-    const int label_at = y - v * kCount;
+  for_each_vector<kThreads, kCount>(
+      kStaged ? stage : row, vectors, [&](int v, const Vector<Scalar, kCount>& x) {
+        Vector<Scalar, kCount> out;
+        const int label_at = y - v * kCount;
 #pragma unroll
-    for (int e = 0; e < kCount; ++e)
-      out.at[e] = narrow<Scalar>(w * (power(widen(x.at[e])) - (e == label_at ? A(1) : A(0))));
-    store_vector(row + v * kCount, out);
-  });
+        for (int e = 0; e < kCount; ++e)
+          out.at[e] = narrow<Scalar>(w * (power(widen(x.at[e])) - (e == label_at ? A(1) : A(0))));
+        store_vector(row + v * kCount, out);
+      });
 }
 
 // The logits' normaliser is nll + logit of the label, so that no pass is needed for it.
@@ -131,14 +133,16 @@ cudaError_t launch_cross_entropy_gradient(ScalarType type, void* logits_nv, cons
   return dispatch(type, [&](auto* tag) {
     using Scalar = std::remove_pointer_t<decltype(tag)>;
     using A = AccumulateOf<Scalar>;
-    choose_form<Scalar, kShortRowThreads>(vocabulary, on_vectors(logits_nv), [&](auto count, auto staged, auto threads, size_t bytes) {
-      const auto kernel =
-          cross_entropy_gradient_kernel<Scalar, decltype(count)::value, decltype(staged)::value, decltype(threads)::value>;
-      allow_stage(kernel, bytes);
-      kernel<<<static_cast<unsigned>(rows), decltype(threads)::value, bytes, stream>>>(
-          static_cast<Scalar*>(logits_nv), label_n, static_cast<const A*>(weight_n), static_cast<A*>(nll_n),
-          vocabulary);
-    });
+    choose_form<Scalar, kShortRowThreads>(
+        vocabulary, on_vectors(logits_nv), [&](auto count, auto staged, auto threads, size_t bytes) {
+          const auto kernel =
+              cross_entropy_gradient_kernel<Scalar, decltype(count)::value, decltype(staged)::value,
+                                            decltype(threads)::value>;
+          allow_stage(kernel, bytes);
+          kernel<<<static_cast<unsigned>(rows), decltype(threads)::value, bytes, stream>>>(
+              static_cast<Scalar*>(logits_nv), label_n, static_cast<const A*>(weight_n),
+              static_cast<A*>(nll_n), vocabulary);
+        });
   });
 }
 
@@ -166,9 +170,11 @@ cudaError_t launch_cross_entropy_gradient_backward(ScalarType type, void* logits
     using Scalar = std::remove_pointer_t<decltype(tag)>;
     using A = AccumulateOf<Scalar>;
     choose_form<Scalar, kShortRowThreads>(
-        vocabulary, on_vectors(logits_nv, error_bar_nv), [&](auto count, auto staged, auto threads, size_t bytes) {
+        vocabulary, on_vectors(logits_nv, error_bar_nv),
+        [&](auto count, auto staged, auto threads, size_t bytes) {
           const auto kernel =
-              cross_entropy_gradient_backward_kernel<Scalar, decltype(count)::value, decltype(staged)::value, decltype(threads)::value>;
+              cross_entropy_gradient_backward_kernel<Scalar, decltype(count)::value, decltype(staged)::value,
+                                                     decltype(threads)::value>;
           allow_stage(kernel, bytes);
           kernel<<<static_cast<unsigned>(rows), decltype(threads)::value, bytes, stream>>>(
               static_cast<Scalar*>(logits_nv), static_cast<Scalar*>(error_bar_nv), label_n,
@@ -187,9 +193,11 @@ cudaError_t launch_cross_entropy_residual_backward(ScalarType type, const void* 
     using Scalar = std::remove_pointer_t<decltype(tag)>;
     using A = AccumulateOf<Scalar>;
     choose_form<Scalar, kShortRowThreads>(
-        vocabulary, on_vectors(residual_nv, error_bar_nv), [&](auto count, auto staged, auto threads, size_t bytes) {
+        vocabulary, on_vectors(residual_nv, error_bar_nv),
+        [&](auto count, auto staged, auto threads, size_t bytes) {
           const auto kernel =
-              cross_entropy_residual_backward_kernel<Scalar, decltype(count)::value, decltype(staged)::value, decltype(threads)::value>;
+              cross_entropy_residual_backward_kernel<Scalar, decltype(count)::value, decltype(staged)::value,
+                                                     decltype(threads)::value>;
           allow_stage(kernel, bytes);
           kernel<<<static_cast<unsigned>(rows), decltype(threads)::value, bytes, stream>>>(
               static_cast<const Scalar*>(residual_nv), static_cast<Scalar*>(error_bar_nv), label_n,

@@ -19,7 +19,7 @@ struct FastWeightConfig {
   std::string fast_layers = "second";
   std::string step_size = "row";
   std::string step_size_space = "log";
-  double step_size_init = 0.25;
+  double step_size_init = 2.0;
   double decay_init = 0.998;
   double decay_max = 0.0;
   int64_t decay_heads = 1;
@@ -28,9 +28,9 @@ struct FastWeightConfig {
   double hessian_threshold = 0.01;
   int64_t inner_steps = 1;
   bool query_gain = false;
-  std::string key_norm = "none";
+  std::string key_norm = "l2";
   bool learned_start = false;
-  std::string write_gate = "none";
+  std::string write_gate = "both";
   double inner_loss_scale = 1.0;
   double slow_loss_weight = 1.0;
   bool document_reset = true;

@@ -98,8 +98,8 @@ const WorkRates& rate_doubts() {
 }
 
 const WorkRates& h200_rates() {
-  static const WorkRates rates = {1.5354e-3, 2.8584e-3, 2.7777e-3, 12.576e-3, 0.70324e-3,
-                                  28.117e-3, 4.0000e-3, 1.1688e-3, 0.05000e-3};
+  static const WorkRates rates = {1.4602e-3, 2.7702e-3, 2.7971e-3, 8.0867e-3, 0.78815e-3,
+                                  29.362e-3, 4.0000e-3, 2.0302e-3, 0.72103e-3};
   return rates;
 }
 

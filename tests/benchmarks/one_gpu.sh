@@ -34,7 +34,8 @@ row() { # NAME train|eval SETTINGS...
   printf '%-34s %s\n' "$name" "$(grep -E 'tokens/s' "$out/$name.txt" | tr -s ' ' | paste -sd ';')"
 }
 control=model.fast_weight.update=none
-both=(model.fast_weight.fast_layers=both)
+# The peers' form, but for the Hessian: keys as they are, no gate.
+both=(model.fast_weight.fast_layers=both model.fast_weight.key_norm=none model.fast_weight.write_gate=none)
 exact=("${both[@]}" model.fast_weight.hessian_threshold=0)
 small=(model.layers=8 model.width=512 model.heads=8 model.vocab_size=16384 model.context=2048 model.window=512 train.global_batch=16)
 long=(model.vocab_size=16384 model.context=4096 model.window=0 train.global_batch=4)

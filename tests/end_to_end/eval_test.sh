@@ -6,9 +6,11 @@ set -euo pipefail
 cd "$work"
 corpus text 13 --bytes 1400
 "$fwl" tokenize text --tokenizer byte --out data --split valid=0.3,test=0.4 >/dev/null
+# The layer's form of which twelve steps make a little use already.
+plain=(--set model.fast_weight.step_size_init=0.25 --set model.fast_weight.key_norm=none --set model.fast_weight.write_gate=none)
 train() { # RUN UPDATE ARGUMENTS...
   quietly "$fwl" train "$source/launch/configs/tiny.yaml" --set data.path=data --set run.dir="$1" --set train.device=cpu --set train.steps=12 \
-    --set model.layers=1 --set model.width=32 --set model.heads=2 --set model.fast_weight.width=64 --set model.fast_weight.update="$2" "${@:3}"
+    --set model.layers=1 --set model.width=32 --set model.heads=2 --set model.fast_weight.width=64 --set model.fast_weight.update="$2" "${plain[@]}" "${@:3}"
 }
 train fwl slow_gradient
 train control none

@@ -78,7 +78,7 @@ Tensor random(at::IntArrayRef shape) {
 
 TEST_F(KernelsOnGpu, AddNormEqualsTheCpuForEveryWidth) {
   at::manual_seed(5);
-  for (const int64_t width : {8, 64, 192, 512, 768, 1000, 1600}) {
+  for (const int64_t width : {8, 64, 192, 512, 768, 1000, 1600, 3072}) {
     const std::vector<Tensor> inputs = {random({3, 29, width}), random({3, 29, width}), random({width}),
                                         random({width})};
     expect_equal_to_cpu(

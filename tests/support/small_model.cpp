@@ -14,9 +14,11 @@ ModelConfig small_model_config() {
   c.vocab_size = 31;
   c.fast_weight.chunk = 5;
   c.fast_weight.step_size_init = 50;
-  // All there is to the layer; the defaults leave some out.
+  // The layer as the paper has it, all of its tensors and no more; tests of what came to it add that.
   c.fast_weight.fast_layers = "both";
   c.fast_weight.hessian_threshold = 0;
+  c.fast_weight.key_norm = "none";
+  c.fast_weight.write_gate = "none";
   return c;
 }
 

@@ -35,33 +35,41 @@ SIZES = {  # the body; tokens and batch of the training; `carry`: how far fast w
               "carry": (2048, 8192, 32_768, 131_072)},
 }
 FAST = "model.fast_weight."
+# The layer until its keys had one length, its writes a gate and its step sizes their start of today.
+PLAIN = {FAST + "step_size_init": 0.25, FAST + "key_norm": "none", FAST + "write_gate": "none"}
 VARIANTS = {
     "control": {FAST + "update": "none"},
     "control-faster": {FAST + "update": "none", "rate": 2},  # twice, half the learning rate: whom does the size's own favour?
     "control-slower": {FAST + "update": "none", "rate": 0.5},
     "fwl": {},
     "fwl-slower": {"rate": 0.5},
-    "published": {FAST + "residual": "false", FAST + "input_norm": "false", FAST + "fast_norm": "true", FAST + "fast_biases": "true",
-                  FAST + "step_size": "scalar", FAST + "step_size_space": "linear", FAST + "step_size_init": 0.01, FAST + "decay_init": 1.0,
-                  FAST + "slow_loss_weight": 0, FAST + "fast_layers": "both", FAST + "hessian_threshold": 0},
+    "published": PLAIN | {FAST + "residual": "false", FAST + "input_norm": "false", FAST + "fast_norm": "true", FAST + "fast_biases": "true",
+                          FAST + "step_size": "scalar", FAST + "step_size_space": "linear", FAST + "step_size_init": 0.01, FAST + "decay_init": 1.0,
+                          FAST + "slow_loss_weight": 0, FAST + "fast_layers": "both", FAST + "hessian_threshold": 0},
     "first-order": {FAST + "second_order": "false"},
     "no-decay": {FAST + "decay_init": 1.0},
+    "plain": PLAIN,  # the default of 29 November 2026
+    "plain-both-layers": PLAIN | {FAST + "fast_layers": "both"},
+    "plain-both-layers-exact": PLAIN | {FAST + "fast_layers": "both", FAST + "hessian_threshold": 0},  # the default before that
+    "plain-write-gate": PLAIN | {FAST + "write_gate": "both"},
+    "plain-keys": PLAIN | {FAST + "key_norm": "l2"},
+    "plain-step-size": PLAIN | {FAST + "step_size_init": 2},
+    "plain-step-size-gate": PLAIN | {FAST + "step_size_init": 2, FAST + "write_gate": "both"},
+    "plain-step-size-gate-decays": PLAIN | {FAST + "step_size_init": 2, FAST + "write_gate": "both", FAST + "decay_heads": 4, FAST + "decay_init_slowest": 0.999},
+    "plain-decays": PLAIN | {FAST + "decay_heads": 4},
+    "plain-wide": PLAIN | {FAST + "width": 4096},  # twice the hidden units at the size `small`
+    "plain-learned-start": PLAIN | {FAST + "learned_start": "true"},
+    "plain-inner-steps": PLAIN | {FAST + "inner_steps": 2},
     "both-layers": {FAST + "fast_layers": "both"},
-    "both-layers-exact": {FAST + "fast_layers": "both", FAST + "hessian_threshold": 0},  # the default until 29 November 2026
     "hessian-exact": {FAST + "hessian_threshold": 0},
     "hessian-1": {FAST + "hessian_threshold": 1},
     "decay-0.999": {FAST + "decay_max": 0.999},
     "decay-unbounded": {FAST + "decay_max": 1},
     "control-longer": {FAST + "update": "none", "longer": 4},  # sequences of four times the context, a quarter as many a step
     "fwl-longer": {"longer": 4},
-    "decays-side-by-side": {FAST + "decay_heads": 4},
-    "keys-of-one-length": {FAST + "key_norm": "l2"},
+    "decays-side-by-side": {FAST + "decay_heads": 4, FAST + "decay_init_slowest": 0.999},
     "learned-start": {FAST + "learned_start": "true"},
-    "write-gate": {FAST + "write_gate": "both"},
     "inner-steps": {FAST + "inner_steps": 2},
-    "step-size-2": {FAST + "step_size_init": 2},  # eight times as large at the start: where training takes the second layer's
-    "wide": {FAST + "width": 4096},  # twice the hidden units at the size `small`: keys of twice the length
-    "control-wide": {FAST + "update": "none", FAST + "width": 4096},
     "no-slow-loss": {FAST + "slow_loss_weight": 0},
     "slow-loss-0.1": {FAST + "slow_loss_weight": 0.1},
     "slow-loss-0.3": {FAST + "slow_loss_weight": 0.3},

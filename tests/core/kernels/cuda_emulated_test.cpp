@@ -158,7 +158,7 @@ TEST(EmulatedCuda, LikelyHessianAndItsProductsEqualTheCpu) {
 TEST(EmulatedCuda, NormsEqualTheCpu) {
   at::manual_seed(4);
   for (const auto& [type, tolerance] : kTypes) {
-    for (const int64_t width : {16, 192, 768}) {
+    for (const int64_t width : {16, 192, 768, 1040, 2064}) {
       for (const bool layer : {true, false}) {
         SCOPED_TRACE(cat(type, ", width ", width, layer ? ", layer norm" : ", rms norm"));
         if (!emulated::norm_width_fits(at::empty({1, width}, type))) continue;

@@ -41,6 +41,7 @@ cudaError_t cudaFuncSetAttribute(Kernel, cudaFuncAttribute, int) {
 #define threadIdx (::emulation::thread_index)
 #define blockIdx (::emulation::block_index)
 #define gridDim (::emulation::grid_size)
+#define blockDim (::emulation::block_size)
 
 inline void __syncthreads() {
   emulation::wait_for_block();

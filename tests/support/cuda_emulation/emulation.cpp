@@ -9,7 +9,7 @@
 
 namespace emulation {
 
-Index thread_index, block_index, grid_size;
+Index thread_index, block_index, grid_size, block_size;
 
 namespace {
 
@@ -104,6 +104,7 @@ void run(unsigned blocks, unsigned count, size_t shared_bytes, const std::functi
   if (threads.size() < count) threads.resize(count);
   body = &thread;
   grid_size.x = blocks;
+  block_size.x = count;
   for (unsigned b = 0; b < blocks; ++b) {
     std::memset(shared, 0xff, sizeof shared);
     block_index.x = b;

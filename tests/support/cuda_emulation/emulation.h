@@ -14,7 +14,7 @@ namespace emulation {
 struct Index {
   unsigned x = 0;
 };
-extern Index thread_index, block_index, grid_size;
+extern Index thread_index, block_index, grid_size, block_size;
 
 constexpr size_t kSharedBytes = 227 << 10;  // of a block, as a Hopper GPU has
 
