@@ -71,7 +71,12 @@ Tensor write_gate(const FastWeightWeights& w, const Tensor& input_btd, const Los
     logit_bt1 = logit_bt1.defined() ? logit_bt1 + wide : wide;
   };
   if (w.write_gate_d.defined()) add(at::linear(input_btd, w.write_gate_d.unsqueeze(0)));
-  if (w.write_gate_v.defined()) add(at::embedding(w.write_gate_v.unsqueeze(1), tokens.label_bt));
+  // In the accumulation type before it is looked up, so that a frequent token's gradients are added up there.
+  if (w.write_gate_v.defined())
+    add(w.write_gate_v.to(tokens.weight_bt.scalar_type())
+            .index_select(0, tokens.label_bt.flatten())
+            .view_as(tokens.label_bt)
+            .unsqueeze(-1));
   return logit_bt1.defined() ? 2 * at::sigmoid(logit_bt1) : Tensor();
 }
 
