@@ -3,8 +3,8 @@
 
 #include "core/base/autograd.h"
 #include "core/base/error.h"
-#include "core/kernels/cudnn_plans.h"
 #include "core/kernels/fused_attention.h"
+#include "core/kernels/plans_cudnn.h"
 
 namespace fwl {
 namespace {

@@ -1,6 +1,6 @@
 #include "core/base/error.h"
-#include "core/kernels/cudnn_plans.h"
 #include "core/kernels/fused_products.h"
+#include "core/kernels/plans_cudnn.h"
 
 namespace fwl {
 namespace {

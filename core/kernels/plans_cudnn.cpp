@@ -3,7 +3,7 @@
 
 #include "core/base/error.h"
 #include "core/base/log.h"
-#include "core/kernels/cudnn_plans.h"
+#include "core/kernels/plans_cudnn.h"
 
 namespace cudnn_frontend {
 void* cudnn_dlhandle = nullptr;  // libcudnn, which LibTorch's CUDA library has loaded
