@@ -226,7 +226,7 @@ provide_test_python() {
   mv "$new" "$folder"
 }
 
-# Ubuntu's chromium is a stub for a snap, which does not run everywhere: the test that needs it is skipped, loudly.
+# Ubuntu's package chromium only points to a snap, which does not run everywhere: there the test that needs a browser is skipped, loudly.
 provide_browser() {
   if command -v chromium >/dev/null || ! command -v apt-get >/dev/null || ! grep -q '^ID=debian' /etc/os-release; then return 0; fi
   if [ "$(id -u)" != 0 ] && ! command -v sudo >/dev/null; then return 0; fi

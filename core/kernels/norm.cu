@@ -482,11 +482,11 @@ bool norm_width_fits(ScalarType type, int64_t width) {
 }
 
 int64_t add_norm_backward_partials(ScalarType type, int64_t rows, int64_t width) {
-  constexpr int64_t kMostByRow = 264, kMostByColumn = 528;
+  constexpr int64_t kMostByColumn = 2 * kNormPartials;
   bool by_row = true;
   dispatch(type, [&](auto* tag) { by_row = width <= kWidestByRow<std::remove_pointer_t<decltype(tag)>>; });
   const int64_t at_once = by_row ? kWarps : kRowsAtOnce;
-  return std::clamp<int64_t>((rows + at_once - 1) / at_once, 1, by_row ? kMostByRow : kMostByColumn);
+  return std::clamp<int64_t>((rows + at_once - 1) / at_once, 1, by_row ? kNormPartials : kMostByColumn);
 }
 
 cudaError_t launch_add_norm(ScalarType type, const void* x, const void* delta, const void* scale,

@@ -81,10 +81,9 @@ const Plans::Plan* Plans::plan_of(const Problem& problem) {
       require_good(plan.graph->get_workspace_size(plan.workspace_bytes));
       place->second = plan;
     } catch (const std::exception& error) {
-      if (!warned_)
+      if (warned_.insert(problem.instead).second)
         log_warn(cat("for ", problem.what, " cuDNN has no plan, ", problem.instead, " (", error.what(),
                      "). Said once."));
-      warned_ = true;
     }
   }
   return place->second.graph ? &place->second : nullptr;

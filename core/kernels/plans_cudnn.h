@@ -8,6 +8,7 @@
 #include <functional>
 #include <map>
 #include <mutex>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -46,7 +47,7 @@ struct Problem {
 class Plans {
  public:
   static Plans& all();
-  // Whether cuDNN has a plan for the problem; the first refusal is logged.
+  // Whether cuDNN has a plan for the problem; the first refusal of each kind is logged.
   bool has(const Problem& problem);
   // On the current stream. Throws InternalError where has() is false.
   void run(const Problem& problem, Pointers pointers, const at::TensorOptions& options);
@@ -60,7 +61,7 @@ class Plans {
   const Plan* plan_of(const Problem& problem);  // null: there is none; with the mutex held
 
   std::mutex mutex_;
-  bool warned_ = false;
+  std::set<std::string> warned_;  // what runs instead, where that was said
   std::map<int, cudnnHandle_t> handles_;
   std::map<std::vector<int64_t>, Plan> plans_;
 };

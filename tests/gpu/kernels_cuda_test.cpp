@@ -252,6 +252,12 @@ TEST_F(KernelsOnGpu, FeedForwardOfFusedProductsEqualsTheCpu) {
       EXPECT_LT(distance(found[i], expected[i]), 0.01) << "result " << i;
       EXPECT_TRUE(at::equal(found[i], again[i])) << "result " << i;
     }
+    // Weights where no vector of 16 bytes begins.
+    const Tensor moved =
+        at::cat({at::zeros({3}, cuda), inputs[1].to(cuda).flatten()}).narrow(0, 3, inputs[1].numel());
+    const Tensor x_nd = inputs[0].to(cuda).flatten(0, 1);
+    EXPECT_TRUE(at::equal(squared_relu_product(x_nd, moved.view_as(inputs[1])),
+                          squared_relu_product(x_nd, inputs[1].to(cuda))));
     EXPECT_FALSE(has_fused_products(inputs[0].to(cuda).flatten(0, 1).narrow(0, 0, 4000), inputs[1].to(cuda)));
   }
 }

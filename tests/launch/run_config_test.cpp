@@ -76,6 +76,20 @@ TEST(RunConfig, TheKeysThatOthersUseExist) {
   }
 }
 
+TEST(RunConfig, ConfigsFromBeforeAKeyMeanWhatWasThen) {
+  const FastWeightConfig old = parse_run_config("model: {layers: 3}", "a checkpoint").model.fast_weight;
+  EXPECT_EQ(old.decay_max, 1);
+  EXPECT_EQ(old.fast_layers, "both");
+  EXPECT_EQ(old.hessian_threshold, 0);
+  EXPECT_EQ(old.step_size_init, 0.25);
+  EXPECT_EQ(old.key_norm, "none");
+  EXPECT_EQ(old.write_gate, "none");
+  const FastWeightConfig said =
+      parse_run_config("model: {fast_weight: {key_norm: l2, write_gate: label}}", "x").model.fast_weight;
+  EXPECT_EQ(said.key_norm, "l2");
+  EXPECT_EQ(said.write_gate, "label");
+}
+
 TEST(RunConfig, LayoutsThatDoNotFitAreRefused) {
   RunConfig config;
   config.data.path = "x";
