@@ -7,6 +7,7 @@
 #include "core/base/clock.h"
 #include "core/base/device.h"
 #include "core/base/error.h"
+#include "core/base/profile.h"
 #include "data/loader.h"
 #include "launch/batches.h"
 #include "launch/evaluation/carried_window.h"
@@ -30,6 +31,12 @@ std::vector<double> of_all_ranks(Communicator& group, double value) {
 TokenBatch positions_of(const TokenBatch& batch, int64_t first, int64_t count) {
   const auto part = [&](const Tensor& t) { return t.narrow(1, first, count); };
   return {part(batch.input_bt), part(batch.label_bt), part(batch.weight_bt), {}};
+}
+
+int64_t batches_of(const std::vector<ReadingUnit>& units) {
+  int64_t batches = 0;
+  for (const ReadingUnit& unit : units) batches += static_cast<int64_t>(unit.front().size());
+  return batches;
 }
 
 // The memory of attention stays.
@@ -68,60 +75,86 @@ bool Evaluator::waits_for_streams(EvalMode mode, const DynamicSetup& dynamic) co
   return reads_streams(traits_of(mode), dynamic) && !reads_pieces(traits_of(mode));
 }
 
+// A document whose window of attention and fast weights are both carried on is one sequence, however it is
+// cut: the longest windows that `batch` contexts hold and that end where the fast weights start anew.
+int64_t Evaluator::long_window() const {
+  const int64_t context = plan_.options().context, carried = options_.carry.tokens / context;
+  int64_t contexts = options_.batch;
+  while (carried > 0 && carried % contexts != 0) --contexts;
+  return contexts * context;
+}
+
 std::vector<ReadingUnit> Evaluator::units_of(EvalMode mode, const DynamicSetup& dynamic) const {
   const ModeTraits& traits = traits_of(mode);
+  const bool goes_on = traits.carries && !forgets_between_windows(), streams = reads_streams(traits, dynamic);
   // A window of attention that is carried on needs no inputs twice.
-  const auto overlap = traits.carries && !forgets_between_windows() ? ReadingPlan::Overlap::kSkip
-                                                                    : ReadingPlan::Overlap::kRead;
-  const bool streams = reads_streams(traits, dynamic);
+  const auto overlap = goes_on ? ReadingPlan::Overlap::kSkip : ReadingPlan::Overlap::kRead;
   if (!streams && !traits.adapts && !traits.carries) return plan_.by_window(options_.batch);
+  std::vector<ReadingUnit> units;
+  if (goes_on && !streams && !traits.adapts) {
+    units = plan_.by_long_window(options_.batch, long_window());
+    mark_begins(units, options_.carry, long_window());
+    return units;
+  }
   // Windows of a stream end where documents do: its rows cannot be read side by side.
   const int64_t rows = streams || traits.adapts ? 1 : options_.batch;
-  std::vector<ReadingUnit> units =
-      streams ? plan_.by_stream(options_.streams, overlap) : plan_.by_document(rows, overlap);
+  units = streams ? plan_.by_stream(options_.streams, overlap) : plan_.by_document(rows, overlap);
   mark_begins(units, options_.carry, plan_.options().context);
   return reads_pieces(traits) ? cut_at_begins(units, rows) : units;
 }
 
-// Rows are padded at their end to the longest window; padding has loss weight 0. All windows have the same
-// overlap.
-TokenBatch Evaluator::batch_of(const std::vector<Window>& windows, Labels labels) const {
-  const int64_t overlap = windows.front().overlap;
+int64_t Evaluator::longest_of(const std::vector<Window>& windows) {
   int64_t longest = 0;
   for (const Window& window : windows) longest = std::max(longest, window.inputs());
+  return longest;
+}
+
+// Rows are padded at their end to `length`; padding has loss weight 0. All windows have the same overlap. The
+// copy to a GPU does not wait: while the GPU works on a batch the host prepares the next.
+TokenBatch Evaluator::batch_of(const std::vector<Window>& windows, Labels labels, int64_t length) const {
+  const int64_t overlap = windows.front().overlap;
   const auto rows = static_cast<int64_t>(windows.size());
-  Tensor tokens = at::zeros({rows, longest + 1}, at::kLong);
-  Tensor weight = at::zeros({rows, longest}, model_.accumulation_type());
+  const auto on_host = at::TensorOptions().pinned_memory(model_.device().is_cuda());
+  const Tensor tokens = at::zeros({rows, length + 1}, on_host.dtype(at::kLong));
+  const Tensor weight = at::zeros({rows, length}, on_host.dtype(model_.accumulation_type()));
   for (int64_t r = 0; r < rows; ++r) {
     const Window& window = windows[static_cast<size_t>(r)];
     require<InternalError>(window.overlap == overlap, "windows of one batch have different overlaps");
     split_.read_tokens(window.first, window.inputs() + 1, tokens[r].mutable_data_ptr<int64_t>());
     weight[r].narrow(0, 0, window.inputs()).fill_(1);
   }
-  tokens = tokens.to(model_.device());
+  const TokenBatch batch =
+      send({tokens.narrow(1, 0, length), tokens.narrow(1, 1, length), weight, {}}, model_.device());
   const int64_t skipped = labels == Labels::kScored ? overlap : 0;
-  return {tokens.narrow(1, 0, longest),
-          tokens.narrow(1, 1 + skipped, longest - skipped),
-          weight.narrow(1, skipped, longest - skipped).contiguous().to(model_.device()),
+  return {batch.input_bt,
+          batch.label_bt.narrow(1, skipped, length - skipped),
+          batch.weight_bt.narrow(1, skipped, length - skipped).contiguous(),
           {}};
 }
 
-std::unique_ptr<SequenceView> Evaluator::make_view(const ModeTraits& mode) const {
-  if (!mode.carries) return std::make_unique<WholeSequence>();
+// On a GPU a multiple of 128: the fused kernels of attention and of products take no other (DESIGN 108, 117).
+int64_t Evaluator::suitable_length(int64_t longest) const {
+  constexpr int64_t kMultiple = 128;
+  return model_.device().is_cuda() ? (longest + kMultiple - 1) / kMultiple * kMultiple : longest;
+}
+
+// Nothing goes on from a row's only window.
+std::unique_ptr<SequenceView> Evaluator::make_view(const ReadingUnit& unit, const ModeTraits& mode) const {
+  if (!mode.carries || unit.front().size() == 1) return std::make_unique<WholeSequence>();
   if (forgets_between_windows()) return std::make_unique<CarriedWindow>();
   return std::make_unique<ContinuedSequence>();
 }
 
+// `nats_bt` begins with the first scored label; what lies behind the longest window's last is padding.
 void Evaluator::keep(const std::vector<Window>& windows, const Tensor& nats_bt) {
   int64_t longest = 0;
   for (const Window& window : windows) longest = std::max(longest, window.count);
-  const int64_t skipped = nats_bt.size(1) - longest;
-  scores_.push_back({windows, nats_bt.narrow(1, skipped, nats_bt.size(1) - skipped).contiguous()});
+  scores_.push_back({windows, nats_bt.narrow(1, 0, longest).contiguous()});
 }
 
 // Rows that have ended leave, so that memory and work depend on the window's length alone.
 void Evaluator::score_side_by_side(const ReadingUnit& unit, const ModeTraits& mode) {
-  const std::unique_ptr<SequenceView> view = make_view(mode);
+  const std::unique_ptr<SequenceView> view = make_view(unit, mode);
   const Labels labels = learns_from_overlap(mode) ? Labels::kAll : Labels::kScored;
   size_t alive = unit.size();
   for (size_t w = 0; w < unit.front().size(); ++w) {
@@ -132,7 +165,12 @@ void Evaluator::score_side_by_side(const ReadingUnit& unit, const ModeTraits& mo
       view->set_stream_state(rows_of(view->stream_state(), 0, static_cast<int64_t>(windows.size())));
     alive = windows.size();
     if (w > 0 && windows.front().begins) forget_fast(*view);
-    keep(windows, model_.token_losses(batch_of(windows, labels), mode.pass, *view));
+    // Rows that go on must not read padding; where all end here, kernels get a length that suits them.
+    const bool goes_on = w + 1 < unit.front().size();
+    const int64_t longest = longest_of(windows), length = goes_on ? longest : suitable_length(longest);
+    const Tensor nats_bt = model_.token_losses(batch_of(windows, labels, length), mode.pass, *view);
+    const int64_t skipped = labels == Labels::kAll ? windows.front().overlap : 0;
+    keep(windows, nats_bt.narrow(1, skipped, nats_bt.size(1) - skipped));
   }
 }
 
@@ -166,7 +204,7 @@ void Evaluator::score_adapting(const ReadingUnit& unit, const ModeTraits& mode, 
     if (forgets_between_windows()) state = {0, {}, state.fast};
     ContinuedSequence view;
     view.set_stream_state(state);
-    const TokenBatch batch = batch_of({window}, Labels::kAll);
+    const TokenBatch batch = batch_of({window}, Labels::kAll, window.inputs());
     if (window.overlap > 0) read_overlap(positions_of(batch, 0, window.overlap), mode, view);
     keep({window}, dynamic.score(positions_of(batch, window.overlap, window.count), view));
     state = view.stream_state();
@@ -181,19 +219,19 @@ void Evaluator::warm_up(EvalMode mode, const DynamicSetup& dynamic, const std::v
   for (const ReadingUnit* unit : {&units.front(), &units.back()}) {
     std::vector<Window> windows;
     for (const auto& row : *unit) windows.push_back(row.front());
-    const TokenBatch batch = batch_of(windows, Labels::kAll);
+    const TokenBatch batch = batch_of(windows, Labels::kAll, longest_of(windows));
     model_.token_losses(batch, traits.pass);
     if (traits.adapts)
       DynamicEvaluator(model_, dynamic.config, dynamic.mean_square, traits.pass).score(batch);
   }
-  if (!traits.adapts) warm_up_shapes(traits, units);
+  if (!traits.adapts && !reads_streams(traits, dynamic)) warm_up_shapes(traits, units);
 }
 
 // On a GPU the first use of a shape costs up to milliseconds (a plan of attention, a choice of product), more
-// than the batch itself: units are read once before, not the few long ones of streams.
+// than the batch itself: units are read once before. Not the few long ones of streams.
 void Evaluator::warm_up_shapes(const ModeTraits& mode, const std::vector<ReadingUnit>& units) {
   constexpr size_t kUnits = 64;
-  if (!model_.device().is_cuda() || units.front().size() == 1) return;
+  if (!model_.device().is_cuda()) return;
   const size_t count = std::min(kUnits, units.size());
   for (size_t i = 0; i < count; ++i) score_side_by_side(units[i * units.size() / count], mode);
   scores_.clear();
@@ -260,6 +298,8 @@ EvalResult Evaluator::run(EvalMode mode, const DynamicSetup& dynamic) {
   group_.barrier();
   const double start_s = now_s();
   {
+    std::optional<Profile> profile;
+    if (group_.rank() == 0) profile.emplace(batches_of(units));
     std::optional<DynamicEvaluator> adapting;
     if (traits.adapts) adapting.emplace(model_, dynamic.config, dynamic.mean_square, traits.pass);
     for (size_t i = 0; i < units.size(); ++i) {

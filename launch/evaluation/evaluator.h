@@ -52,12 +52,15 @@ class Evaluator {
     Tensor nats_bt;
   };
   enum class Labels { kAll, kScored };  // of a window with an overlap
-  TokenBatch batch_of(const std::vector<Window>& windows, Labels labels) const;
+  static int64_t longest_of(const std::vector<Window>& windows);
+  int64_t suitable_length(int64_t longest) const;
+  TokenBatch batch_of(const std::vector<Window>& windows, Labels labels, int64_t length) const;
+  int64_t long_window() const;
   std::vector<ReadingUnit> units_of(EvalMode mode, const DynamicSetup& dynamic) const;
   bool reads_streams(const ModeTraits& mode, const DynamicSetup& dynamic) const;
   bool reads_pieces(const ModeTraits& mode) const;
   bool forgets_between_windows() const { return model_.config().window == 0; }
-  std::unique_ptr<SequenceView> make_view(const ModeTraits& mode) const;
+  std::unique_ptr<SequenceView> make_view(const ReadingUnit& unit, const ModeTraits& mode) const;
   void read_overlap(TokenBatch overlap, const ModeTraits& mode, SequenceView& view) const;
   void warm_up(EvalMode mode, const DynamicSetup& dynamic, const std::vector<ReadingUnit>& units);
   void warm_up_shapes(const ModeTraits& mode, const std::vector<ReadingUnit>& units);

@@ -11,6 +11,7 @@ struct Reader {
   int64_t segment;
   at::Device device;
   double inner_rows;
+  bool goes_on = false;  // carried states are read by a later window of the unit
 
   // What the mode has read of the sequence before a window: inputs that its state and its attention know.
   struct Before {
@@ -23,7 +24,7 @@ struct Reader {
     read.remembered = config.window > 0 ? before.remembered : 0;
     read.labelled = labelled;
     read.has_inbound = before.learned > 0;
-    read.carries_state = mode.carries || mode.adapts;
+    read.carries_state = goes_on || mode.adapts;
     read.device = device;
     read.inner_rows = inner_rows;
     return read;
@@ -57,9 +58,10 @@ struct Reader {
 
 double reading_flops(const ModelConfig& config, const std::vector<ReadingUnit>& units, const ModeTraits& mode,
                      Carry::Scope scope, int64_t segment, at::Device device, double inner_rows) {
-  const Reader reader{config, mode, segment, device, inner_rows};
+  Reader reader{config, mode, segment, device, inner_rows};
   Flops sum;
   for (const ReadingUnit& unit : units) {
+    reader.goes_on = mode.carries && unit.front().size() > 1;
     for (const auto& row : unit) {
       Reader::Before before;
       int64_t document = row.front().document;

@@ -17,16 +17,29 @@ int64_t inputs_of(const ReadingUnit& unit) {
   return inputs;
 }
 
-// `count` rows a unit, in the order given. Rows of one batch share the overlap.
-std::vector<ReadingUnit> in_groups(const std::vector<std::vector<Window>>& rows, int64_t count) {
+// Up to `count` rows a unit, in the order given, and as many as `inputs` hold of its first window (0: no
+// matter). Rows of one batch share the overlap.
+std::vector<ReadingUnit> in_groups(const std::vector<std::vector<Window>>& rows, int64_t count,
+                                   int64_t inputs = 0) {
   std::vector<ReadingUnit> units;
   for (const auto& row : rows) {
-    const bool joins = !units.empty() && units.back().size() < static_cast<size_t>(count) &&
-                       units.back().front().front().overlap == row.front().overlap;
-    if (!joins) units.emplace_back();
+    const auto fits = [&](const ReadingUnit& unit) {
+      const Window& first = unit.front().front();
+      const auto wanted = static_cast<int64_t>(unit.size()) + 1;
+      return wanted <= count && (inputs == 0 || wanted * first.inputs() <= inputs) &&
+             first.overlap == row.front().overlap;
+    };
+    if (units.empty() || !fits(units.back())) units.emplace_back();
     units.back().push_back(row);
   }
   return units;
+}
+
+// Longest first: by windows, then by the last one.
+void sort_by_length(std::vector<std::vector<Window>>& rows) {
+  std::stable_sort(rows.begin(), rows.end(), [](const auto& a, const auto& b) {
+    return a.size() != b.size() ? a.size() > b.size() : a.back().count > b.back().count;
+  });
 }
 
 }  // namespace
@@ -50,13 +63,17 @@ ReadingPlan::ReadingPlan(const Split& split, const ReadingOptions& options) : op
 }
 
 std::vector<Window> ReadingPlan::windows(Overlap overlap) const {
-  const int64_t again = overlap == Overlap::kRead ? options_.context - options_.stride : 0;
+  return windows_of(options_.context, overlap == Overlap::kRead ? options_.context - options_.stride : 0);
+}
+
+// Windows of `length` inputs, of which the first `again` are read again in all but a document's first.
+std::vector<Window> ReadingPlan::windows_of(int64_t length, int64_t again) const {
   std::vector<Window> windows;
   for (size_t d = 0; d < documents_.size(); ++d) {
     const PlannedDocument& document = documents_[d];
     for (int64_t done = 0; done < document.predictions;) {
       const int64_t before = done == 0 ? 0 : again;
-      const int64_t count = std::min(options_.context - before, document.predictions - done);
+      const int64_t count = std::min(length - before, document.predictions - done);
       windows.push_back({static_cast<int64_t>(d), document.first_token + done - before, before, count,
                          document.slot + done, false});
       done += count;
@@ -75,16 +92,26 @@ std::vector<ReadingUnit> ReadingPlan::by_window(int64_t rows) const {
   return in_groups(alone, rows);
 }
 
-std::vector<ReadingUnit> ReadingPlan::by_document(int64_t rows, Overlap overlap) const {
+namespace {
+
+std::vector<std::vector<Window>> rows_of_documents(const std::vector<Window>& windows) {
   std::vector<std::vector<Window>> documents;
-  for (const Window& window : windows(overlap)) {
+  for (const Window& window : windows) {
     if (documents.empty() || documents.back().front().document != window.document) documents.emplace_back();
     documents.back().push_back(window);
   }
-  std::stable_sort(documents.begin(), documents.end(), [](const auto& a, const auto& b) {
-    return a.size() != b.size() ? a.size() > b.size() : a.back().count > b.back().count;
-  });
-  return in_groups(documents, rows);
+  sort_by_length(documents);
+  return documents;
+}
+
+}  // namespace
+
+std::vector<ReadingUnit> ReadingPlan::by_document(int64_t rows, Overlap overlap) const {
+  return in_groups(rows_of_documents(windows(overlap)), rows);
+}
+
+std::vector<ReadingUnit> ReadingPlan::by_long_window(int64_t rows, int64_t length) const {
+  return in_groups(rows_of_documents(windows_of(length, 0)), rows, rows * options_.context);
 }
 
 std::vector<ReadingUnit> ReadingPlan::by_stream(int64_t streams, Overlap overlap) const {
@@ -100,13 +127,13 @@ std::vector<ReadingUnit> ReadingPlan::by_stream(int64_t streams, Overlap overlap
   return units;
 }
 
-void mark_begins(std::vector<ReadingUnit>& units, const Carry& carry, int64_t context) {
+void mark_begins(std::vector<ReadingUnit>& units, const Carry& carry, int64_t length) {
   for (ReadingUnit& unit : units) {
     for (auto& row : unit) {
       int64_t learned = 0, document = -1;
       for (Window& window : row) {
         const bool by_document = carry.scope == Carry::Scope::kDocument;
-        const int64_t next = by_document ? context - window.overlap : window.count;  // the same in all rows
+        const int64_t next = by_document ? length - window.overlap : window.count;  // the same in all rows
         window.begins = document < 0 || (by_document && window.document != document) ||
                         (carry.tokens > 0 && learned + next > carry.tokens);
         if (window.begins) learned = 0;

@@ -62,10 +62,16 @@ class ReadingPlan {
   std::vector<ReadingUnit> by_window(int64_t rows) const;
   // `rows` documents of like length a unit.
   std::vector<ReadingUnit> by_document(int64_t rows, Overlap overlap) const;
+  // Documents in windows of `length` predictions without overlap, as many side by side as hold `rows`
+  // contexts: for modes in which all of a document is one sequence however it is cut, so that few windows go
+  // on from one before.
+  std::vector<ReadingUnit> by_long_window(int64_t rows, int64_t length) const;
   // The documents cut into `streams` parts of about as many tokens, one a unit.
   std::vector<ReadingUnit> by_stream(int64_t streams, Overlap overlap) const;
 
  private:
+  std::vector<Window> windows_of(int64_t length, int64_t again) const;
+
   ReadingOptions options_;
   std::vector<PlannedDocument> documents_;
   int64_t tokens_ = 0, bytes_ = 0;
@@ -73,8 +79,8 @@ class ReadingPlan {
 
 // Where carried fast weights start from zero: at the first window of a row, of a document where the scope is
 // the document, and wherever they would otherwise learn from more than `carry.tokens` tokens. Rows of a unit
-// that hold a document each begin in the same windows. `context`: predictions of a window without overlap.
-void mark_begins(std::vector<ReadingUnit>& units, const Carry& carry, int64_t context);
+// that hold a document each begin in the same windows. `length`: predictions of a window without overlap.
+void mark_begins(std::vector<ReadingUnit>& units, const Carry& carry, int64_t length);
 // What begins with fast weights from zero as a row of its own, `rows` of like length a unit: for models whose
 // windows share nothing else.
 std::vector<ReadingUnit> cut_at_begins(const std::vector<ReadingUnit>& units, int64_t rows);

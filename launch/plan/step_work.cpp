@@ -98,8 +98,8 @@ const WorkRates& rate_doubts() {
 }
 
 const WorkRates& h200_rates() {
-  static const WorkRates rates = {1.4602e-3, 2.7702e-3, 2.7971e-3, 8.0867e-3, 0.78815e-3,
-                                  29.362e-3, 4.0000e-3, 2.0302e-3, 0.72103e-3};
+  static const WorkRates rates = {1.4732e-3, 2.7572e-3, 2.9256e-3, 7.8763e-3, 0.78559e-3,
+                                  27.511e-3, 4.0000e-3, 1.8841e-3, 0.66119e-3};
   return rates;
 }
 

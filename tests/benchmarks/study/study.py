@@ -70,6 +70,12 @@ VARIANTS = {
     "decays-side-by-side": {FAST + "decay_heads": 4, FAST + "decay_init_slowest": 0.999},
     "learned-start": {FAST + "learned_start": "true"},
     "inner-steps": {FAST + "inner_steps": 2},
+    "step-size-4": {FAST + "step_size_init": 4},
+    "keys-and-queries": {FAST + "key_norm": "l2_both"},
+    "both-layers-exact": {FAST + "fast_layers": "both", FAST + "hessian_threshold": 0},
+    # Whatever helped a little, at whatever it costs.
+    "everything": {FAST + "fast_layers": "both", FAST + "hessian_threshold": 0, FAST + "decay_heads": 4, FAST + "decay_init_slowest": 0.999,
+                   FAST + "learned_start": "true"},
     "no-slow-loss": {FAST + "slow_loss_weight": 0},
     "slow-loss-0.1": {FAST + "slow_loss_weight": 0.1},
     "slow-loss-0.3": {FAST + "slow_loss_weight": 0.3},

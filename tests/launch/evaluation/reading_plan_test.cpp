@@ -36,14 +36,15 @@ class ReadingPlanTest : public testing::Test {
 };
 
 // How often every prediction is scored, and that each window's inputs are the ones before its labels.
-void expect_each_once(const ReadingPlan& plan, const std::vector<ReadingUnit>& units) {
+// `longest`: inputs of a window at most; 0: the context.
+void expect_each_once(const ReadingPlan& plan, const std::vector<ReadingUnit>& units, int64_t longest = 0) {
   std::vector<int> times(static_cast<size_t>(plan.tokens()), 0);
   for (const ReadingUnit& unit : units) {
     for (const auto& row : unit) {
       for (const Window& window : row) {
         const PlannedDocument& d = plan.documents()[static_cast<size_t>(window.document)];
         EXPECT_GT(window.count, 0);
-        EXPECT_LE(window.inputs(), plan.options().context);
+        EXPECT_LE(window.inputs(), longest > 0 ? longest : plan.options().context);
         EXPECT_EQ(window.first + window.overlap - d.first_token, window.slot - d.slot);
         EXPECT_GE(window.first, d.first_token);
         for (int64_t i = 0; i < window.count; ++i) ++times.at(static_cast<size_t>(window.slot + i));
@@ -124,6 +125,32 @@ TEST_F(ReadingPlanTest, CarriedStatesBeginWithDocumentsAndAfterTheirTokens) {
         }
       }
     }
+  }
+}
+
+TEST_F(ReadingPlanTest, LongWindowsHoldAsManyInputsAsABatchOfContexts) {
+  const ReadingPlan p = plan(4, 0);
+  int64_t longest = 0;
+  for (const PlannedDocument& d : p.documents()) longest = std::max(longest, d.predictions);
+  for (const auto& [rows, contexts] :
+       std::vector<std::pair<int64_t, int64_t>>{{1, 1}, {4, 1}, {4, 2}, {4, 4}, {64, 64}, {128, 128}}) {
+    std::vector<ReadingUnit> units = p.by_long_window(rows, 4 * contexts);
+    expect_each_once(p, units, 4 * contexts);
+    bool has_several = false, is_full = false;
+    for (const ReadingUnit& unit : units) {
+      EXPECT_LE(unit.size(), static_cast<size_t>(rows));
+      EXPECT_LE(static_cast<int64_t>(unit.size()) * unit.front().front().inputs(), 4 * rows);
+      is_full = is_full || static_cast<int64_t>(unit.size()) * unit.front().front().inputs() == 4 * rows;
+      for (size_t r = 0; r < unit.size(); ++r) {
+        has_several = has_several || unit[r].size() > 1;
+        EXPECT_LE(unit[r].size(), unit[r == 0 ? 0 : r - 1].size());
+        for (size_t w = 0; w + 1 < unit[r].size(); ++w) EXPECT_EQ(unit[r][w].count, 4 * contexts);
+      }
+    }
+    EXPECT_EQ(has_several, longest > 4 * contexts);
+    EXPECT_TRUE(is_full || rows > 4);
+    mark_begins(units, {Carry::Scope::kDocument, 4 * contexts}, 4 * contexts);
+    for (const ReadingUnit& unit : units) expect_begins(unit, {Carry::Scope::kDocument, 4 * contexts});
   }
 }
 
