@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <memory>
 #include <optional>
+#include <set>
 
 #include "core/base/clock.h"
 #include "core/base/device.h"
@@ -115,13 +116,24 @@ TokenBatch Evaluator::batch_of(const std::vector<Window>& windows, Labels labels
   const int64_t overlap = windows.front().overlap;
   const auto rows = static_cast<int64_t>(windows.size());
   const auto on_host = at::TensorOptions().pinned_memory(model_.device().is_cuda());
-  const Tensor tokens = at::zeros({rows, length + 1}, on_host.dtype(at::kLong));
-  const Tensor weight = at::zeros({rows, length}, on_host.dtype(model_.accumulation_type()));
-  for (int64_t r = 0; r < rows; ++r) {
-    const Window& window = windows[static_cast<size_t>(r)];
-    require<InternalError>(window.overlap == overlap, "windows of one batch have different overlaps");
-    split_.read_tokens(window.first, window.inputs() + 1, tokens[r].mutable_data_ptr<int64_t>());
-    weight[r].narrow(0, 0, window.inputs()).fill_(1);
+  const Tensor tokens = at::empty({rows, length + 1}, on_host.dtype(at::kLong));
+  const Tensor weight = at::empty({rows, length}, on_host.dtype(model_.accumulation_type()));
+  // Plain loops: ATen's wake all threads for a fraction of a megabyte, which took longer than the reading.
+  const auto fill = [&](auto* weights) {
+    for (int64_t r = 0; r < rows; ++r) {
+      const Window& window = windows[static_cast<size_t>(r)];
+      require<InternalError>(window.overlap == overlap, "windows of one batch have different overlaps");
+      int64_t* const row = tokens.mutable_data_ptr<int64_t>() + r * (length + 1);
+      split_.read_tokens(window.first, window.inputs() + 1, row);
+      std::fill(row + window.inputs() + 1, row + length + 1, 0);
+      auto* const padding = std::fill_n(weights + r * length, window.inputs(), 1);
+      std::fill(padding, weights + (r + 1) * length, 0);
+    }
+  };
+  if (weight.scalar_type() == at::kDouble) {
+    fill(weight.mutable_data_ptr<double>());
+  } else {
+    fill(weight.mutable_data_ptr<float>());
   }
   const TokenBatch batch =
       send({tokens.narrow(1, 0, length), tokens.narrow(1, 1, length), weight, {}}, model_.device());
@@ -228,12 +240,20 @@ void Evaluator::warm_up(EvalMode mode, const DynamicSetup& dynamic, const std::v
 }
 
 // On a GPU the first use of a shape costs up to milliseconds (a plan of attention, a choice of product), more
-// than the batch itself: units are read once before. Not the few long ones of streams.
+// than the batch itself: one unit of each shape is read before. Not the few long ones of streams.
 void Evaluator::warm_up_shapes(const ModeTraits& mode, const std::vector<ReadingUnit>& units) {
-  constexpr size_t kUnits = 64;
+  constexpr size_t kShapes = 256;
   if (!model_.device().is_cuda()) return;
-  const size_t count = std::min(kUnits, units.size());
-  for (size_t i = 0; i < count; ++i) score_side_by_side(units[i * units.size() / count], mode);
+  std::set<std::vector<int64_t>> seen;
+  for (const ReadingUnit& unit : units) {
+    std::vector<int64_t> shape;  // rows and length of every batch
+    for (size_t w = 0; w < unit.front().size(); ++w) {
+      shape.push_back(
+          std::count_if(unit.begin(), unit.end(), [&](const auto& row) { return w < row.size(); }));
+      shape.push_back(suitable_length(unit.front()[w].inputs()));
+    }
+    if (seen.size() < kShapes && seen.insert(shape).second) score_side_by_side(unit, mode);
+  }
   scores_.clear();
 }
 
