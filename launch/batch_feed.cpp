@@ -100,7 +100,7 @@ BatchFeed::Item BatchFeed::make(int64_t number) {
   const Batch batch = loader_.read(first_sample_ + step * global_batch_ + item.first_row, item.rows,
                                    share_.first_position, share_.positions);
   left_out_ = loader_.documents_left_out();
-  item.host = to_host(batch, accumulation_, device_.is_cuda() ? HostMemory::kPinned : HostMemory::kPageable);
+  item.host = to_host(batch, accumulation_, device_);
   return item;
 }
 

@@ -10,12 +10,22 @@ bool any(const std::vector<uint8_t>& flags) {
   return std::any_of(flags.begin(), flags.end(), [](uint8_t f) { return f != 0; });
 }
 
+// 0 where a label is left out, else 1. A plain loop: ATen's wake all threads for a fraction of a megabyte,
+// which takes longer than all of a batch's reading (DESIGN 119).
+template <typename Weight>
+void fill_weights(const std::vector<uint8_t>& left_out, const Tensor& weight_bt) {
+  auto* const weights = weight_bt.mutable_data_ptr<Weight>();
+  std::fill_n(weights, weight_bt.numel(), Weight(1));
+  for (size_t i = 0; i < left_out.size(); ++i)
+    if (left_out[i] != 0) weights[i] = 0;
+}
+
 }  // namespace
 
-TokenBatch to_host(const Batch& batch, at::ScalarType accumulation, HostMemory memory) {
+TokenBatch to_host(const Batch& batch, at::ScalarType accumulation, at::Device device) {
   // A copy to a GPU from memory that is not pinned waits for all work on its stream.
   const auto options = [&](at::ScalarType type) {
-    return at::TensorOptions().dtype(type).pinned_memory(memory == HostMemory::kPinned);
+    return at::TensorOptions().dtype(type).pinned_memory(device.is_cuda());
   };
   const auto copy_of = [&](const void* data, at::IntArrayRef shape, at::ScalarType type) {
     Tensor copy = at::empty(shape, options(type));
@@ -26,10 +36,11 @@ TokenBatch to_host(const Batch& batch, at::ScalarType accumulation, HostMemory m
   TokenBatch result;
   result.input_bt = tokens.narrow(1, 0, batch.length);
   result.label_bt = tokens.narrow(1, 1, batch.length);
-  result.weight_bt = at::ones({batch.rows, batch.length}, options(accumulation));
-  if (any(batch.left_out)) {
-    result.weight_bt -=
-        copy_of(batch.left_out.data(), {batch.rows, batch.length}, at::kByte).to(accumulation);
+  result.weight_bt = at::empty({batch.rows, batch.length}, options(accumulation));
+  if (accumulation == at::kDouble) {
+    fill_weights<double>(batch.left_out, result.weight_bt);
+  } else {
+    fill_weights<float>(batch.left_out, result.weight_bt);
   }
   // Undefined when no document starts inside: the layer then shares one decay mask over all chunks.
   if (any(batch.document_start))
@@ -51,7 +62,7 @@ TokenBatch send(const TokenBatch& host, at::Device device) {
 }
 
 TokenBatch to_device(const Batch& batch, at::Device device, at::ScalarType accumulation) {
-  return send(to_host(batch, accumulation, HostMemory::kPageable), device);
+  return send(to_host(batch, accumulation, device), device);
 }
 
 }  // namespace fwl

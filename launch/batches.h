@@ -6,14 +6,13 @@
 
 namespace fwl {
 
-// Labels that the loader left out have weight 0, all others 1. `accumulation` is the model's accumulation
-// type.
+// Labels that were left out have weight 0, all others 1. `accumulation` is the model's accumulation type. The
+// copy to a GPU does not wait for what the GPU does.
 TokenBatch to_device(const Batch& batch, at::Device device, at::ScalarType accumulation);
 
-// The two halves of it: tensors on the CPU, in pinned memory when they will go to a GPU; and the copy, which
-// then does not wait. The first may run on another thread than the second.
-enum class HostMemory { kPageable, kPinned };
-TokenBatch to_host(const Batch& batch, at::ScalarType accumulation, HostMemory memory);
+// The two halves of it: tensors on the CPU, in pinned memory when `device`, where they will go, is a GPU; and
+// the copy. The first may run on another thread than the second.
+TokenBatch to_host(const Batch& batch, at::ScalarType accumulation, at::Device device);
 TokenBatch send(const TokenBatch& host, at::Device device);
 
 }  // namespace fwl

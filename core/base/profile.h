@@ -1,6 +1,7 @@
 // Profiles of what runs while an object lives: FWL_PROFILE=trace.json writes a Chrome trace
-// (chrome://tracing, Perfetto) and logs the GPU kernels by time; FWL_PROFILE=nvtx emits every operation as an
-// NVTX range, for Nsight Systems and Nsight Compute. Without FWL_PROFILE nothing happens.
+// (chrome://tracing, Perfetto) and logs the GPU kernels by time; `fwl bench` profiles what it measures, `fwl
+// eval` each mode (the trace that stays is the last one's); FWL_PROFILE=nvtx emits every operation as an NVTX
+// range, for Nsight Systems and Nsight Compute. Without FWL_PROFILE nothing happens.
 #pragma once
 
 #include <string>

@@ -87,21 +87,23 @@ int64_t Evaluator::long_window() const {
 
 std::vector<ReadingUnit> Evaluator::units_of(EvalMode mode, const DynamicSetup& dynamic) const {
   const ModeTraits& traits = traits_of(mode);
-  const bool goes_on = traits.carries && !forgets_between_windows(), streams = reads_streams(traits, dynamic);
-  // A window of attention that is carried on needs no inputs twice.
-  const auto overlap = goes_on ? ReadingPlan::Overlap::kSkip : ReadingPlan::Overlap::kRead;
-  if (!streams && !traits.adapts && !traits.carries) return plan_.by_window(options_.batch);
+  const bool goes_on = traits.carries && !forgets_between_windows(), streams = reads_streams(traits, dynamic),
+             one_row = streams || traits.adapts;
+  if (!traits.carries && !one_row) return plan_.by_window(options_.batch);
+  int64_t length = plan_.options().context;
   std::vector<ReadingUnit> units;
-  if (goes_on && !streams && !traits.adapts) {
-    units = plan_.by_long_window(options_.batch, long_window());
-    mark_begins(units, options_.carry, long_window());
-    return units;
+  if (goes_on && !one_row) {
+    length = long_window();
+    units = plan_.by_long_window(options_.batch, length);
+  } else {
+    // A window of attention that is carried on needs no inputs twice.
+    const auto overlap = goes_on ? ReadingPlan::Overlap::kSkip : ReadingPlan::Overlap::kRead;
+    // Windows of a stream end where documents do: its rows cannot be read side by side.
+    units = streams ? plan_.by_stream(options_.streams, overlap)
+                    : plan_.by_document(one_row ? 1 : options_.batch, overlap);
   }
-  // Windows of a stream end where documents do: its rows cannot be read side by side.
-  const int64_t rows = streams || traits.adapts ? 1 : options_.batch;
-  units = streams ? plan_.by_stream(options_.streams, overlap) : plan_.by_document(rows, overlap);
-  mark_begins(units, options_.carry, plan_.options().context);
-  return reads_pieces(traits) ? cut_at_begins(units, rows) : units;
+  mark_begins(units, options_.carry, length);
+  return reads_pieces(traits) ? cut_at_begins(units, one_row ? 1 : options_.batch) : units;
 }
 
 int64_t Evaluator::longest_of(const std::vector<Window>& windows) {
@@ -110,33 +112,19 @@ int64_t Evaluator::longest_of(const std::vector<Window>& windows) {
   return longest;
 }
 
-// Rows are padded at their end to `length`; padding has loss weight 0. All windows have the same overlap. The
-// copy to a GPU does not wait: while the GPU works on a batch the host prepares the next.
+// Rows are padded at their end to `length`; padding has loss weight 0. All windows have the same overlap.
 TokenBatch Evaluator::batch_of(const std::vector<Window>& windows, Labels labels, int64_t length) const {
   const int64_t overlap = windows.front().overlap;
-  const auto rows = static_cast<int64_t>(windows.size());
-  const auto on_host = at::TensorOptions().pinned_memory(model_.device().is_cuda());
-  const Tensor tokens = at::empty({rows, length + 1}, on_host.dtype(at::kLong));
-  const Tensor weight = at::empty({rows, length}, on_host.dtype(model_.accumulation_type()));
-  // Plain loops: ATen's wake all threads for a fraction of a megabyte, which took longer than the reading.
-  const auto fill = [&](auto* weights) {
-    for (int64_t r = 0; r < rows; ++r) {
-      const Window& window = windows[static_cast<size_t>(r)];
-      require<InternalError>(window.overlap == overlap, "windows of one batch have different overlaps");
-      int64_t* const row = tokens.mutable_data_ptr<int64_t>() + r * (length + 1);
-      split_.read_tokens(window.first, window.inputs() + 1, row);
-      std::fill(row + window.inputs() + 1, row + length + 1, 0);
-      auto* const padding = std::fill_n(weights + r * length, window.inputs(), 1);
-      std::fill(padding, weights + (r + 1) * length, 0);
-    }
-  };
-  if (weight.scalar_type() == at::kDouble) {
-    fill(weight.mutable_data_ptr<double>());
-  } else {
-    fill(weight.mutable_data_ptr<float>());
+  Batch host{static_cast<int64_t>(windows.size()), length, {}, {}, {}};
+  host.tokens.resize(static_cast<size_t>(host.rows * (length + 1)));
+  host.left_out.resize(static_cast<size_t>(host.rows * length), 1);
+  for (int64_t r = 0; r < host.rows; ++r) {
+    const Window& window = windows[static_cast<size_t>(r)];
+    require<InternalError>(window.overlap == overlap, "windows of one batch have different overlaps");
+    split_.read_tokens(window.first, window.inputs() + 1, host.tokens.data() + r * (length + 1));
+    std::fill_n(host.left_out.begin() + r * length, window.inputs(), uint8_t{0});
   }
-  const TokenBatch batch =
-      send({tokens.narrow(1, 0, length), tokens.narrow(1, 1, length), weight, {}}, model_.device());
+  const TokenBatch batch = to_device(host, model_.device(), model_.accumulation_type());
   const int64_t skipped = labels == Labels::kScored ? overlap : 0;
   return {batch.input_bt,
           batch.label_bt.narrow(1, skipped, length - skipped),
@@ -144,10 +132,10 @@ TokenBatch Evaluator::batch_of(const std::vector<Window>& windows, Labels labels
           {}};
 }
 
-// On a GPU a multiple of 128: the fused kernels of attention and of products take no other (DESIGN 108, 117).
+// On a GPU the fused kernels of attention and of products take multiples of 128 alone (DESIGN 108, 117).
 int64_t Evaluator::suitable_length(int64_t longest) const {
-  constexpr int64_t kMultiple = 128;
-  return model_.device().is_cuda() ? (longest + kMultiple - 1) / kMultiple * kMultiple : longest;
+  const int64_t multiple = model_.device().is_cuda() ? 128 : 8;
+  return (longest + multiple - 1) / multiple * multiple;
 }
 
 // Nothing goes on from a row's only window.
@@ -316,10 +304,10 @@ EvalResult Evaluator::run(EvalMode mode, const DynamicSetup& dynamic) {
   synchronize(model_.device());
   reset_peak_memory(model_.device());
   group_.barrier();
+  std::optional<Profile> profile;  // of this mode; the next one's trace takes its place
+  if (group_.rank() == 0) profile.emplace(batches_of(units));
   const double start_s = now_s();
   {
-    std::optional<Profile> profile;
-    if (group_.rank() == 0) profile.emplace(batches_of(units));
     std::optional<DynamicEvaluator> adapting;
     if (traits.adapts) adapting.emplace(model_, dynamic.config, dynamic.mean_square, traits.pass);
     for (size_t i = 0; i < units.size(); ++i) {
@@ -334,6 +322,7 @@ EvalResult Evaluator::run(EvalMode mode, const DynamicSetup& dynamic) {
     synchronize(model_.device());
   }
   const std::vector<double> seconds = of_all_ranks(group_, now_s() - start_s);
+  profile.reset();
   const std::vector<double> peaks =
       of_all_ranks(group_, static_cast<double>(peak_memory_bytes(model_.device())));
   EvalResult result;

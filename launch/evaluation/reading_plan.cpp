@@ -35,11 +35,20 @@ std::vector<ReadingUnit> in_groups(const std::vector<std::vector<Window>>& rows,
   return units;
 }
 
-// Longest first: by windows, then by the last one.
-void sort_by_length(std::vector<std::vector<Window>>& rows) {
-  std::stable_sort(rows.begin(), rows.end(), [](const auto& a, const auto& b) {
-    return a.size() != b.size() ? a.size() > b.size() : a.back().count > b.back().count;
-  });
+// By windows, then by the last one.
+bool is_longer(const std::vector<Window>& a, const std::vector<Window>& b) {
+  return a.size() != b.size() ? a.size() > b.size() : a.back().count > b.back().count;
+}
+
+// A row a document, longest first.
+std::vector<std::vector<Window>> rows_of_documents(const std::vector<Window>& windows) {
+  std::vector<std::vector<Window>> documents;
+  for (const Window& window : windows) {
+    if (documents.empty() || documents.back().front().document != window.document) documents.emplace_back();
+    documents.back().push_back(window);
+  }
+  std::stable_sort(documents.begin(), documents.end(), is_longer);
+  return documents;
 }
 
 }  // namespace
@@ -92,20 +101,6 @@ std::vector<ReadingUnit> ReadingPlan::by_window(int64_t rows) const {
   return in_groups(alone, rows);
 }
 
-namespace {
-
-std::vector<std::vector<Window>> rows_of_documents(const std::vector<Window>& windows) {
-  std::vector<std::vector<Window>> documents;
-  for (const Window& window : windows) {
-    if (documents.empty() || documents.back().front().document != window.document) documents.emplace_back();
-    documents.back().push_back(window);
-  }
-  sort_by_length(documents);
-  return documents;
-}
-
-}  // namespace
-
 std::vector<ReadingUnit> ReadingPlan::by_document(int64_t rows, Overlap overlap) const {
   return in_groups(rows_of_documents(windows(overlap)), rows);
 }
@@ -156,7 +151,7 @@ std::vector<ReadingUnit> cut_at_begins(const std::vector<ReadingUnit>& units, in
   }
   std::stable_sort(pieces.begin(), pieces.end(), [](const auto& a, const auto& b) {
     if (a.front().overlap != b.front().overlap) return a.front().overlap < b.front().overlap;
-    return a.size() != b.size() ? a.size() > b.size() : a.back().count > b.back().count;
+    return is_longer(a, b);
   });
   return in_groups(pieces, rows);
 }

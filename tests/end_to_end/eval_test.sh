@@ -159,4 +159,8 @@ refused 2 "they have no embedding" "$fwl" bench eval fwl/config.yaml --set model
 
 mv data/valid data/gone
 refused 2 "searches its step size on a validation split" "$fwl" eval control --data data/test --modes fast-untrained
+echo "== a profile"
+FWL_PROFILE=trace.json quietly "$fwl" eval fwl --device cpu --data data/test --modes slow,fast --max-documents 1
+python3 -c 'import json; assert any(e["name"] == "aten::linear" for e in json.load(open("trace.json"))["traceEvents"])' || fail "no trace of an evaluation"
+
 echo "all passed"

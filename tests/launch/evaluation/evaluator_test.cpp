@@ -346,6 +346,9 @@ TEST_F(EvaluatorTest, AnInnerThresholdSaysWhatIsBelowIt) {
     EXPECT_GT(some.inner["rest"], 0);
     EXPECT_LT(some.inner["kept"], config_.vocab_size);
     EXPECT_LT(some.flops, exact.flops);
+    const EvalResult alone = run(model, mode, reading(24, 0, 1));
+    EXPECT_NEAR(some.inner["kept"].get<double>(), alone.inner["kept"].get<double>(), 1e-9)
+        << "padding does not count";
   }
   EXPECT_TRUE(run(model, EvalMode::kSlow, reading(24, 0)).inner.is_null());
   EXPECT_THROW(run(model, EvalMode::kFastDynamic, reading(24, 0)), ConfigError);
@@ -366,6 +369,18 @@ TEST_F(EvaluatorTest, FlopsGrowWithWhatAModeComputes) {
   EXPECT_NEAR(flops(EvalMode::kDynamic, reading(24, 0)) / slow, 3, 0.05);
   EXPECT_GT(flops(EvalMode::kFastDynamic, reading(24, 0)), 2.9 * fast);
   EXPECT_GT(flops(EvalMode::kSlow, reading(24, 6)), 1.5 * slow) << "inputs are read again";
+  const auto layer = [&](EvalMode with, EvalMode without, const EvalOptions& options) {
+    return flops(with, options) - flops(without, options);
+  };
+  config_.fast_weight.chunk = 64;  // windows of one chunk need no state of their own
+  EvalOptions pieces = reading(24, 0, 1);
+  pieces.carry.tokens = 24;
+  EXPECT_GT(layer(EvalMode::kCarried, EvalMode::kSlowCarried, pieces),
+            1.01 * layer(EvalMode::kFast, EvalMode::kSlow, pieces))
+      << "a state for the next window is written";
+  EXPECT_NEAR(flops(EvalMode::kCarried, reading(24, 0, 64)) / flops(EvalMode::kFast, reading(64 * 24, 0)), 1,
+              1e-12)
+      << "documents of one window write none";
 }
 
 }  // namespace
