@@ -64,11 +64,22 @@ void add_model_options(CLI::App& command, ModelSource& source) {
   command.add_option("--dtype", source.dtype, "type of the matrix products (default: as trained)")
       ->check(CLI::IsMember({"fp64", "fp32", "bf16"}));
   command
-      .add_option("--inner-threshold", source.inner_threshold,
+      .add_option("--inner-threshold", source.inner.threshold,
                   "fast weights: take tokens of a probability below this together in the inner gradients, "
                   "which can be faster; 0: exact")
       ->check(below_one())
       ->capture_default_str();
+}
+
+void add_inner_logits_option(CLI::App& command, InnerApproximation& inner) {
+  command
+      .add_option_function<std::string>(
+          "--inner-logits", [&inner](const std::string& type) { inner.float8_logits = type == "fp8"; },
+          "fast weights: logits of the inner gradients in the model's type (exact), or from factors rounded "
+          "to "
+          "8 bits (fp8), which is faster on GPUs that multiply those")
+      ->check(CLI::IsMember({"exact", "fp8"}))
+      ->default_str("exact");
 }
 
 void add_json_option(CLI::App& command, std::string& path) {

@@ -29,10 +29,13 @@ void add_doctor_command(CLI::App& app);
 void add_export_command(CLI::App& app);
 void add_import_gpt2_command(CLI::App& app);
 
+struct InnerApproximation;
 struct ModelSource;
 // Declares the positional CHECKPOINT, `--device`, `--dtype` and `--inner-threshold` of a subcommand that runs
 // a trained model.
 void add_model_options(CLI::App& command, ModelSource& source);
+// Declares `--inner-logits` of a subcommand that reads text in batches.
+void add_inner_logits_option(CLI::App& command, InnerApproximation& inner);
 // Declares `--json FILE` on a subcommand, bound to `path`; a missing folder is refused before anything runs.
 void add_json_option(CLI::App& command, std::string& path);
 

@@ -34,17 +34,17 @@ void dynamic_step(LanguageModel& model, const TokenBatch& batch) {
                            -kDynamicRate / static_cast<double>(batch.label_bt.numel()));
 }
 
-std::vector<Mode> modes_of(LanguageModel& model, const TokenBatch& batch, double threshold) {
+std::vector<Mode> modes_of(LanguageModel& model, const TokenBatch& batch, const InnerApproximation& inner) {
   std::vector<Mode> modes;
   const auto add = [&](const char* name, std::function<void()> run) {
     modes.push_back({{name, {}, 1, 0}, std::move(run)});
   };
   add("slow", [&] { model.token_losses(batch, Pass::kSlow); });
   if (model.has_fast_weights()) {
-    add("fast", [&, threshold] {
-      model.set_inner_threshold(threshold);
+    add("fast", [&, inner] {
+      model.set_inner_approximation(inner);
       model.token_losses(batch, Pass::kFast);
-      model.set_inner_threshold(0);  // what has a gradient needs the exact form
+      model.set_inner_approximation({});  // what has a gradient needs the exact form
     });
   }
   add("dynamic", [&] { dynamic_step(model, batch); });
@@ -97,7 +97,7 @@ EvaluationBenchResult bench_evaluation(RunConfig config, const EvaluationBenchOp
   EvaluationBenchResult result{
       device.str(), config.train.dtype, batch.label_bt.numel(), model.parameters().count(), 0, {}};
   result.loss = model.token_losses(batch, Pass::kSlow).mean().item<double>();
-  std::vector<Mode> modes = modes_of(model, batch, options.inner_threshold);
+  std::vector<Mode> modes = modes_of(model, batch, options.inner);
   for (Mode& mode : modes) {
     repeat(mode, options.warmup_steps, device);
     reset_peak_memory(device);

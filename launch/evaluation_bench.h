@@ -6,15 +6,16 @@
 #include <string>
 #include <vector>
 
+#include "core/fast_weight/loss_head.h"
 #include "launch/run_config.h"
 #include "launch/training_bench.h"
 
 namespace fwl {
 
 struct EvaluationBenchOptions : BenchOptions {
-  std::string weights;         // a run's folder or checkpoint of the config's shapes; empty: random weights
-  std::string data;            // a split; empty: random tokens
-  double inner_threshold = 0;  // of the fast pass, LanguageModel::set_inner_threshold
+  std::string weights;       // a run's folder or checkpoint of the config's shapes; empty: random weights
+  std::string data;          // a split; empty: random tokens
+  InnerApproximation inner;  // of the fast pass
 };
 
 struct EvaluationTime {

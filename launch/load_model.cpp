@@ -29,7 +29,7 @@ LoadedModel load_model(const ModelSource& source, int local_rank) {
                        " (its weights have another width). Leave --dtype out.");
   loaded.model = std::make_unique<LanguageModel>(
       loaded.config.model, choose_device(source.device, local_rank), parse_dtype(type), 0);
-  loaded.model->set_inner_threshold(source.inner_threshold);
+  loaded.model->set_inner_approximation(source.inner);
   read_checkpoint_tensors(loaded.info.path, loaded.model->parameters(), nullptr, nullptr);
   loaded.tokenizer =
       make_tokenizer(loaded.info.tokenizer_kind, loaded.info.tokenizer_bytes, loaded.info.path);

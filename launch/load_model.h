@@ -22,8 +22,8 @@ struct LoadedModel {
 struct ModelSource {
   std::string checkpoint;  // a run's folder or one of its checkpoints
   std::string device = "auto";
-  std::string dtype;           // empty: as it was trained
-  double inner_threshold = 0;  // LanguageModel::set_inner_threshold
+  std::string dtype;  // empty: as it was trained
+  InnerApproximation inner{};
 };
 // `local_rank` picks the GPU. Throws DataError, ConfigError.
 LoadedModel load_model(const ModelSource& source, int local_rank = 0);

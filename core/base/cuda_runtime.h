@@ -12,6 +12,7 @@ int device_count();
 std::string why_unavailable();
 std::string device_name(int index);
 std::string device_bus(int index);  // PCI address
+int compute_capability(int index);  // 89 for 8.9
 void set_device(int index);
 void synchronize(int index);
 int64_t peak_memory_bytes(int index);

@@ -75,6 +75,14 @@ std::string device_bus(int index) {
   return cudaDeviceGetPCIBusId(bus, sizeof bus, index) == cudaSuccess ? bus : "";
 }
 
+int compute_capability(int index) {
+  int major = 0, minor = 0;
+  const bool known =
+      cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, index) == cudaSuccess &&
+      cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, index) == cudaSuccess;
+  return known ? 10 * major + minor : 0;
+}
+
 void set_device(int index) {
   c10::cuda::set_device(static_cast<c10::DeviceIndex>(index));
 }

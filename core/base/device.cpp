@@ -52,6 +52,10 @@ GpuName gpu_name(int index) {
   return {cuda::device_name(index), cuda::device_bus(index)};
 }
 
+bool gpu_multiplies_float8(at::Device gpu) {
+  return cuda::compute_capability(gpu.index()) >= 89;
+}
+
 void synchronize(at::Device device) {
   if (device.is_cuda()) cuda::synchronize(device.index());
 }

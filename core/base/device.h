@@ -22,6 +22,8 @@ struct GpuName {
   std::string name, bus;
 };
 GpuName gpu_name(int index);
+// Whether this GPU has matrix products of 8-bit floats.
+bool gpu_multiplies_float8(at::Device gpu);
 // Waits until all work enqueued on `device` is done.
 void synchronize(at::Device device);
 // From now on the same computation gives the same bits on the same device: operations that sum in no fixed

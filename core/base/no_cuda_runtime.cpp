@@ -16,6 +16,9 @@ std::string device_name(int) {
 std::string device_bus(int) {
   throw InternalError("a GPU's address was asked for in a build without CUDA");
 }
+int compute_capability(int) {
+  throw InternalError("a GPU's capability was asked for in a build without CUDA");
+}
 void set_device(int) {
   throw InternalError("a GPU was chosen in a build without CUDA");
 }

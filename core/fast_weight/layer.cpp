@@ -114,9 +114,9 @@ InnerLoss inner_loss_of(const Activations& pass, const FastWeightWeights& w, con
                weight_n = (tokens.weight_bt * options.inner_loss_scale).flatten();
   // First order: the loss alone has a gradient, which needs no Hessian.
   const double hessian_threshold = options.second_order ? options.hessian_threshold : 1;
-  return options.inner_threshold > 0
-             ? likely_inner_loss(x_nd, w.unembedding, label_n, weight_n, options.inner_threshold)
-             : inner_loss(x_nd, w.unembedding, label_n, weight_n, Residuals::kKeptIfSmall, hessian_threshold);
+  return options.inner.exact()
+             ? inner_loss(x_nd, w.unembedding, label_n, weight_n, Residuals::kKeptIfSmall, hessian_threshold)
+             : approximate_inner_loss(x_nd, w.unembedding, label_n, weight_n, options.inner);
 }
 
 // What FastWeightResult::inner_use adds up.

@@ -27,7 +27,7 @@ struct FastWeightResult {
   Tensor slow_nll_bt;      // inner loss per token, unweighted; differentiable
   Tensor fast_normed_btd;  // input of the unembedding at the fast weights: the layer's result
   FastWeightState state;   // after the last position
-  // With an inner_threshold, else undefined: over all inner gradients of weighted tokens [3], float64: their
+  // With an inner threshold, else undefined: over all inner gradients of weighted tokens [3], float64: their
   // number, the tokens kept in them one by one, the probability of the others.
   Tensor inner_use;
 };

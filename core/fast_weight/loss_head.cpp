@@ -267,18 +267,43 @@ InnerLoss inner_loss(const Tensor& x_nd, const Unembedding& unembedding, const T
   return {result[0], result[1], {}, {}};
 }
 
-InnerLoss likely_inner_loss(const Tensor& x_nd, const Unembedding& unembedding, const Tensor& label_n,
-                            const Tensor& weight_n, double threshold) {
-  require<InternalError>(!at::GradMode::is_enabled(), "likely_inner_loss has no gradient");
+Unembedding approximated(Unembedding unembedding, const InnerApproximation& approximation) {
+  const Tensor& weight_vd = unembedding.weight_vd;
+  if (approximation.threshold > 0)
+    unembedding.rest_row_d = at::mean(weight_vd, {0}, false, accumulate_type(weight_vd.scalar_type()));
+  if (approximation.float8_logits) unembedding.float8 = float8_rows(weight_vd);
+  return unembedding;
+}
+
+InnerLoss approximate_inner_loss(const Tensor& x_nd, const Unembedding& unembedding, const Tensor& label_n,
+                                 const Tensor& weight_n, const InnerApproximation& approximation) {
+  require<InternalError>(!at::GradMode::is_enabled(), "approximate_inner_loss has no gradient");
   const int64_t tokens = x_nd.size(0), vocabulary = unembedding.weight_vd.size(0);
-  InnerLoss result{at::empty({tokens}, weight_n.options()), at::empty_like(x_nd),
-                   at::empty({tokens}, weight_n.options().dtype(at::kInt)),
-                   at::empty({tokens}, weight_n.options())};
+  InnerLoss result{at::empty({tokens}, weight_n.options()), at::empty_like(x_nd), {}, {}};
+  const bool likely_alone = approximation.threshold > 0;
+  if (likely_alone) {
+    result.kept_n = at::empty({tokens}, weight_n.options().dtype(at::kInt));
+    result.rest_n = at::empty({tokens}, weight_n.options());
+  }
   for_each_block(tokens, head_block_tokens(vocabulary, x_nd.device()), [&](int64_t first, int64_t count) {
     const auto block = [&](const Tensor& t) { return t.narrow(0, first, count); };
-    const LikelyGradient likely =
-        likely_gradient(logits_of(block(x_nd), unembedding), block(label_n).contiguous(),
-                        unembedding.weight_vd, unembedding.rest_row_d, threshold);
+    const Tensor label_block_n = block(label_n).contiguous();
+    Tensor logits_nv = at::empty({count, vocabulary}, x_nd.options());
+    if (approximation.float8_logits) {
+      float8_product_out(logits_nv, block(x_nd), unembedding.float8);
+      if (unembedding.bias_v.defined()) logits_nv.add_(unembedding.bias_v);
+    } else {
+      logits_out(logits_nv, block(x_nd), unembedding);
+    }
+    if (!likely_alone) {
+      const Tensor one_n = at::ones({count}, weight_n.options());
+      block(result.nll_n).copy_(cross_entropy_gradient_(logits_nv, label_block_n, one_n));
+      Tensor gradient_nd = block(result.gradient_nd);
+      at::mm_out(gradient_nd, logits_nv, unembedding.weight_vd);
+      return;
+    }
+    const LikelyGradient likely = likely_gradient(logits_nv, label_block_n, unembedding.weight_vd,
+                                                  unembedding.rest_row_d, approximation.threshold);
     block(result.nll_n).copy_(likely.nll_n);
     block(result.gradient_nd).copy_(likely.gradient_nd);
     block(result.kept_n).copy_(likely.kept_n);

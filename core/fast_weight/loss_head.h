@@ -5,6 +5,7 @@
 #pragma once
 
 #include "core/base/torch.h"
+#include "core/kernels/float8_product.h"
 
 namespace fwl {
 
@@ -12,9 +13,10 @@ namespace fwl {
 struct Unembedding {
   Tensor weight_vd;
   Tensor bias_v;  // may be undefined
-  // For likely_inner_loss() alone: what stands for the rows of unlikely tokens, their mean; accumulation
-  // type.
+  // For approximate_inner_loss() alone, where it needs them: what stands for the rows of unlikely tokens,
+  // their mean, in the accumulation type; and the rounded rows.
   Tensor rest_row_d{};
+  Float8Rows float8{};
 };
 
 // Tokens whose logits are alive at once; sized so that a block of logits is some tens of MB.
@@ -27,7 +29,7 @@ enum class Residuals { kKept, kComputedAgain, kKeptIfSmall };
 struct InnerLoss {
   Tensor nll_n;        // -log softmax(x E^T)[label], unweighted, accumulation type
   Tensor gradient_nd;  // E^T (weight (p - onehot)): d(weight nll)/dx, dtype of x
-  // Of likely_inner_loss(), else undefined: how many tokens are in the gradient one by one, and the others'
+  // With a threshold, else undefined: how many tokens are in the gradient one by one, and the others'
   // probability.
   Tensor kept_n, rest_n;
 };
@@ -43,11 +45,23 @@ InnerLoss inner_loss(const Tensor& x_nd, const Unembedding& unembedding, const T
                      const Tensor& weight_n, Residuals residuals = Residuals::kKeptIfSmall,
                      double hessian_threshold = 0);
 
-// The same with the tokens of a probability below `threshold` (0 to 1, both excluded) taken together in the
-// gradient, for passes without gradient: two products with the vocabulary in place of three for a pass at
-// fast weights. Error: core/kernels/likely_gradient.h.
-InnerLoss likely_inner_loss(const Tensor& x_nd, const Unembedding& unembedding, const Tensor& label_n,
-                            const Tensor& weight_n, double threshold);
+// What passes without gradient may save in the inner losses, whose gradients alone are used there. A pass at
+// fast weights makes three products with the vocabulary: inner logits, inner gradient, outer logits.
+struct InnerApproximation {
+  // 0 to 1, both excluded: tokens of a probability below it are taken together in the gradient, which is then
+  // no product with the vocabulary (core/kernels/likely_gradient.h, also for the error). 0: none are.
+  double threshold = 0;
+  // The inner logits' factors are rounded to 8 bits (core/kernels/float8_product.h).
+  bool float8_logits = false;
+
+  bool exact() const { return threshold == 0 && !float8_logits; }
+};
+
+// inner_loss() so approximated; its loss too. `unembedding` comes from approximated().
+InnerLoss approximate_inner_loss(const Tensor& x_nd, const Unembedding& unembedding, const Tensor& label_n,
+                                 const Tensor& weight_n, const InnerApproximation& approximation);
+// With what `approximation` needs.
+Unembedding approximated(Unembedding unembedding, const InnerApproximation& approximation);
 
 struct OuterLoss {
   Tensor total;  // sum_n weight_n nll_n, scalar in the accumulation type; differentiable in x, E and bias

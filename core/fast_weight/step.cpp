@@ -133,8 +133,8 @@ Tensor output_gradient(const FastWeightWeights& w, const FastWeightOptions& opti
   const Unembedding& u = w.unembedding;
   Tensor logits_nv = row_product(rows.normed_nd, u.weight_vd, u.bias_v);
   const Tensor weight_n = write_weights(w, options, rows.input_nd, label_n);
-  if (options.inner_threshold > 0) {
-    return likely_gradient(logits_nv, label_n, u.weight_vd, u.rest_row_d, options.inner_threshold)
+  if (options.inner.threshold > 0) {
+    return likely_gradient(logits_nv, label_n, u.weight_vd, u.rest_row_d, options.inner.threshold)
         .gradient_nd.mul_(weight_n.unsqueeze(1));
   }
   cross_entropy_gradient_(logits_nv, label_n, weight_n);

@@ -29,7 +29,7 @@ PassRows select_rows(const PassRows& rows, const Tensor& index);
 PassRows join_rows(const std::vector<PassRows>& parts);
 
 // Inner gradients of each row's own loss where its pass was; fast tensors that are not used stay undefined.
-// With an inner_threshold, tokens of a probability below it are taken together.
+// With an inner threshold, tokens of a probability below it are taken together.
 struct GradientRows {
   Tensor dense1_nf, dense2_nd, norm_n2d;
 };

@@ -25,9 +25,7 @@ struct FastWeightOptions {
   bool second_order =
       true;  // false: the inner gradients are constants for the outer gradient; keys and queries are not
   double hessian_threshold = 0;  // of inner_loss(), with second_order
-  // Above 0, for passes without gradient: tokens of a probability below it are taken together in the inner
-  // gradients.
-  double inner_threshold = 0;
+  InnerApproximation inner;      // of passes without gradient; anything but exact() refuses others
 };
 
 // What each inner step has of its own; as in FastWeightWeights.

@@ -86,8 +86,12 @@ Decoder::Decoder(const LanguageModel& model, Pass pass)
   require<ConfigError>(pass == Pass::kSlow || model.has_fast_weights(),
                        "this model has no fast weights (model.fast_weight.update is none: it is a static "
                        "control). Ask for the slow pass, or give a model trained with update slow_gradient.");
+  require<ConfigError>(!model.layer_options().inner.float8_logits,
+                       "decoding with inner logits of 8 bits (it reads the unembedding token by token, which "
+                       "8-bit products do not serve). Use the logits of the model's type.");
   const at::NoGradGuard no_grad;
   layer_ = model.layer_weights(weights_);
+  layer_.unembedding = approximated(layer_.unembedding, model.layer_options().inner);
   for (int64_t k = 0; k < inner_steps(layer_); ++k) steps_.push_back(weights_of_step(layer_, k));
 }
 

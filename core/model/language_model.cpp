@@ -192,9 +192,8 @@ FastWeightWeights LanguageModel::layer_weights(const WeightView& view) const {
   w.norm_bias_d = view("fast_weight.norm.bias");
   w.unembedding = {view(config_.tied_embedding ? "embedding" : "unembedding.weight"),
                    view.optional("unembedding.bias"),
+                   {},
                    {}};
-  if (options_.inner_threshold > 0)
-    w.unembedding.rest_row_d = at::mean(w.unembedding.weight_vd, {0}, false, accumulation_type());
   w.step_size1 = step_size("dense1");
   w.step_size2 = step_size("dense2");
   w.step_size_norm = step_size("norm");
@@ -220,14 +219,16 @@ FastWeightResult LanguageModel::fast_forward(const WeightView& weights, const To
       has_fast_weights(),
       "this model has no fast weights (model.fast_weight.update is none: it is a static control). "
       "Ask for the slow pass, or give a model trained with update slow_gradient.");
-  require<ConfigError>(options_.inner_threshold == 0 || !at::GradMode::is_enabled(),
-                       "a gradient through the Fast Weight Layer with an inner threshold of ",
-                       options_.inner_threshold,
-                       " (tokens below it are taken together, and their own gradient needs each of them). "
-                       "Set it to 0.");
+  require<ConfigError>(
+      options_.inner.exact() || !at::GradMode::is_enabled(),
+      "a gradient through the Fast Weight Layer with approximate inner gradients (threshold ",
+      options_.inner.threshold, ", 8-bit logits: ", options_.inner.float8_logits ? "yes" : "no",
+      "; the outer gradient is that of the exact ones). Set InnerApproximation to {}.");
   const Tensor starts_bt = config_.fast_weight.document_reset ? batch.document_start_bt : Tensor();
+  FastWeightWeights layer = layer_weights(weights);
+  layer.unembedding = approximated(layer.unembedding, options_.inner);
   FastWeightResult result = fast_weight_layer(
-      layer_weights(weights), options_,
+      layer, options_,
       labelled(body_forward(config_, weights, batch.input_bt, batch.document_start_bt, view), batch.label_bt),
       {batch.label_bt, batch.weight_bt, starts_bt}, view.inbound_state(), view.exchange(),
       view.carries_state());

@@ -67,12 +67,11 @@ class LanguageModel {
   Tensor logits(const TokenBatch& batch, Pass pass, SequenceView& view) const;
   Tensor logits(const TokenBatch& batch, Pass pass) const;
 
-  // Passes without gradient then take tokens of a probability below it together, which saves one of three
-  // products with the vocabulary (core/kernels/likely_gradient.h). 0, as at first: exact. Passes with
-  // gradient through the layer throw ConfigError above 0.
-  void set_inner_threshold(double threshold) { options_.inner_threshold = threshold; }
-  double inner_threshold() const { return options_.inner_threshold; }
-  // What that did since the last call, over all batch forwards; waits for the device.
+  // How passes without gradient make their inner gradients; at first exactly. Passes with gradient through
+  // the layer throw ConfigError where they are approximated.
+  void set_inner_approximation(const InnerApproximation& approximation) { options_.inner = approximation; }
+  const InnerApproximation& inner_approximation() const { return options_.inner; }
+  // What a threshold did since the last call, over all batch forwards; waits for the device.
   struct InnerUse {
     double gradients = 0, kept = 0, rest = 0;  // gradients of tokens; sums over them
   };

@@ -140,11 +140,12 @@ void add_evaluation_options(CLI::App* command, const SharedArguments& a) {
   command->add_option("--data", a->options.data, "read the text of this split (default: random tokens)")
       ->type_name("SPLIT");
   command
-      ->add_option("--inner-threshold", a->options.inner_threshold,
+      ->add_option("--inner-threshold", a->options.inner.threshold,
                    "of the fast pass: tokens of a probability below this are taken together in the inner "
                    "gradients; what it costs depends on --weights and --data; 0: exact")
       ->check(below_one())
       ->capture_default_str();
+  add_inner_logits_option(*command, a->options.inner);
 }
 
 }  // namespace

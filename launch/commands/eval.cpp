@@ -138,6 +138,7 @@ void add_eval_command(CLI::App& app) {
                                          "side by side; under `mpirun -n N` on "
                                          "N ranks, with the same result");
   add_model_options(*command, o.model);
+  add_inner_logits_option(*command, o.model.inner);
   command->add_option("--data", o.data, "split to score, e.g. DIR/test")->required()->type_name("DIR");
   command
       ->add_option("--modes", a->modes,

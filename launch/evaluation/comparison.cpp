@@ -225,8 +225,9 @@ void check_modes(const std::vector<EvalMode>& modes, const LanguageModel& model)
         "--modes fast-untrained: this model was trained with fast weights (the mode adds them "
         "to a control, model.fast_weight.update=none). Give a control, or leave the mode out.");
     require<ConfigError>(
-        model.inner_threshold() == 0 || !needs || !traits_of(mode).adapts, "--inner-threshold with --modes ",
-        name_of(mode),
+        model.inner_approximation().exact() || !needs || !traits_of(mode).adapts,
+        model.inner_approximation().threshold > 0 ? "--inner-threshold" : "--inner-logits fp8",
+        " with --modes ", name_of(mode),
         ": its gradient goes through the layer and needs the exact inner gradients. Leave one "
         "of them out.");
     require<ConfigError>(

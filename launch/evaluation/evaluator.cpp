@@ -331,11 +331,13 @@ EvalResult Evaluator::run(EvalMode mode, const DynamicSetup& dynamic) {
   for (const double s : seconds) result.rank_seconds += s;
   result.peak_memory_bytes = static_cast<int64_t>(*std::max_element(peaks.begin(), peaks.end()));
   double inner_rows = -1;
+  const InnerApproximation& inner = model_.inner_approximation();
+  if (traits.pass == Pass::kFast && !inner.exact())
+    result.inner = {{"threshold", inner.threshold}, {"logits", inner.float8_logits ? "fp8" : "exact"}};
   if (const LanguageModel::InnerUse use = inner_use_of_all_ranks(); use.gradients > 0) {
     inner_rows = use.kept / use.gradients;
-    result.inner = {{"threshold", model_.inner_threshold()},
-                    {"kept", inner_rows},
-                    {"rest", static_cast<float>(use.rest / use.gradients)}};  // in what ranks agree on
+    result.inner["kept"] = inner_rows;
+    result.inner["rest"] = static_cast<float>(use.rest / use.gradients);  // in what ranks agree on
   }
   result.flops = reading_flops(model_.config(), units, traits, options_.carry.scope, dynamic.config.segment,
                                model_.device(), inner_rows);

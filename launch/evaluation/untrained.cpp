@@ -18,7 +18,7 @@ std::unique_ptr<LanguageModel> with_fast_weights(LanguageModel& control, at::Sca
   const bool has_start = config.fast_weight.step_size_init > 0;
   if (!has_start) config.fast_weight.step_size_init = FastWeightConfig().step_size_init;
   auto model = std::make_unique<LanguageModel>(config, control.device(), dtype, 0);
-  model->set_inner_threshold(control.inner_threshold());
+  model->set_inner_approximation(control.inner_approximation());
   const at::NoGradGuard no_grad;
   for (const Parameter& parameter : control.parameters().all())
     model->parameters()[parameter.name].copy_(parameter.value);

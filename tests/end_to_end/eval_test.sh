@@ -25,7 +25,7 @@ echo "== every mode, the same numbers on 1, 2 and 3 ranks"
 for ranks in 1 2 3; do
   eval_ranks $ranks "fwl$ranks" fwl --modes slow,slow-carried,fast,carried,dynamic,fast-dynamic,carried-dynamic --context 64 --stride 48 --batch 2 \
     --dynamic-segment 32 --dynamic-statistics 1 --max-documents 4 --words
-  eval_ranks $ranks "likely$ranks" fwl --modes slow,fast,carried --context 64 --batch 2 --max-documents 4 --inner-threshold 0.004
+  eval_ranks $ranks "likely$ranks" fwl --modes slow,fast,carried --context 64 --batch 2 --max-documents 4 --inner-threshold 0.004 --inner-logits fp8
   eval_ranks $ranks "stream$ranks" fwl --modes slow,carried,dynamic --carry stream --dynamic-reset stream --dynamic-rule sgd --max-documents 5
 done
 [[ ! -s fwl1.txt ]] || ! grep -q "note: " fwl1.txt || fail "a note about ranks on one rank"
@@ -137,6 +137,8 @@ refused 3 "does not exist (nothing could be written there)" "$fwl" eval fwl --da
 refused 2 "is no number above 0" "$fwl" eval fwl --data data/test --modes slow --streams 0
 refused 2 "is no number from 0 to 1" "$fwl" eval fwl --data data/test --modes fast --inner-threshold 1
 refused 2 "--inner-threshold with --modes fast-dynamic: its gradient goes through the layer" "$fwl" eval fwl --data data/test --modes fast-dynamic --inner-threshold 0.001
+refused 2 "--inner-logits fp8 with --modes fast-dynamic: its gradient goes through the layer" "$fwl" eval fwl --data data/test --modes fast-dynamic --inner-logits fp8
+refused 2 "fp4 not in {exact,fp8}" "$fwl" eval fwl --data data/test --modes fast --inner-logits fp4
 refused 2 "attends to whole windows" "$fwl" eval full --data data/test --modes slow-carried
 refused 2 "this model has no fast weights" "$fwl" eval control --data data/test --modes carried
 refused 2 "this model was trained with fast weights" "$fwl" eval fwl --data data/test --modes fast-untrained
@@ -145,7 +147,7 @@ echo "== fwl bench eval: random weights and tokens, or a run's and a split's"
 bench() { quietly "$fwl" bench eval fwl/config.yaml --set train.device=cpu --steps 1 --warmup 1 --repetitions 1 --json "$@"; }
 bench random.json
 bench trained.json --weights fwl --data data/test
-bench likely.json --weights fwl --data data/test --inner-threshold 0.01
+bench likely.json --weights fwl --data data/test --inner-threshold 0.01 --inner-logits fp8
 python3 - <<'P' || fail "bench eval"
 import json
 random, trained, likely = (json.load(open(n + ".json")) for n in ("random", "trained", "likely"))

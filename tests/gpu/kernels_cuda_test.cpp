@@ -11,6 +11,7 @@
 #include "core/fast_weight/linear_attention.h"
 #include "core/fast_weight/norm_gradient.h"
 #include "core/kernels/activation.h"
+#include "core/kernels/float8_product.h"
 #include "core/kernels/fused_attention.h"
 #include "core/kernels/fused_products.h"
 #include "core/kernels/likely_gradient.h"
@@ -149,6 +150,36 @@ TEST_F(KernelsOnGpu, LikelyGradientEqualsTheCpu) {
       EXPECT_LE((gpu.kept_n.cpu() - cpu.kept_n).abs().max().item<int>(), type == at::kDouble ? 0 : 2);
       EXPECT_TRUE(at::equal(gpu.gradient_nd, again.gradient_nd)) << "the same bits twice";
     }
+  }
+}
+
+// Multiplied in 8 bits where both sides are multiples of 16, else rounded and multiplied in bfloat16; large
+// entries of x, and a row of zeros.
+TEST_F(KernelsOnGpu, Float8ProductsEqualTheCpu) {
+  at::manual_seed(14);
+  const at::NoGradGuard no_grad;
+  struct Shape {
+    int64_t rows, vocabulary, width;
+  };
+  for (const Shape& s :
+       {Shape{1, 64, 16}, Shape{37, 1000, 64}, Shape{33, 16384, 512}, Shape{300, 50304, 768}}) {
+    Tensor x_nd = random({s.rows, s.width}) * 4, weight_vd = random({s.vocabulary, s.width}) * 0.02;
+    x_nd.view({-1})[0] = 1000;
+    weight_vd.select(0, 1).zero_();
+    const auto on = [&](at::ScalarType type, at::Device device) {
+      const Tensor x = x_nd.to(at::kBFloat16).to(type).to(device),
+                   weight = weight_vd.to(at::kBFloat16).to(type).to(device);
+      if (device.is_cuda()) {
+        const bool whole = s.vocabulary % 16 == 0;
+        EXPECT_EQ(multiplies_float8(weight), whole && gpu_multiplies_float8(weight.device()));
+      }
+      Tensor out_nv = at::empty({s.rows, s.vocabulary}, x.options());
+      float8_product_out(out_nv, x, float8_rows(weight));
+      return out_nv;
+    };
+    const Tensor gpu = on(at::kBFloat16, at::kCUDA);
+    EXPECT_LT(distance(gpu, on(at::kDouble, at::kCPU)), 1e-2) << s.vocabulary << " x " << s.width;
+    EXPECT_TRUE(at::equal(gpu, on(at::kBFloat16, at::kCUDA))) << "the same bits twice";
   }
 }
 

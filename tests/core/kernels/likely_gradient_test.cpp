@@ -90,22 +90,25 @@ TEST(LikelyGradient, ARowDoesNotDependOnTheRowsBesideIt) {
   }
 }
 
-TEST(LikelyInnerLoss, EqualsTheExactOneWhereEveryTokenIsLikely) {
+TEST(ApproximateInnerLoss, EqualsTheExactOneWhereEveryTokenIsLikely) {
   const Rows r = rows_of(150, 20000, 16, at::kDouble);
   const Tensor x_nd = at::randn({150, 16}, at::kDouble), weight_n = at::rand({150}, at::kDouble);
   const at::NoGradGuard no_grad;
-  const Unembedding unembedding{r.weight_vd, at::randn({20000}, at::kDouble), r.rest_row_d};
-  const InnerLoss exact = inner_loss(x_nd, unembedding, r.label_n, weight_n);
-  const InnerLoss likely = likely_inner_loss(x_nd, unembedding, r.label_n, weight_n, 1e-300);
+  const Unembedding exactly{r.weight_vd, at::randn({20000}, at::kDouble), {}, {}};
+  const InnerApproximation likely_alone{1e-300, false};
+  const Unembedding unembedding = approximated(exactly, likely_alone);
+  EXPECT_LT((unembedding.rest_row_d - r.weight_vd.mean(0)).abs().max().item<double>(), 1e-12);
+  const InnerLoss exact = inner_loss(x_nd, exactly, r.label_n, weight_n);
+  const InnerLoss likely = approximate_inner_loss(x_nd, unembedding, r.label_n, weight_n, likely_alone);
   EXPECT_LT((likely.nll_n - exact.nll_n).abs().max().item<double>(), 1e-11);
   EXPECT_LT((likely.gradient_nd - exact.gradient_nd).abs().max().item<double>(), 1e-11);
   EXPECT_TRUE((likely.kept_n == 20000).all().item<bool>());
 }
 
-TEST(LikelyInnerLoss, RefusesToBeDifferentiated) {
+TEST(ApproximateInnerLoss, RefusesToBeDifferentiated) {
   const Rows r = rows_of(4, 50, 8, at::kDouble);
-  EXPECT_ANY_THROW(likely_inner_loss(at::randn({4, 8}, at::kDouble), {r.weight_vd, {}, r.rest_row_d},
-                                     r.label_n, at::ones({4}, at::kDouble), 1e-3));
+  EXPECT_ANY_THROW(approximate_inner_loss(at::randn({4, 8}, at::kDouble), {r.weight_vd, {}, r.rest_row_d, {}},
+                                          r.label_n, at::ones({4}, at::kDouble), {1e-3, false}));
 }
 
 }  // namespace

@@ -169,7 +169,7 @@ TEST(Decoder, EqualsTheBatchForwardWithAnInnerThreshold) {
     const Text text = text_for(model);
     const Tensor exact = model.logits(text.batch, Pass::kFast);
     // Near the probability of most tokens of an untrained model: some are kept, some are not.
-    model.set_inner_threshold(1.0 / static_cast<double>(v.config.vocab_size));
+    model.set_inner_approximation({1.0 / static_cast<double>(v.config.vocab_size), false});
     const Tensor expected = model.logits(text.batch, Pass::kFast);
     EXPECT_GT((expected - exact).abs().max().item<double>(), 1e-4) << v.name;
     Decoder decoder(model, Pass::kFast);
@@ -177,6 +177,12 @@ TEST(Decoder, EqualsTheBatchForwardWithAnInnerThreshold) {
               1e-9)
         << v.name;
   }
+}
+
+TEST(Decoder, RefusesInnerLogitsOfEightBits) {
+  Model model(variants().front().config, at::kFloat);
+  model.set_inner_approximation({0, true});
+  EXPECT_THROW(Decoder(model, Pass::kFast), ConfigError);
 }
 
 TEST(Decoder, NeitherCompanyNorCutsChangeABit) {

@@ -331,16 +331,16 @@ TEST_F(EvaluatorTest, UntrainedFastWeightsAddOnlyTheLayersUpdates) {
 TEST_F(EvaluatorTest, AnInnerThresholdSaysWhatIsBelowIt) {
   LanguageModel model(config_, at::kCPU, at::kDouble, 2);
   for (const EvalMode mode : {EvalMode::kFast, EvalMode::kCarried}) {
-    model.set_inner_threshold(0);
+    model.set_inner_approximation({});
     const EvalResult exact = run(model, mode, reading(24, 0));
     EXPECT_TRUE(exact.inner.is_null());
-    model.set_inner_threshold(1e-12);
+    model.set_inner_approximation({1e-12, false});
     const EvalResult all = run(model, mode, reading(24, 0));
     EXPECT_LT(largest_difference(all, exact), 1e-6);
     EXPECT_EQ(all.inner["kept"], config_.vocab_size);
     EXPECT_NEAR(all.inner["rest"].get<double>(), 0, 1e-9);
     EXPECT_NEAR(all.flops / exact.flops, 1, 1e-12);
-    model.set_inner_threshold(1.0 / static_cast<double>(config_.vocab_size));
+    model.set_inner_approximation({1.0 / static_cast<double>(config_.vocab_size), false});
     const EvalResult some = run(model, mode, reading(24, 0));
     EXPECT_GT(largest_difference(some, exact), 1e-6);
     EXPECT_GT(some.inner["rest"], 0);
@@ -352,6 +352,27 @@ TEST_F(EvaluatorTest, AnInnerThresholdSaysWhatIsBelowIt) {
   }
   EXPECT_TRUE(run(model, EvalMode::kSlow, reading(24, 0)).inner.is_null());
   EXPECT_THROW(run(model, EvalMode::kFastDynamic, reading(24, 0)), ConfigError);
+}
+
+TEST_F(EvaluatorTest, InnerLogitsOfEightBitsChangeLittleAndOnlyFastWeights) {
+  LanguageModel model(config_, at::kCPU, at::kDouble, 2);
+  for (const EvalMode mode : {EvalMode::kSlow, EvalMode::kFast, EvalMode::kCarried}) {
+    model.set_inner_approximation({});
+    const EvalResult exact = run(model, mode, reading(24, 0));
+    model.set_inner_approximation({0, true});
+    const EvalResult rounded = run(model, mode, reading(24, 0));
+    EXPECT_NEAR(rounded.flops / exact.flops, 1, 1e-12);
+    if (mode == EvalMode::kSlow) {
+      EXPECT_EQ(largest_difference(rounded, exact), 0);
+      EXPECT_TRUE(rounded.inner.is_null());
+      continue;
+    }
+    EXPECT_GT(largest_difference(rounded, exact), 1e-7);
+    const double learned = largest_difference(exact, run(model, EvalMode::kSlow, reading(24, 0)));
+    EXPECT_LT(largest_difference(rounded, exact), 0.1 * learned);
+    EXPECT_EQ(rounded.inner, (nlohmann::json{{"threshold", 0.0}, {"logits", "fp8"}}));
+  }
+  EXPECT_THROW(run(model, EvalMode::kCarriedDynamic, reading(24, 0)), ConfigError);
 }
 
 TEST_F(EvaluatorTest, AnEvaluationLeavesTheWeightsAsTheyWere) {
