@@ -6,12 +6,15 @@
 #include "core/base/error.h"
 #include "core/kernels/decay_mask.h"
 #include "core/kernels/matmul.h"
+#include "core/kernels/state_scan.h"
 
 namespace fwl {
 namespace {
 
 // Positions in a block of causal products: large enough for products that fill a GPU.
 constexpr int64_t kCausalBlock = 512;
+// What chunks are chosen from on a GPU.
+constexpr int64_t kChunkMultiple = 128, kLongestChunk = 4096;
 
 // How chunks of C positions let states through, with the document mask folded in, in float64. The leading
 // size n is 1 when no document starts inside (the weights are the same for every sequence and chunk), else
@@ -47,36 +50,6 @@ DecayWeights decay_weights(const Tensor& any_log_decay, const Tensor& start_bgc,
   d.outbound_nc1 = d.outbound_nc1 * (document_nc == last_n1).unsqueeze(2);
   d.carry_bg11 = d.carry_bg11 * (last_n1 == 0).view({start_bgc.size(0), start_bgc.size(1), 1, 1});
   return d;
-}
-
-// The states at the start of every chunk [B, G, v, k], from what each chunk adds; *end is the state after the
-// last. `added_bgvk` is consumed.
-Tensor scan_forward(Tensor added_bgvk, const Tensor& carry_bg11, Tensor* end) {
-  const int64_t chunks = added_bgvk.size(1);
-  Tensor state_bvk = at::zeros_like(added_bgvk.select(1, 0));
-  for (int64_t g = 0; g < chunks; ++g) {
-    const Tensor carry_b11 = carry_bg11.select(1, std::min(g, carry_bg11.size(1) - 1));
-    Tensor slot_bvk = added_bgvk.select(1, g);
-    Tensor next_bvk = at::addcmul(slot_bvk, carry_b11, state_bvk);
-    slot_bvk.copy_(state_bvk);
-    state_bvk = next_bvk;
-  }
-  *end = state_bvk;
-  return added_bgvk;
-}
-
-// Cotangents of the states at the END of every chunk, from what each chunk's outputs give (`added`,
-// consumed).
-Tensor scan_backward(Tensor added_bgvk, const Tensor& carry_bg11) {
-  Tensor bar_bvk = at::zeros_like(added_bgvk.select(1, 0));
-  for (int64_t g = added_bgvk.size(1) - 1; g >= 0; --g) {
-    const Tensor carry_b11 = carry_bg11.select(1, std::min(g, carry_bg11.size(1) - 1));
-    Tensor slot_bvk = added_bgvk.select(1, g);
-    Tensor previous_bvk = at::addcmul(slot_bvk, carry_b11, bar_bvk);
-    slot_bvk.copy_(bar_bvk);
-    bar_bvk = previous_bvk;
-  }
-  return added_bgvk;
 }
 
 // a [B*G, C, x], b [B*G, C, y] -> sum over the chunk of a b^T, [B, G, x, y] in the accumulation type.
@@ -208,7 +181,8 @@ class LocalAttention : public torch::autograd::Function<LocalAttention> {
     Tensor out_ncv = causal.times(score_nij, v_ncv);
     if (starts_nvk.defined()) {
       const DecayWeights d = decay_weights(log_decay, start_bgc, cut.chunk);
-      out_ncv.baddbmm_(q_nck * d.inbound_nc1.to(type), starts_nvk.transpose(1, 2));
+      // The weights of the narrower tensor.
+      out_ncv.addcmul_(at::bmm(q_nck, starts_nvk.transpose(1, 2)), d.inbound_nc1.to(type));
     }
     ctx->saved_data["chunk"] = chunk;
     ctx->save_for_backward({q_btk, k_btk, v_btv, log_decay, start_bt, starts_nvk});
@@ -244,19 +218,19 @@ class LocalAttention : public torch::autograd::Function<LocalAttention> {
     if (starts_nvk.defined()) {
       const DecayWeights d = decay_weights(log_decay, start_bgc, chunk);
       const Tensor inbound_nc1 = d.inbound_nc1.to(type), outbound_nc1 = d.outbound_nc1.to(type);
-      const Tensor from_state_nck = at::bmm(out_bar_ncv, starts_nvk);
-      q_bar_nck.add_(from_state_nck * inbound_nc1);
-      const Tensor carry_bg11 = d.carry_bg11.to(accumulate_type(type));
+      const Tensor inbound_bar_ncv = out_bar_ncv * inbound_nc1;
+      const Tensor from_state_nck = at::bmm(inbound_bar_ncv, starts_nvk);
+      q_bar_nck.add_(from_state_nck);
       const Tensor state_bar_nvk =
-          scan_backward(chunk_outer(out_bar_ncv * inbound_nc1, q_nck, batch), carry_bg11)
-              .to(type)
-              .flatten(0, 1);
+          scan_states(chunk_outer(inbound_bar_ncv, q_nck, batch), d.carry_bg11.to(accumulate_type(type)),
+                      type, ScanOrder::kBackward)
+              .before_bgvk.flatten(0, 1);
       k_bar_nck.baddbmm_(v_ncv * outbound_nc1, state_bar_nvk);
       const Tensor to_state_ncv = at::bmm(k_nck, state_bar_nvk.transpose(1, 2)).mul_(outbound_nc1);
       if (v_bar_ncv.defined()) v_bar_ncv.add_(to_state_ncv);
       if (log_decay_bar.defined()) {
         const Tensor chunk_dot_n = row_sums((state_bar_nvk * starts_nvk).flatten(1));
-        log_decay_bar += (row_sums(q_nck * from_state_nck * inbound_nc1) * d.position_c1.squeeze(1)).sum() +
+        log_decay_bar += (row_sums(q_nck * from_state_nck) * d.position_c1.squeeze(1)).sum() +
                          (row_sums(v_ncv * to_state_ncv) * (chunk - 1 - d.position_c1).squeeze(1)).sum() +
                          (chunk_dot_n.view({batch, -1}) * d.carry_bg11.flatten(1)).sum() * chunk;
       }
@@ -340,9 +314,10 @@ LocalStates local_states(const Tensor& k_btk, const Tensor& v_btv, const Tensor&
     if (one_chunk) {
       total_bvk = added_bgvk.squeeze(1);
     } else {
-      states.starts_nvk = scan_forward(added_bgvk, d.carry_bg11.to(added_bgvk.scalar_type()), &total_bvk)
-                              .to(type)
-                              .flatten(0, 1);
+      const StateScan scan =
+          scan_states(added_bgvk, d.carry_bg11.to(added_bgvk.scalar_type()), type, ScanOrder::kForward);
+      states.starts_nvk = scan.before_bgvk.flatten(0, 1);
+      total_bvk = scan.end_bvk;
     }
   }
   if (decay) states.total_bvk = ShardTotal::apply(k_btk, v_btv, log_decay, decay->outbound_bt1, total_bvk);
@@ -360,18 +335,21 @@ double computed_keys(int64_t chunk) {
 
 int64_t fastest_chunk(int64_t length, int64_t key_dim, int64_t value_dim, at::Device device) {
   if (!device.is_cuda()) return std::min<int64_t>(length, 64);
-  // FLOPs a token and layer: products within chunks, writing and reading the states, and the states' traffic
-  // at the FLOPs that the GPU could have done meanwhile (H200: DESIGN 93).
-  constexpr double kFlopsPerByte = 150, kBytesPerStateElement = 16;
+  // FLOPs a token and layer: products within chunks, writing and reading the states, and the traffic of the
+  // states, and of the copies of queries, keys and values where the last chunk is not whole, at the FLOPs that
+  // the GPU could have done meanwhile (H200: DESIGN 93, 124).
+  constexpr double kFlopsPerByte = 150, kBytesPerStateElement = 16, kBytesPerCopiedElement = 4;
   const auto cost = [&](int64_t chunk) {
     const double within = 2.0 * computed_keys(chunk) * static_cast<double>(key_dim + value_dim);
     if (chunk >= length) return within;
     const auto state = static_cast<double>(key_dim * value_dim);
-    return within + state * (4 + kBytesPerStateElement * kFlopsPerByte / static_cast<double>(chunk));
+    const auto copied = static_cast<double>(length % chunk == 0 ? 0 : 2 * key_dim + value_dim);
+    return within + state * (4 + kBytesPerStateElement * kFlopsPerByte / static_cast<double>(chunk)) +
+           copied * kBytesPerCopiedElement * kFlopsPerByte;
   };
   int64_t best = length;
-  for (const int64_t chunk : {128, 256, 512, 1024, 2048, 4096}) {
-    if (chunk < length && cost(chunk) < cost(best)) best = chunk;
+  for (int64_t chunk = kChunkMultiple; chunk <= kLongestChunk && chunk < length; chunk += kChunkMultiple) {
+    if (cost(chunk) < cost(best)) best = chunk;
   }
   return best;
 }

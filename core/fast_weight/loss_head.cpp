@@ -97,7 +97,8 @@ class InnerLossFunction : public torch::autograd::Function<InnerLossFunction> {
 
  private:
   static Tensor weighted(const Tensor& x_nd, const Tensor& weight_n) {
-    return (x_nd * weight_n.unsqueeze(1)).to(x_nd.scalar_type());
+    Tensor out_nd = at::empty_like(x_nd);
+    return at::mul_out(out_nd, x_nd, weight_n.unsqueeze(1));
   }
 
   static variable_list results(const Tensor& x_bar_nd, const UnembeddingGradient& bar,

@@ -85,37 +85,49 @@ cudnn::Problem plan_for(const Product& p) {
 }
 
 Product product_of(const Tensor& x_nd, int64_t f, bool backward) {
-  return {x_nd.size(0), x_nd.size(1), f, backward, x_nd.device().index()};
+  return {x_nd.size(0) / kTokens * kTokens, x_nd.size(1), f, backward, x_nd.device().index()};
 }
 
-Tensor run(const Product& p, const Tensor& any_x_nd, const Tensor& any_weight, const Tensor& any_act_nf) {
+// The product's rows of `out_nf`, which are its first.
+void run(const Product& p, const Tensor& any_x_nd, const Tensor& any_weight, const Tensor& any_act_nf,
+         const Tensor& out_nf) {
   const auto ready = [](const Tensor& t) { return t.defined() ? cuda::on_vectors(t.contiguous()) : t; };
   const Tensor x_nd = ready(any_x_nd), weight = ready(any_weight), act_nf = ready(any_act_nf);
-  Tensor out_nf = at::empty({p.n, p.f}, x_nd.options());
   cudnn::Pointers pointers = {{kX, x_nd.data_ptr()}, {kWeight, weight.data_ptr()}, {kOut, out_nf.data_ptr()}};
   if (act_nf.defined()) pointers[kAct] = act_nf.data_ptr();
   Plans::all().run(plan_for(p), pointers, x_nd.options());
-  return out_nf;
 }
 
 }  // namespace
 
 bool has_fused_products(const Tensor& x_nd, const Tensor& weight) {
   if (!x_nd.is_cuda() || x_nd.scalar_type() != at::kBFloat16 || weight.scalar_type() != at::kBFloat16 ||
-      x_nd.size(0) < kFewest || x_nd.size(0) % kTokens != 0 || x_nd.size(1) % kAlignment != 0 ||
+      x_nd.size(0) < kFewest || x_nd.size(1) % kAlignment != 0 ||
       weight.numel() % (x_nd.size(1) * kAlignment) != 0)
     return false;
+  if (at::GradMode::is_enabled() && x_nd.size(0) % kTokens != 0) return false;
   const int64_t f = weight.numel() / x_nd.size(1);
   return Plans::all().has(plan_for(product_of(x_nd, f, false))) &&
          (!at::GradMode::is_enabled() || Plans::all().has(plan_for(product_of(x_nd, f, true))));
 }
 
 Tensor squared_relu_product(const Tensor& x_nd, const Tensor& up_fd) {
-  return run(product_of(x_nd, up_fd.size(0), false), x_nd, up_fd, {});
+  const Product p = product_of(x_nd, up_fd.size(0), false);
+  const Tensor act_nf = at::empty({x_nd.size(0), p.f}, x_nd.options());
+  run(p, x_nd, up_fd, {}, act_nf);
+  if (const int64_t rest = x_nd.size(0) - p.n; rest > 0) {
+    Tensor rest_nf = act_nf.narrow(0, p.n, rest);
+    at::mm_out(rest_nf, x_nd.narrow(0, p.n, rest), up_fd.t());
+    rest_nf.clamp_min_(0).square_();
+  }
+  return act_nf;
 }
 
 Tensor squared_relu_product_backward(const Tensor& y_bar_nd, const Tensor& down_df, const Tensor& act_nf) {
-  return run(product_of(y_bar_nd, down_df.size(1), true), y_bar_nd, down_df, act_nf);
+  const Product p = product_of(y_bar_nd, down_df.size(1), true);
+  const Tensor u_bar_nf = at::empty({p.n, p.f}, y_bar_nd.options());
+  run(p, y_bar_nd, down_df, act_nf, u_bar_nf);
+  return u_bar_nf;
 }
 
 }  // namespace fwl

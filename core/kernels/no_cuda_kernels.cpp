@@ -7,6 +7,7 @@
 #include "core/kernels/norm_cuda.h"
 #include "core/kernels/rotary_cuda.h"
 #include "core/kernels/softmax_rows_cuda.h"
+#include "core/kernels/state_scan_cuda.h"
 
 namespace fwl::cuda {
 namespace {
@@ -51,6 +52,9 @@ ActivationBackward activate_backward(Activation, const Tensor&, const Tensor&, b
   refuse();
 }
 Tensor apply_decay_mask_(Tensor&, Tensor, const DecayMask&, bool) {
+  refuse();
+}
+StateScan scan_states(const Tensor&, const Tensor&, at::ScalarType, ScanOrder) {
   refuse();
 }
 bool norm_width_fits(const Tensor&) {

@@ -18,6 +18,7 @@
 #include "core/kernels/likely_hessian.h"
 #include "core/kernels/matmul.h"
 #include "core/kernels/norm.h"
+#include "core/kernels/state_scan.h"
 #include "core/model/attention.h"
 #include "core/model/projections.h"
 
@@ -289,8 +290,24 @@ TEST_F(KernelsOnGpu, FeedForwardOfFusedProductsEqualsTheCpu) {
     const Tensor x_nd = inputs[0].to(cuda).flatten(0, 1);
     EXPECT_TRUE(at::equal(squared_relu_product(x_nd, moved.view_as(inputs[1])),
                           squared_relu_product(x_nd, inputs[1].to(cuda))));
-    EXPECT_FALSE(has_fused_products(inputs[0].to(cuda).flatten(0, 1).narrow(0, 0, 4000), inputs[1].to(cuda)));
+    EXPECT_FALSE(has_fused_products(x_nd.narrow(0, 0, 4000), inputs[1].to(cuda)));
+    EXPECT_TRUE(has_fused_products(x_nd.narrow(0, 0, 4096), inputs[1].to(cuda)));
   }
+}
+
+// Without gradient: rows behind the last multiple of 1,024 are computed apart.
+TEST_F(KernelsOnGpu, FusedProductsTakeAnyNumberOfTokensWithoutGradient) {
+  at::manual_seed(19);
+  const auto cuda = at::TensorOptions().device(at::kCUDA).dtype(at::kBFloat16);
+  const Tensor x_nd = at::randn({4096 + 333, 512}).to(cuda), up_fd = (at::randn({640, 512}) / 22).to(cuda);
+  ASSERT_FALSE(has_fused_products(x_nd, up_fd)) << "its gradient takes whole multiples";
+  const at::NoGradGuard no_grad;
+  if (!has_fused_products(x_nd, up_fd)) GTEST_SKIP() << "a build without cuDNN's frontend headers";
+  const auto wide = [](const Tensor& x) { return x.cpu().to(at::kDouble); };
+  const Tensor expected_nf = at::relu(at::mm(wide(x_nd), wide(up_fd).t())).square();
+  const Tensor found_nf = squared_relu_product(x_nd, up_fd);
+  for (const auto& [first, count] : std::vector<std::pair<int64_t, int64_t>>{{0, 4096}, {4096, 333}})
+    EXPECT_LT(distance(found_nf.narrow(0, first, count), expected_nf.narrow(0, first, count)), 0.01) << first;
 }
 
 TEST_F(KernelsOnGpu, ProjectionWithRotaryPositionsEqualsTheCpu) {
@@ -391,6 +408,24 @@ TEST_F(KernelsOnGpu, GradientsThatLieSideBySideAreGatheredInPlace) {
                                               whole.sizes(), whole.options());
   EXPECT_TRUE(in_place.is_alias_of(whole));
   EXPECT_LT(distance(in_place, apart), 1e-12);
+}
+
+TEST_F(KernelsOnGpu, TheScanOverStatesEqualsTheCpu) {
+  at::manual_seed(18);
+  for (const auto& [type, tolerance] : kTypes) {
+    for (const int64_t key_dim : {3, 8, 300}) {
+      for (const ScanOrder order : {ScanOrder::kForward, ScanOrder::kBackward}) {
+        SCOPED_TRACE(cat(type, ", keys of ", key_dim));
+        const Tensor added = random({2, 5, 7, key_dim}).to(accumulate_type(type)),
+                     carry = at::rand({2, 1, 1, 1}, at::kDouble).to(accumulate_type(type));
+        const StateScan found = scan_states(added.to(at::kCUDA), carry.to(at::kCUDA), type, order);
+        const StateScan expected =
+            scan_states(added.to(at::kDouble), carry.to(at::kDouble), at::kDouble, order);
+        EXPECT_LT(distance(found.before_bgvk, expected.before_bgvk), tolerance);
+        EXPECT_LT(distance(found.end_bvk, expected.end_bvk), 1e-5);
+      }
+    }
+  }
 }
 
 TEST_F(KernelsOnGpu, TheChunkHasNoEffectOnLinearAttention) {

@@ -181,6 +181,26 @@ TEST(FastWeightLayer, AStartAndAGateOfZerosChangeNoBit) {
   EXPECT_TRUE(at::equal(output(), without));
 }
 
+TEST(FastWeightLayer, AGateWithoutGradientIsTheSame) {
+  for (const double threshold : {0.0, 1e-12}) {
+    LayerCase c;
+    c.options.fast_norm = true;
+    LayerSetup setup = make_layer(c);
+    setup.weights.write_gate_d = at::randn({c.width}, at::kDouble);
+    setup.weights.write_gate_v = at::randn({c.vocabulary}, at::kDouble);
+    const auto run = [&](const FastWeightOptions& options) {
+      return fast_weight_layer(setup.weights, options, setup.hidden_btd, setup.tokens, {});
+    };
+    const FastWeightResult with = run(c.options);
+    const at::NoGradGuard no_grad;
+    c.options.inner.threshold = threshold;
+    setup.weights.unembedding = approximated(setup.weights.unembedding, c.options.inner);
+    const FastWeightResult without = run(c.options);
+    EXPECT_LT((without.fast_normed_btd - with.fast_normed_btd).abs().max().item<double>(), 1e-9);
+    EXPECT_LT((without.slow_nll_bt - with.slow_nll_bt).abs().max().item<double>(), 1e-11);
+  }
+}
+
 TEST(FastWeightLayer, EqualsTheDefinitionWithTheSecondLayerFastAlone) {
   LayerCase c;
   c.options.fast_layers = FastLayers::kSecond;

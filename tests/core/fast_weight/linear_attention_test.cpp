@@ -44,6 +44,21 @@ TEST(LinearAttention, LongChunksEqualShortOnes) {
   }
 }
 
+// What is left over is copied, which costs more than a somewhat worse chunk.
+TEST(LinearAttention, ChunksOnAGpuAreWholeWhereTheyCanBe) {
+  const auto chosen = [](int64_t length) { return fastest_chunk(length, 2048, 512, at::kCUDA); };
+  for (const int64_t length : {640, 1000, 2048}) EXPECT_EQ(chosen(length), length);
+  for (const int64_t length : {4096, 8192, 65536, 1048576}) EXPECT_EQ(chosen(length), 1024) << length;
+  for (const int64_t parts : {33, 36, 45, 49, 50, 65, 77, 104, 121, 160}) {
+    const int64_t length = 128 * parts;
+    EXPECT_EQ(length % chosen(length), 0) << length;
+    EXPECT_GE(chosen(length), 512) << length;
+    EXPECT_LE(chosen(length), 2048) << length;
+  }
+  for (const int64_t length : {128 * 71, 9001}) EXPECT_GE(chosen(length), 512) << length;
+  EXPECT_EQ(fastest_chunk(9088, 2048, 512, at::kCPU), 64);
+}
+
 TEST(LinearAttention, LongChunksComputeLittleMoreThanHalfTheScores) {
   EXPECT_EQ(computed_keys(64), 64);
   EXPECT_EQ(computed_keys(512), 512);

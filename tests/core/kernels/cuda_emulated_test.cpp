@@ -20,6 +20,8 @@
 #include "core/kernels/rotary_cuda.h"
 #include "core/kernels/softmax_rows.h"
 #include "core/kernels/softmax_rows_cuda.h"
+#include "core/kernels/state_scan.h"
+#include "core/kernels/state_scan_cuda.h"
 #include "emulation.h"
 
 namespace fwl {
@@ -241,6 +243,22 @@ TEST(EmulatedCuda, TheDecayMaskEqualsTheCpu) {
         EXPECT_LT(distance(first, first_wide), tolerance);
         EXPECT_LT(distance(second, second_wide), tolerance);
         EXPECT_NEAR(sum.item<double>(), expected.item<double>(), 10 * tolerance * chunk * chunk);
+      }
+    }
+  }
+}
+
+TEST(EmulatedCuda, TheScanOverStatesEqualsTheCpu) {
+  at::manual_seed(16);
+  for (const auto& [type, tolerance] : kTypes) {
+    for (const int64_t key_dim : {3, 8, 300}) {
+      for (const ScanOrder order : {ScanOrder::kForward, ScanOrder::kBackward}) {
+        SCOPED_TRACE(cat(type, ", keys of ", key_dim));
+        const Pair added = random_wide({2, 5, 7, key_dim}, type), carry = random_wide({2, 1, 1, 1}, type);
+        const StateScan found = emulated::scan_states(added.stored, carry.stored, type, order);
+        const StateScan expected = scan_states(added.wide, carry.wide, at::kDouble, order);
+        EXPECT_LT(distance(found.before_bgvk, expected.before_bgvk), tolerance);
+        EXPECT_LT(distance(found.end_bvk, expected.end_bvk), 1e-5);
       }
     }
   }
