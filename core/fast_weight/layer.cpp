@@ -210,23 +210,22 @@ FastWeightResult fast_weight_layer(const FastWeightWeights& w, const FastWeightO
   FastWeightResult result;
   const Activations slow = slow_activations(w, options, hidden_btd);
   const Tensor gate_bt1 = write_gate(w, slow.input_btd, tokens);
-  // A constant gate is a factor of the loss's weights; one with a gradient of its own is applied after it.
-  const bool constant = !at::GradMode::is_enabled();
-  const Tensor weights_gate_bt1 = constant ? gate_bt1 : Tensor(),
-               later_gate_bt1 = constant ? Tensor() : gate_bt1;
+  // A gate without gradient is a factor of the loss's weights, which saves a pass over the gradients.
+  const bool trains = at::GradMode::is_enabled();
+  const Tensor loss_gate_bt1 = trains ? Tensor() : gate_bt1, gradient_gate_bt1 = trains ? gate_bt1 : Tensor();
   result.slow_normed_btd = slow.normed_btd;
   Activations pass = slow;
   std::vector<FastWeightState> states;
   for (int64_t k = 0; k < steps; ++k) {
     const FastWeightWeights at_step = weights_of_step(w, k);
-    const InnerLoss inner = inner_loss_of(pass, w, options, tokens, weights_gate_bt1);
+    const InnerLoss inner = inner_loss_of(pass, w, options, tokens, loss_gate_bt1);
     if (inner.kept_n.defined()) {
       const Tensor use = inner_use_of(inner, tokens);
       result.inner_use = k == 0 ? use : result.inner_use + use;
     }
     if (k == 0) result.slow_nll_bt = inner.nll_n.view(tokens.label_bt.sizes());
-    const InnerGradients g =
-        inner_gradients(at_step, options, pass, inner.gradient_nd.view_as(pass.normed_btd), later_gate_bt1);
+    const InnerGradients g = inner_gradients(at_step, options, pass,
+                                             inner.gradient_nd.view_as(pass.normed_btd), gradient_gate_bt1);
     FastTensors fast(at_step, options, tokens, learned_from(at_step, options, pass, g),
                      state_of_step(inbound, k, steps), exchange, wants_state);
     pass = fast_activations(at_step, options, slow, fast);

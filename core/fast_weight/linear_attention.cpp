@@ -336,8 +336,8 @@ double computed_keys(int64_t chunk) {
 int64_t fastest_chunk(int64_t length, int64_t key_dim, int64_t value_dim, at::Device device) {
   if (!device.is_cuda()) return std::min<int64_t>(length, 64);
   // FLOPs a token and layer: products within chunks, writing and reading the states, and the traffic of the
-  // states, and of the copies of queries, keys and values where the last chunk is not whole, at the FLOPs that
-  // the GPU could have done meanwhile (H200: DESIGN 93, 124).
+  // states, and of the copies of queries, keys and values where the last chunk is not whole, at the FLOPs
+  // that the GPU could have done meanwhile (H200: DESIGN 93, 124).
   constexpr double kFlopsPerByte = 150, kBytesPerStateElement = 16, kBytesPerCopiedElement = 4;
   const auto cost = [&](int64_t chunk) {
     const double within = 2.0 * computed_keys(chunk) * static_cast<double>(key_dim + value_dim);
@@ -352,6 +352,19 @@ int64_t fastest_chunk(int64_t length, int64_t key_dim, int64_t value_dim, at::De
     if (cost(chunk) < cost(best)) best = chunk;
   }
   return best;
+}
+
+int64_t length_of_whole_chunks(int64_t length) {
+  // Chunks of 640 to 2,048 positions cost nearly the same; shorter sequences are one chunk, or cut anywhere.
+  constexpr int64_t kFewest = 5, kMost = 16;
+  int64_t parts = (length + kChunkMultiple - 1) / kChunkMultiple;
+  const auto is_whole = [&] {
+    for (int64_t chunk = kFewest; chunk <= kMost; ++chunk)
+      if (parts % chunk == 0) return true;
+    return false;
+  };
+  while (parts * kChunkMultiple > kLongestChunk && !is_whole()) ++parts;
+  return parts * kChunkMultiple;
 }
 
 Tensor attend_local(const Tensor& q_btk, const Tensor& k_btk, const Tensor& v_btv, const Tensor& log_decay,

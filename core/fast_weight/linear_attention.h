@@ -50,6 +50,10 @@ LocalStates local_states(const Tensor& k_btk, const Tensor& v_btv, const Tensor&
 // a state each, whose memory traffic a GPU feels; short sequences are one chunk.
 int64_t fastest_chunk(int64_t length, int64_t key_dim, int64_t value_dim, at::Device device);
 
+// The least length from `length` on, a multiple of 128, of which fastest_chunk() on a GPU leaves nothing
+// over; at most a few hundred more. For who may pad.
+int64_t length_of_whole_chunks(int64_t length);
+
 // Keys whose scores are computed for a query within a chunk, on average: blocks above the diagonal are left
 // out.
 double computed_keys(int64_t chunk);

@@ -9,6 +9,7 @@
 #include "core/base/device.h"
 #include "core/base/error.h"
 #include "core/base/profile.h"
+#include "core/fast_weight/linear_attention.h"
 #include "data/loader.h"
 #include "launch/batches.h"
 #include "launch/evaluation/carried_window.h"
@@ -132,20 +133,11 @@ TokenBatch Evaluator::batch_of(const std::vector<Window>& windows, Labels labels
           {}};
 }
 
-// On a GPU the fused kernels of attention and of products take multiples of 128 alone (DESIGN 108, 117), and
-// long rows are read in chunks, which had better be whole: 5 to 16 times that (fastest_chunk).
+// On a GPU the fused kernels of attention take multiples of 128 alone (DESIGN 108), which whole chunks are.
 int64_t Evaluator::suitable_length(int64_t longest) const {
-  constexpr int64_t kOneChunk = 4096;
-  const bool gpu = model_.device().is_cuda();
-  const int64_t multiple = gpu ? 128 : 8;
-  int64_t parts = (longest + multiple - 1) / multiple;
-  const auto is_whole_chunks = [&] {
-    for (int64_t chunk = 5; chunk <= 16; ++chunk)
-      if (parts % chunk == 0) return true;
-    return false;
-  };
-  while (gpu && parts * multiple > kOneChunk && !is_whole_chunks()) ++parts;
-  return parts * multiple;
+  constexpr int64_t kMultiple = 8;  // elsewhere, so that padding is tested
+  return model_.device().is_cuda() ? length_of_whole_chunks(longest)
+                                   : (longest + kMultiple - 1) / kMultiple * kMultiple;
 }
 
 // Nothing goes on from a row's only window.

@@ -59,6 +59,20 @@ TEST(LinearAttention, ChunksOnAGpuAreWholeWhereTheyCanBe) {
   EXPECT_EQ(fastest_chunk(9088, 2048, 512, at::kCPU), 64);
 }
 
+TEST(LinearAttention, ALengthOfWholeChunksIsALittleLonger) {
+  for (const int64_t length : {1, 128, 129, 2048, 4096})
+    EXPECT_EQ(length_of_whole_chunks(length), (length + 127) / 128 * 128);
+  for (int64_t length = 4097; length < 40000; length += 61) {
+    const int64_t whole = length_of_whole_chunks(length);
+    EXPECT_EQ(whole % 128, 0);
+    EXPECT_GE(whole, length);
+    EXPECT_LT(whole, length + 5 * 128);
+    for (const int64_t width : {512, 1024})
+      EXPECT_EQ(whole % fastest_chunk(whole, 4 * width, width, at::kCUDA), 0) << whole << ", width " << width;
+    EXPECT_EQ(length_of_whole_chunks(whole), whole);
+  }
+}
+
 TEST(LinearAttention, LongChunksComputeLittleMoreThanHalfTheScores) {
   EXPECT_EQ(computed_keys(64), 64);
   EXPECT_EQ(computed_keys(512), 512);
