@@ -114,11 +114,12 @@ InnerLoss inner_loss_of(const Activations& pass, const FastWeightWeights& w, con
   const Tensor x_nd = pass.normed_btd.flatten(0, 1), label_n = tokens.label_bt.flatten();
   Tensor weight_n = (tokens.weight_bt * options.inner_loss_scale).flatten();
   if (gate_bt1.defined()) weight_n = weight_n * gate_bt1.flatten();
+  if (!at::GradMode::is_enabled())
+    return inner_loss_without_gradient(x_nd, w.unembedding, label_n, weight_n, options.inner);
+  require<InternalError>(options.inner.exact(), "a gradient through approximate inner gradients");
   // First order: the loss alone has a gradient, which needs no Hessian.
   const double hessian_threshold = options.second_order ? options.hessian_threshold : 1;
-  return options.inner.exact()
-             ? inner_loss(x_nd, w.unembedding, label_n, weight_n, Residuals::kKeptIfSmall, hessian_threshold)
-             : approximate_inner_loss(x_nd, w.unembedding, label_n, weight_n, options.inner);
+  return inner_loss(x_nd, w.unembedding, label_n, weight_n, Residuals::kKeptIfSmall, hessian_threshold);
 }
 
 // What FastWeightResult::inner_use adds up.

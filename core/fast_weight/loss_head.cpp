@@ -276,9 +276,11 @@ Unembedding approximated(Unembedding unembedding, const InnerApproximation& appr
   return unembedding;
 }
 
-InnerLoss approximate_inner_loss(const Tensor& x_nd, const Unembedding& unembedding, const Tensor& label_n,
-                                 const Tensor& weight_n, const InnerApproximation& approximation) {
-  require<InternalError>(!at::GradMode::is_enabled(), "approximate_inner_loss has no gradient");
+InnerLoss inner_loss_without_gradient(const Tensor& x_nd, const Unembedding& unembedding,
+                                      const Tensor& label_n, const Tensor& weight_n,
+                                      const InnerApproximation& approximation) {
+  require<InternalError>(!at::GradMode::is_enabled(),
+                         "inner_loss_without_gradient where gradients are recorded");
   const int64_t tokens = x_nd.size(0), vocabulary = unembedding.weight_vd.size(0);
   InnerLoss result{at::empty({tokens}, weight_n.options()), at::empty_like(x_nd), {}, {}};
   const bool likely_alone = approximation.threshold > 0;
@@ -287,30 +289,29 @@ InnerLoss approximate_inner_loss(const Tensor& x_nd, const Unembedding& unembedd
     result.rest_n = at::empty({tokens}, weight_n.options());
   }
   for_each_block(tokens, head_block_tokens(vocabulary, x_nd.device()), [&](int64_t first, int64_t count) {
-    const auto block = [&](const Tensor& t) { return t.narrow(0, first, count); };
-    const Tensor label_block_n = block(label_n).contiguous();
+    const auto block = [&](const Tensor& t) { return t.narrow(0, first, count).contiguous(); };
+    const auto result_block = [&](Tensor& t) { return t.narrow(0, first, count); };
+    const Tensor x_block_nd = block(x_nd), label_block_n = block(label_n);
     Tensor logits_nv = at::empty({count, vocabulary}, x_nd.options());
     if (approximation.float8_logits) {
-      float8_product_out(logits_nv, block(x_nd), unembedding.float8);
+      float8_product_out(logits_nv, x_block_nd, unembedding.float8);
       if (unembedding.bias_v.defined()) logits_nv.add_(unembedding.bias_v);
     } else {
-      logits_out(logits_nv, block(x_nd), unembedding);
+      logits_out(logits_nv, x_block_nd, unembedding);
     }
+    Tensor gradient_nd = result_block(result.gradient_nd);
     if (!likely_alone) {
-      const Tensor one_n = at::ones({count}, weight_n.options());
-      block(result.nll_n).copy_(cross_entropy_gradient_(logits_nv, label_block_n, one_n));
-      Tensor gradient_nd = block(result.gradient_nd);
+      result_block(result.nll_n).copy_(cross_entropy_gradient_(logits_nv, label_block_n, block(weight_n)));
       at::mm_out(gradient_nd, logits_nv, unembedding.weight_vd);
       return;
     }
     const LikelyGradient likely = likely_gradient(logits_nv, label_block_n, unembedding.weight_vd,
                                                   unembedding.rest_row_d, approximation.threshold);
-    block(result.nll_n).copy_(likely.nll_n);
-    block(result.gradient_nd).copy_(likely.gradient_nd);
-    block(result.kept_n).copy_(likely.kept_n);
-    block(result.rest_n).copy_(likely.rest_n);
+    result_block(result.nll_n).copy_(likely.nll_n);
+    at::mul_out(gradient_nd, likely.gradient_nd, block(weight_n).unsqueeze(1));
+    result_block(result.kept_n).copy_(likely.kept_n);
+    result_block(result.rest_n).copy_(likely.rest_n);
   });
-  result.gradient_nd.mul_(weight_n.unsqueeze(1));
   return result;
 }
 

@@ -13,8 +13,8 @@ namespace fwl {
 struct Unembedding {
   Tensor weight_vd;
   Tensor bias_v;  // may be undefined
-  // For approximate_inner_loss() alone, where it needs them: what stands for the rows of unlikely tokens,
-  // their mean, in the accumulation type; and the rounded rows.
+  // For inner_loss_without_gradient() alone, where it needs them: what stands for the rows of unlikely
+  // tokens, their mean, in the accumulation type; and the rounded rows.
   Tensor rest_row_d{};
   Float8Rows float8{};
 };
@@ -57,9 +57,11 @@ struct InnerApproximation {
   bool exact() const { return threshold == 0 && !float8_logits; }
 };
 
-// inner_loss() so approximated; its loss too. `unembedding` comes from approximated().
-InnerLoss approximate_inner_loss(const Tensor& x_nd, const Unembedding& unembedding, const Tensor& label_n,
-                                 const Tensor& weight_n, const InnerApproximation& approximation);
+// inner_loss() for passes without gradient, so approximated; its loss too. `unembedding` comes from
+// approximated().
+InnerLoss inner_loss_without_gradient(const Tensor& x_nd, const Unembedding& unembedding,
+                                      const Tensor& label_n, const Tensor& weight_n,
+                                      const InnerApproximation& approximation);
 // With what `approximation` needs.
 Unembedding approximated(Unembedding unembedding, const InnerApproximation& approximation);
 

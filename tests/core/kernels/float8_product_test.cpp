@@ -96,8 +96,8 @@ TEST_F(Float8Product, GivesTheInnerLossItsLogitsAlone) {
   const Tensor expected_nd = at::mm(error_nv, exactly.weight_vd) * weight_n.unsqueeze(1);
   for (const double threshold : {0.0, 1e-300}) {
     const InnerApproximation approximation{threshold, true};
-    const InnerLoss loss =
-        approximate_inner_loss(x_nd, approximated(exactly, approximation), label_n, weight_n, approximation);
+    const InnerLoss loss = inner_loss_without_gradient(x_nd, approximated(exactly, approximation), label_n,
+                                                       weight_n, approximation);
     EXPECT_LT((loss.nll_n - nll_n).abs().max().item<double>(), 1e-9);
     EXPECT_LT((loss.gradient_nd - expected_nd).abs().max().item<double>(), 1e-9);
     EXPECT_EQ(loss.kept_n.defined(), threshold > 0);

@@ -90,7 +90,7 @@ TEST(LikelyGradient, ARowDoesNotDependOnTheRowsBesideIt) {
   }
 }
 
-TEST(ApproximateInnerLoss, EqualsTheExactOneWhereEveryTokenIsLikely) {
+TEST(InnerLossWithoutGradient, EqualsTheExactOneWhereEveryTokenIsLikely) {
   const Rows r = rows_of(150, 20000, 16, at::kDouble);
   const Tensor x_nd = at::randn({150, 16}, at::kDouble), weight_n = at::rand({150}, at::kDouble);
   const at::NoGradGuard no_grad;
@@ -99,16 +99,17 @@ TEST(ApproximateInnerLoss, EqualsTheExactOneWhereEveryTokenIsLikely) {
   const Unembedding unembedding = approximated(exactly, likely_alone);
   EXPECT_LT((unembedding.rest_row_d - r.weight_vd.mean(0)).abs().max().item<double>(), 1e-12);
   const InnerLoss exact = inner_loss(x_nd, exactly, r.label_n, weight_n);
-  const InnerLoss likely = approximate_inner_loss(x_nd, unembedding, r.label_n, weight_n, likely_alone);
+  const InnerLoss likely = inner_loss_without_gradient(x_nd, unembedding, r.label_n, weight_n, likely_alone);
   EXPECT_LT((likely.nll_n - exact.nll_n).abs().max().item<double>(), 1e-11);
   EXPECT_LT((likely.gradient_nd - exact.gradient_nd).abs().max().item<double>(), 1e-11);
   EXPECT_TRUE((likely.kept_n == 20000).all().item<bool>());
 }
 
-TEST(ApproximateInnerLoss, RefusesToBeDifferentiated) {
+TEST(InnerLossWithoutGradient, RefusesToBeDifferentiated) {
   const Rows r = rows_of(4, 50, 8, at::kDouble);
-  EXPECT_ANY_THROW(approximate_inner_loss(at::randn({4, 8}, at::kDouble), {r.weight_vd, {}, r.rest_row_d, {}},
-                                          r.label_n, at::ones({4}, at::kDouble), {1e-3, false}));
+  EXPECT_ANY_THROW(inner_loss_without_gradient(at::randn({4, 8}, at::kDouble),
+                                               {r.weight_vd, {}, r.rest_row_d, {}}, r.label_n,
+                                               at::ones({4}, at::kDouble), {1e-3, false}));
 }
 
 }  // namespace
