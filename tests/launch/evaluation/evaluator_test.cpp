@@ -86,6 +86,17 @@ TEST_F(EvaluatorTest, CarriedWindowsEqualOneLongPassOverEveryDocument) {
   }
 }
 
+// As many as the context, which is no length that kernels like.
+TEST_F(EvaluatorTest, PaddingNeedsNoPositionThatTheModelLacks) {
+  config_.positions = "learned";
+  config_.context = 21;
+  config_.window = 0;
+  for (const EvalMode mode : {EvalMode::kSlow, EvalMode::kFast, EvalMode::kCarried}) {
+    const EvalResult together = run(mode, reading(21, 0));
+    EXPECT_LT(largest_difference(together, run(mode, reading(21, 0, 1))), 1e-6);
+  }
+}
+
 TEST_F(EvaluatorTest, ACarriedWindowOfAttentionEqualsOneLongStaticPass) {
   const EvalResult whole = run(EvalMode::kSlow, reading(1000, 0, 1));
   for (const int64_t batch : {1, 2, 8})
