@@ -33,24 +33,44 @@ void logits_out(Tensor& logits_nv, const Tensor& x_nd, const Unembedding& unembe
   }
 }
 
-// Accumulators of dL/dE and dL/dbias, in the accumulation type; undefined when not wanted.
-struct UnembeddingGradient {
-  Tensor weight_vd;
-  Tensor bias_v;
-
-  UnembeddingGradient(const Unembedding& unembedding, at::ScalarType type) {
-    const auto options = unembedding.weight_vd.options().dtype(type);
-    weight_vd = at::zeros(unembedding.weight_vd.sizes(), options);
-    if (unembedding.bias_v.defined()) bias_v = at::zeros(unembedding.bias_v.sizes(), options);
+// dL/dE and dL/dbias: sums over blocks of tokens in the accumulation type.
+class UnembeddingGradient {
+ public:
+  // `one_block`: what is added first is all there is, so that dL/dE is rounded to E's type by its product.
+  UnembeddingGradient(const Unembedding& unembedding, at::ScalarType wide, bool one_block = false)
+      : like_vd_(unembedding.weight_vd.detach()), one_block_(one_block) {
+    if (!unembedding.bias_v.defined()) return;
+    bias_type_ = unembedding.bias_v.scalar_type();
+    bias_v_ = at::zeros(unembedding.bias_v.sizes(), unembedding.bias_v.options().dtype(wide));
   }
   // += logits_bar^T x, += sum of logits_bar.
   void add(const Tensor& logits_bar_nv, const Tensor& x_nd) {
-    add_product_(weight_vd, logits_bar_nv.t(), x_nd);
+    add_product(logits_bar_nv, x_nd);
     add_bias(logits_bar_nv);
   }
-  void add_bias(const Tensor& logits_bar_nv) {
-    if (bias_v.defined()) bias_v.add_(at::sum(logits_bar_nv, {0}, false, bias_v.scalar_type()));
+  void add_product(const Tensor& logits_bar_nv, const Tensor& x_nd) {
+    if (weight_vd_.defined()) {
+      add_product_(weight_vd_, logits_bar_nv.t(), x_nd);
+    } else {
+      weight_vd_ = one_block_ ? at::mm(logits_bar_nv.t(), x_nd) : product_accumulate(logits_bar_nv.t(), x_nd);
+    }
   }
+  void add_bias(const Tensor& logits_bar_nv) {
+    if (bias_v_.defined()) bias_v_.add_(at::sum(logits_bar_nv, {0}, false, bias_v_.scalar_type()));
+  }
+  // The sums so far, to add to; after the first add_product().
+  Tensor& weight_sum() { return weight_vd_; }
+  Tensor& bias_sum() { return bias_v_; }
+  Tensor weight() const {
+    return weight_vd_.defined() ? weight_vd_.to(like_vd_.scalar_type()) : at::zeros_like(like_vd_);
+  }
+  Tensor bias() const { return bias_v_.defined() ? bias_v_.to(bias_type_) : Tensor(); }
+
+ private:
+  Tensor like_vd_;
+  bool one_block_;
+  at::ScalarType bias_type_ = at::kFloat;
+  Tensor weight_vd_, bias_v_;
 };
 
 bool keeps(Residuals residuals, const Tensor& x_nd, int64_t vocabulary) {
@@ -72,12 +92,15 @@ class InnerLossFunction : public torch::autograd::Function<InnerLossFunction> {
     Tensor gradient_nd = at::empty_like(x_nd);
     const Tensor residual_nv = keep ? at::empty({tokens, vocabulary}, x_nd.options()) : Tensor();
     const Tensor one_n = at::ones_like(weight_n);
-    for_each_block(tokens, head_block_tokens(vocabulary, x_nd.device()), [&](int64_t first, int64_t count) {
+    // Where all errors are kept there is nothing to save by blocks, on a GPU.
+    const bool whole = keep && x_nd.is_cuda();
+    const int64_t most = whole ? tokens : head_block_tokens(vocabulary, x_nd.device());
+    for_each_block(tokens, most, [&](int64_t first, int64_t count) {
       const auto block = [&](const Tensor& t) { return t.narrow(0, first, count); };
       Tensor error_nv = keep ? block(residual_nv) : at::empty({count, vocabulary}, x_nd.options());
       logits_out(error_nv, block(x_nd), unembedding);
-      block(nll_n).copy_(cross_entropy_gradient_(error_nv, block(label_n), block(one_n)));
       Tensor out_nd = block(gradient_nd);
+      block(nll_n).copy_(cross_entropy_gradient_(error_nv, block(label_n), block(one_n)));
       at::mm_out(out_nd, error_nv, weight_vd);
     });
     // Without all of the Hessian, E^T (p - y) is what x's gradient needs.
@@ -101,12 +124,8 @@ class InnerLossFunction : public torch::autograd::Function<InnerLossFunction> {
     return at::mul_out(out_nd, x_nd, weight_n.unsqueeze(1));
   }
 
-  static variable_list results(const Tensor& x_bar_nd, const UnembeddingGradient& bar,
-                               const Unembedding& unembedding) {
-    const Tensor weight_bar_vd = bar.weight_vd.to(unembedding.weight_vd.scalar_type());
-    const Tensor bias_bar_v =
-        unembedding.bias_v.defined() ? bar.bias_v.to(unembedding.bias_v.scalar_type()) : Tensor();
-    return {x_bar_nd, weight_bar_vd, bias_bar_v, Tensor(), Tensor(), Tensor(), Tensor()};
+  static variable_list results(const Tensor& x_bar_nd, const UnembeddingGradient& bar) {
+    return {x_bar_nd, bar.weight(), bar.bias(), Tensor(), Tensor(), Tensor(), Tensor()};
   }
 
   // m = <p, E gradient_bar> of every token: E^T p is E^T (p - y) and the label's row.
@@ -138,7 +157,9 @@ class InnerLossFunction : public torch::autograd::Function<InnerLossFunction> {
         hessian ? mean_cotangent(gradient_bar_nd, unweighted_nd, weight_vd, label_n, wide) : Tensor();
     Tensor x_bar_nd = unweighted_nd * nll_bar_n.unsqueeze(1);  // accumulation type
     UnembeddingGradient unembedding_bar(unembedding, wide);
-    for_each_block(x_nd.size(0), head_block_tokens(weight_vd.size(0), x_nd.device()),
+    const bool whole = residual_nv.defined() && x_nd.is_cuda() && !unembedding.bias_v.defined();
+    const int64_t tokens = x_nd.size(0);
+    for_each_block(tokens, whole ? tokens : head_block_tokens(weight_vd.size(0), x_nd.device()),
                    [&](int64_t first, int64_t count) {
                      const auto block = [&](const Tensor& t) { return t.narrow(0, first, count); };
                      Tensor error_nv = residual_nv.defined() ? block(residual_nv) : Tensor();
@@ -146,7 +167,7 @@ class InnerLossFunction : public torch::autograd::Function<InnerLossFunction> {
                        error_nv = logits_of(block(x_nd), unembedding);
                        cross_entropy_gradient_(error_nv, block(label_n), at::ones_like(block(weight_n)));
                      }
-                     add_product_(unembedding_bar.weight_vd, error_nv.t(), block(factor_nd));
+                     unembedding_bar.add_product(error_nv, block(factor_nd));
                      if (unembedding.bias_v.defined())
                        unembedding_bar.add_bias(weighted(error_nv, block(nll_bar_n)));
                      if (!hessian) return;
@@ -154,12 +175,12 @@ class InnerLossFunction : public torch::autograd::Function<InnerLossFunction> {
                          likely_hessian(error_nv, block(label_n), block(weight_n), block(gradient_bar_nd),
                                         block(mean_n), weight_vd, threshold);
                      block(x_bar_nd).add_(likely.x_bar_nd);
-                     add_listed_products_(unembedding_bar.weight_vd, likely, block(x_nd));
+                     add_listed_products_(unembedding_bar.weight_sum(), likely, block(x_nd));
                      if (unembedding.bias_v.defined())
-                       unembedding_bar.bias_v.index_add_(
+                       unembedding_bar.bias_sum().index_add_(
                            0, likely.token_nk.flatten().clamp_min(0).to(at::kLong), likely.h_nk.flatten());
                    });
-    return results(x_bar_nd.to(type), unembedding_bar, unembedding);
+    return results(x_bar_nd.to(type), unembedding_bar);
   }
 
   // Per block, with e = w (p - y) and the cotangents nll_bar, gradient_bar (of q = e E):
@@ -174,35 +195,34 @@ class InnerLossFunction : public torch::autograd::Function<InnerLossFunction> {
     const Tensor gradient_bar_nd = bars[1].defined() ? bars[1].contiguous() : at::zeros_like(x_nd);
     UnembeddingGradient unembedding_bar(unembedding, weight_n.scalar_type());
     Tensor x_bar_nd = at::empty_like(x_nd);
-    for_each_block(x_nd.size(0), head_block_tokens(weight_vd.size(0), x_nd.device()),
-                   [&](int64_t first, int64_t count) {
-                     const auto block = [&](const Tensor& t) { return t.narrow(0, first, count); };
-                     Tensor out_nd = block(x_bar_nd);
-                     if (residual_nv.defined()) {
-                       Tensor logits_bar_nv = at::mm(block(gradient_bar_nd), weight_vd.t());
-                       cross_entropy_residual_backward_(block(residual_nv), logits_bar_nv, block(label_n),
-                                                        block(weight_n), block(nll_bar_n));
-                       at::mm_out(out_nd, logits_bar_nv, weight_vd);
-                       unembedding_bar.add(logits_bar_nv, block(x_nd));
-                       const auto type = x_nd.scalar_type();
-                       add_product_(unembedding_bar.weight_vd, block(residual_nv).t(),
-                                    block(gradient_bar_nd) * block(weight_n).unsqueeze(1).to(type));
-                       return;
-                     }
-                     // One above the other, so that both outer products are one product.
-                     const Tensor both_nv = at::empty({2 * count, weight_vd.size(0)}, x_nd.options());
-                     Tensor error_nv = both_nv.narrow(0, 0, count);
-                     Tensor logits_bar_nv = both_nv.narrow(0, count, count);
-                     logits_out(error_nv, block(x_nd), unembedding);
-                     at::mm_out(logits_bar_nv, block(gradient_bar_nd), weight_vd.t());
-                     cross_entropy_gradient_backward_(error_nv, logits_bar_nv, block(label_n),
-                                                      block(weight_n), block(nll_n), block(nll_bar_n));
-                     at::mm_out(out_nd, logits_bar_nv, weight_vd);
-                     add_product_(unembedding_bar.weight_vd, both_nv.t(),
-                                  at::cat({block(gradient_bar_nd), block(x_nd)}));
-                     unembedding_bar.add_bias(logits_bar_nv);
-                   });
-    return results(x_bar_nd, unembedding_bar, unembedding);
+    for_each_block(
+        x_nd.size(0), head_block_tokens(weight_vd.size(0), x_nd.device()), [&](int64_t first, int64_t count) {
+          const auto block = [&](const Tensor& t) { return t.narrow(0, first, count); };
+          Tensor out_nd = block(x_bar_nd);
+          if (residual_nv.defined()) {
+            Tensor logits_bar_nv = at::mm(block(gradient_bar_nd), weight_vd.t());
+            cross_entropy_residual_backward_(block(residual_nv), logits_bar_nv, block(label_n),
+                                             block(weight_n), block(nll_bar_n));
+            at::mm_out(out_nd, logits_bar_nv, weight_vd);
+            unembedding_bar.add(logits_bar_nv, block(x_nd));
+            const auto type = x_nd.scalar_type();
+            unembedding_bar.add_product(block(residual_nv),
+                                        block(gradient_bar_nd) * block(weight_n).unsqueeze(1).to(type));
+            return;
+          }
+          // One above the other, so that both outer products are one product.
+          const Tensor both_nv = at::empty({2 * count, weight_vd.size(0)}, x_nd.options());
+          Tensor error_nv = both_nv.narrow(0, 0, count);
+          Tensor logits_bar_nv = both_nv.narrow(0, count, count);
+          logits_out(error_nv, block(x_nd), unembedding);
+          at::mm_out(logits_bar_nv, block(gradient_bar_nd), weight_vd.t());
+          cross_entropy_gradient_backward_(error_nv, logits_bar_nv, block(label_n), block(weight_n),
+                                           block(nll_n), block(nll_bar_n));
+          at::mm_out(out_nd, logits_bar_nv, weight_vd);
+          unembedding_bar.add_product(both_nv, at::cat({block(gradient_bar_nd), block(x_nd)}));
+          unembedding_bar.add_bias(logits_bar_nv);
+        });
+    return results(x_bar_nd, unembedding_bar);
   }
 };
 
@@ -216,25 +236,24 @@ class OuterLossFunction : public torch::autograd::Function<OuterLossFunction> {
     const Unembedding unembedding{weight_vd, bias_v};
     Tensor nll_n = at::empty({tokens}, weight_n.options());
     Tensor x_bar_nd = wants_gradient ? at::empty_like(x_nd) : Tensor();
+    const int64_t most = head_block_tokens(weight_vd.size(0), x_nd.device(),
+                                           wants_gradient ? HeadPass::kWithGradient : HeadPass::kForward);
     std::optional<UnembeddingGradient> unembedding_bar;
-    if (wants_gradient) unembedding_bar.emplace(unembedding, weight_n.scalar_type());
-    for_each_block(tokens, head_block_tokens(weight_vd.size(0), x_nd.device()),
-                   [&](int64_t first, int64_t count) {
-                     const auto block = [&](const Tensor& t) { return t.narrow(0, first, count); };
-                     Tensor error_nv = logits_of(block(x_nd), unembedding);
-                     if (!wants_gradient) {
-                       block(nll_n).copy_(cross_entropy(error_nv, block(label_n)));
-                       return;
-                     }
-                     block(nll_n).copy_(cross_entropy_gradient_(error_nv, block(label_n), block(weight_n)));
-                     Tensor out_nd = block(x_bar_nd);
-                     at::mm_out(out_nd, error_nv, weight_vd);
-                     unembedding_bar->add(error_nv, block(x_nd));
-                   });
+    if (wants_gradient) unembedding_bar.emplace(unembedding, weight_n.scalar_type(), tokens <= most);
+    for_each_block(tokens, most, [&](int64_t first, int64_t count) {
+      const auto block = [&](const Tensor& t) { return t.narrow(0, first, count); };
+      Tensor error_nv = logits_of(block(x_nd), unembedding);
+      if (!wants_gradient) {
+        block(nll_n).copy_(cross_entropy(error_nv, block(label_n)));
+        return;
+      }
+      block(nll_n).copy_(cross_entropy_gradient_(error_nv, block(label_n), block(weight_n)));
+      Tensor out_nd = block(x_bar_nd);
+      at::mm_out(out_nd, error_nv, weight_vd);
+      unembedding_bar->add(error_nv, block(x_nd));
+    });
     if (wants_gradient) {
-      const Tensor weight_bar = unembedding_bar->weight_vd.to(weight_vd.scalar_type());
-      const Tensor bias_bar = bias_v.defined() ? unembedding_bar->bias_v.to(bias_v.scalar_type()) : Tensor();
-      ctx->save_for_backward({x_bar_nd, weight_bar, bias_bar});
+      ctx->save_for_backward({x_bar_nd, unembedding_bar->weight(), unembedding_bar->bias()});
     }
     ctx->mark_non_differentiable({nll_n});
     return {at::dot(nll_n, weight_n), nll_n};
@@ -249,10 +268,12 @@ class OuterLossFunction : public torch::autograd::Function<OuterLossFunction> {
 
 }  // namespace
 
-int64_t head_block_tokens(int64_t vocabulary, at::Device device) {
-  // A GPU wants few, large products; a CPU wants the block of logits in its cache.
-  const int64_t elements = device.is_cuda() ? int64_t{256} << 20 : int64_t{1} << 20;
-  return std::clamp<int64_t>(elements / vocabulary, 64, 16384);
+int64_t head_block_tokens(int64_t vocabulary, at::Device device, HeadPass pass) {
+  // A GPU wants few, large products, above all where each adds to a gradient of the whole unembedding; a CPU
+  // wants the block of logits in its cache.
+  const int64_t mebi = !device.is_cuda() ? 1 : pass == HeadPass::kForward ? 256 : 1024;
+  const int64_t elements = mebi << 20;
+  return std::clamp<int64_t>(elements / vocabulary, 64, 65536);
 }
 
 Tensor logits_of(const Tensor& x_nd, const Unembedding& unembedding) {
@@ -305,10 +326,11 @@ InnerLoss inner_loss_without_gradient(const Tensor& x_nd, const Unembedding& une
       at::mm_out(gradient_nd, logits_nv, unembedding.weight_vd);
       return;
     }
-    const LikelyGradient likely = likely_gradient(logits_nv, label_block_n, unembedding.weight_vd,
-                                                  unembedding.rest_row_d, approximation.threshold);
+    const LikelyGradient likely =
+        likely_gradient(logits_nv, label_block_n, unembedding.weight_vd, unembedding.rest_row_d,
+                        approximation.threshold, block(weight_n));
     result_block(result.nll_n).copy_(likely.nll_n);
-    at::mul_out(gradient_nd, likely.gradient_nd, block(weight_n).unsqueeze(1));
+    gradient_nd.copy_(likely.gradient_nd);
     result_block(result.kept_n).copy_(likely.kept_n);
     result_block(result.rest_n).copy_(likely.rest_n);
   });

@@ -19,8 +19,10 @@ struct Unembedding {
   Float8Rows float8{};
 };
 
-// Tokens whose logits are alive at once; sized so that a block of logits is some tens of MB.
-int64_t head_block_tokens(int64_t vocabulary, at::Device device);
+enum class HeadPass { kForward, kWithGradient };
+// Tokens whose logits are alive at once: some MB of them on a CPU, 0.5 GiB of bfloat16 on a GPU, 2 GiB where
+// the block's gradient of E follows.
+int64_t head_block_tokens(int64_t vocabulary, at::Device device, HeadPass pass = HeadPass::kForward);
 
 // What the backward of the inner loss reads: the residuals p - y of the forward, [n, V] in x's type, or the
 // logits computed again, block by block.

@@ -134,8 +134,8 @@ Tensor output_gradient(const FastWeightWeights& w, const FastWeightOptions& opti
   Tensor logits_nv = row_product(rows.normed_nd, u.weight_vd, u.bias_v);
   const Tensor weight_n = write_weights(w, options, rows.input_nd, label_n);
   if (options.inner.threshold > 0) {
-    return likely_gradient(logits_nv, label_n, u.weight_vd, u.rest_row_d, options.inner.threshold)
-        .gradient_nd.mul_(weight_n.unsqueeze(1));
+    return likely_gradient(logits_nv, label_n, u.weight_vd, u.rest_row_d, options.inner.threshold, weight_n)
+        .gradient_nd;
   }
   cross_entropy_gradient_(logits_nv, label_n, weight_n);
   return row_product_transposed(logits_nv, u.weight_vd);

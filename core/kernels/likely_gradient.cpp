@@ -21,6 +21,7 @@ template <typename T, typename W>
 struct Rows {
   const T* log_p_nv;
   const int64_t* label_n;
+  const T* weight_n;  // or null
   const W* weight_vd;
   const T* rest_row_d;
   T* nll_n;
@@ -60,7 +61,8 @@ FWL_INLINE void sum_rows(const Rows<T, W>& r, T* __restrict sum, int64_t begin, 
     }
     const T rest = mass < 1 ? 1 - mass : T(0);
     add_row(sum, rest, r.rest_row_d, r.width);
-    for (int64_t j = 0; j < r.width; ++j) r.gradient_nd[n * r.width + j] = static_cast<W>(sum[j]);
+    const T weight = r.weight_n == nullptr ? T(1) : r.weight_n[n];
+    for (int64_t j = 0; j < r.width; ++j) r.gradient_nd[n * r.width + j] = static_cast<W>(weight * sum[j]);
     r.nll_n[n] = -log_p[label];
     r.kept_n[n] = kept;
     r.rest_n[n] = rest;
@@ -78,11 +80,12 @@ void run(const Rows<float, at::BFloat16>& rows, float* sum, int64_t begin, int64
 }
 
 template <typename W>
-void over(const Tensor& log_p_nv, const Tensor& label_n, const Tensor& unembedding_vd,
+void over(const Tensor& log_p_nv, const Tensor& label_n, const Tensor& weight_n, const Tensor& unembedding_vd,
           const Tensor& rest_row_d, double threshold, LikelyGradient& result) {
   using T = std::conditional_t<std::is_same_v<W, double>, double, float>;
   const Rows<T, W> rows{log_p_nv.const_data_ptr<T>(),
                         label_n.const_data_ptr<int64_t>(),
+                        weight_n.defined() ? weight_n.const_data_ptr<T>() : nullptr,
                         unembedding_vd.const_data_ptr<W>(),
                         rest_row_d.const_data_ptr<T>(),
                         result.nll_n.mutable_data_ptr<T>(),
@@ -98,29 +101,45 @@ void over(const Tensor& log_p_nv, const Tensor& label_n, const Tensor& unembeddi
   });
 }
 
-}  // namespace
-
-LikelyGradient likely_gradient(const Tensor& logits_nv, const Tensor& label_n, const Tensor& unembedding_vd,
-                               const Tensor& rest_row_d, double threshold) {
-  const at::ScalarType wide = accumulate_type(logits_nv.scalar_type());
-  require<InternalError>(threshold > 0 && threshold < 1 && logits_nv.size(1) == unembedding_vd.size(0) &&
-                             logits_nv.size(0) == label_n.numel() && label_n.is_contiguous() &&
-                             logits_nv.scalar_type() == unembedding_vd.scalar_type() &&
-                             rest_row_d.numel() == unembedding_vd.size(1) && rest_row_d.scalar_type() == wide,
-                         "likely_gradient got logits ", logits_nv.sizes(), ", labels ", label_n.sizes(),
-                         ", unembedding ", unembedding_vd.sizes(), ", rest ", rest_row_d.sizes(),
-                         ", threshold ", threshold);
-  if (logits_nv.is_cuda())
-    return cuda::likely_gradient(logits_nv, label_n, unembedding_vd, rest_row_d.contiguous(), threshold);
-  const Tensor log_p_nv = at::log_softmax(logits_nv, -1, wide), weight_vd = unembedding_vd.contiguous();
-  const int64_t tokens = logits_nv.size(0);
+// From the logarithms of the probabilities.
+LikelyGradient on_cpu(const Tensor& log_p_nv, const Tensor& label_n, const Tensor& unembedding_vd,
+                      const Tensor& rest_row_d, double threshold, const Tensor& weight_n) {
+  const Tensor weight_vd = unembedding_vd.contiguous();
+  const int64_t tokens = log_p_nv.size(0);
   LikelyGradient result{
       at::empty({tokens}, log_p_nv.options()), at::empty({tokens, weight_vd.size(1)}, weight_vd.options()),
       at::empty({tokens}, log_p_nv.options().dtype(at::kInt)), at::empty({tokens}, log_p_nv.options())};
   AT_DISPATCH_FLOATING_TYPES_AND(at::kBFloat16, weight_vd.scalar_type(), "likely_gradient", [&] {
-    over<scalar_t>(log_p_nv, label_n, weight_vd, rest_row_d.contiguous(), threshold, result);
+    over<scalar_t>(log_p_nv, label_n, weight_n, weight_vd, rest_row_d.contiguous(), threshold, result);
   });
   return result;
+}
+
+void check(const Tensor& logits_nv, const Tensor& label_n, const Tensor& unembedding_vd,
+           const Tensor& rest_row_d, double threshold, const Tensor& weight_n) {
+  const at::ScalarType wide = accumulate_type(logits_nv.scalar_type());
+  const bool weights_fit =
+      !weight_n.defined() ||
+      (weight_n.is_contiguous() && weight_n.numel() == label_n.numel() && weight_n.scalar_type() == wide);
+  require<InternalError>(threshold > 0 && threshold < 1 && logits_nv.size(1) == unembedding_vd.size(0) &&
+                             logits_nv.size(0) == label_n.numel() && label_n.is_contiguous() && weights_fit &&
+                             logits_nv.scalar_type() == unembedding_vd.scalar_type() &&
+                             rest_row_d.numel() == unembedding_vd.size(1) && rest_row_d.scalar_type() == wide,
+                         "likely_gradient got logits ", logits_nv.sizes(), ", labels ", label_n.sizes(),
+                         ", unembedding ", unembedding_vd.sizes(), ", rest ", rest_row_d.sizes(),
+                         ", threshold ", threshold, weights_fit ? "" : ", weights of another type or length");
+}
+
+}  // namespace
+
+LikelyGradient likely_gradient(const Tensor& logits_nv, const Tensor& label_n, const Tensor& unembedding_vd,
+                               const Tensor& rest_row_d, double threshold, const Tensor& weight_n) {
+  check(logits_nv, label_n, unembedding_vd, rest_row_d, threshold, weight_n);
+  if (logits_nv.is_cuda())
+    return cuda::likely_gradient(logits_nv, label_n, unembedding_vd, rest_row_d.contiguous(), threshold,
+                                 weight_n);
+  return on_cpu(at::log_softmax(logits_nv, -1, rest_row_d.scalar_type()), label_n, unembedding_vd, rest_row_d,
+                threshold, weight_n);
 }
 
 }  // namespace fwl

@@ -1,7 +1,9 @@
-// One thread block a row of logits. The normaliser comes first; then every thread counts its tokens above the
-// threshold, a prefix sum over the threads gives each its place in a list, and groups of threads, as many as
-// a row of the unembedding has vectors, add up the listed rows, one row a group at a time. The list's order
-// and the groups' sums are the same in every run: so are the bits.
+// One thread block a row of logits. The normaliser comes first, and the largest logit of every vector with
+// it: the row itself need not stay on the multiprocessor, which then holds many rows. Then every thread
+// counts its tokens above the threshold, in the few vectors that have some, a prefix sum over the threads
+// gives each its place in a list, and groups of threads, as many as a row of the unembedding has vectors, add
+// up the listed rows, one row a group at a time. The list's order and the groups' sums are the same in every
+// run: so are the bits.
 #include <algorithm>
 
 #include "core/kernels/likely_gradient.cu.h"
@@ -10,21 +12,22 @@
 namespace fwl::cuda {
 namespace {
 
-constexpr int kListed = 1024;  // tokens that are listed at once
-constexpr int kRowUnroll = 4;  // rows of the unembedding that a group has under way
-constexpr int kShortRowThreads = 256;
-
-template <typename Scalar>
-struct Row {
-  const Scalar* logits;  // staged or not
-  AccumulateOf<Scalar> log_sum;
-};
+constexpr int kListed = 1024;              // tokens that are listed at once
+constexpr int kRowUnroll = 4;              // rows of the unembedding that a group has under way
+constexpr int kThreads = 128;              // few: many rows share a multiprocessor
+constexpr size_t kMostLargest = 40 << 10;  // bytes of the largest logits of a row's vectors
 
 // The tokens of a vector above the cut, a bit each. Nearly all vectors hold none.
 template <int kCount, typename Scalar>
 __device__ unsigned likely_bits(const Vector<Scalar, kCount>& logits, AccumulateOf<Scalar> cut) {
   return largest_of(logits) < cut ? 0 : bits_above(logits, cut);
 }
+
+template <typename A>
+struct Listed {
+  int token[kListed];
+  A probability[kListed];
+};
 
 // What a thread adds up: its columns of the rows of the unembedding, and the rows' probabilities.
 template <typename A, int kColumns>
@@ -35,66 +38,73 @@ struct Sums {
 
 // Rows group, group + groups, ... of the list.
 template <int kColumns, typename Scalar>
-__device__ void add_listed(const Row<Scalar>& row, const int* list, int count, const Scalar* columns,
+__device__ void add_listed(const Listed<AccumulateOf<Scalar>>& list, int count, const Scalar* columns,
                            int64_t width, int group, int groups, Sums<AccumulateOf<Scalar>, kColumns>& sums) {
-  using A = AccumulateOf<Scalar>;
-  const ShiftedExponential<A> power(row.log_sum);
   for (int first = group; first < count; first += groups * kRowUnroll) {
     Vector<Scalar, kColumns> loaded[kRowUnroll];
-    A p[kRowUnroll];
 #pragma unroll
     for (int u = 0; u < kRowUnroll; ++u) {
       const int i = first + u * groups;
-      p[u] = 0;
-      if (i >= count) continue;
-      p[u] = power(widen(row.logits[list[i]]));
-      loaded[u] = load_vector<kColumns>(columns + list[i] * width);
+      if (i < count) loaded[u] = load_vector<kColumns>(columns + list.token[i] * width);
     }
 #pragma unroll
     for (int u = 0; u < kRowUnroll; ++u) {
-      if (first + u * groups >= count) continue;
-      sums.mass += p[u];
+      const int i = first + u * groups;
+      if (i >= count) continue;
+      const AccumulateOf<Scalar> p = list.probability[i];
+      sums.mass += p;
 #pragma unroll
-      for (int e = 0; e < kColumns; ++e) sums.column[e] += p[u] * widen(loaded[u].at[e]);
+      for (int e = 0; e < kColumns; ++e) sums.column[e] += p * widen(loaded[u].at[e]);
     }
   }
 }
 
-// kCount: elements of the logits read at once; kColumns: of a row of the unembedding. The groups' sums lie
-// `partial_at` bytes into the dynamic shared memory, which may be in the stage where that is read no more.
-template <typename Scalar, int kCount, int kColumns, bool kStaged, int kThreads>
+// What of a row of logits stays in shared memory after its first reading.
+enum class Kept { kNothing, kLargest };
+
+// kCount: elements of the logits read at once; kColumns: of a row of the unembedding. What is kept of the
+// logits begins the dynamic shared memory, the groups' sums lie `partial_at` bytes into it: over what is
+// kept, where all columns are summed at once.
+template <typename Scalar, int kCount, int kColumns, Kept kKept, int kThreads>
 __global__ void __launch_bounds__(kThreads, 2 * kMostThreads / kThreads)
     likely_gradient_kernel(const LikelyGradientArguments a, size_t partial_at) {
   using A = AccumulateOf<Scalar>;
   extern __shared__ __align__(16) unsigned char shared_bytes[];
-  __shared__ int list[kListed];
-  Scalar* const stage = reinterpret_cast<Scalar*>(shared_bytes);
+  __shared__ Listed<A> list;
+  Scalar* const kept = reinterpret_cast<Scalar*>(shared_bytes);
   A* const partial = reinterpret_cast<A*>(shared_bytes + partial_at);  // [groups][lanes][kColumns + 1]
   const int64_t t = blockIdx.x, y = a.label_n[t];
-  const Scalar* const global = static_cast<const Scalar*>(a.logits_nv) + t * a.vocabulary;
+  const Scalar* const row = static_cast<const Scalar*>(a.logits_nv) + t * a.vocabulary;
   const int row_vectors = static_cast<int>(a.vocabulary / kCount);
   const A log_sum =
-      log_sum_of<kThreads, A, kCount>(global, row_vectors, [&](int v, const Vector<Scalar, kCount>& x) {
-        if (kStaged) store_vector(stage + v * kCount, x);
+      log_sum_of<kThreads, A, kCount>(row, row_vectors, [&](int v, const Vector<Scalar, kCount>& x) {
+        if (kKept == Kept::kLargest) kept[v] = narrow<Scalar>(largest_of(x));
       });
-  if (threadIdx.x == 0) static_cast<A*>(a.nll_n)[t] = log_sum - widen(global[y]);
-  __syncthreads();  // the stage is whole
-  const Row<Scalar> row{kStaged ? stage : global, log_sum};
+  if (threadIdx.x == 0) static_cast<A*>(a.nll_n)[t] = log_sum - widen(row[y]);
   const A cut = log_sum + static_cast<A>(a.log_threshold);
+  const ShiftedExponential<A> power(log_sum);
   int mine = 0, total = 0;
   MarkedVectors<kThreads> marked(row_vectors);
-  for_each_vector<kThreads, kCount>(row.logits, row_vectors, [&](int v, const Vector<Scalar, kCount>& x) {
+  const auto look_at = [&](int v, const Vector<Scalar, kCount>& x) {
     if (const unsigned bits = likely_bits(x, cut)) {
       mine += __popc(bits);
       marked.mark(v);
     }
-  });
+  };
+  // A thread meets the vectors that it has read before: no barrier.
+  if constexpr (kKept == Kept::kLargest) {
+    for (int v = threadIdx.x; v < row_vectors; v += kThreads)
+      if (!(widen(kept[v]) < cut)) look_at(v, load_vector<kCount>(row + v * kCount));
+  } else {
+    for_each_vector<kThreads, kCount>(row, row_vectors, look_at);
+  }
   const int place = exclusive_sum<kThreads>(mine, &total);
 
   const int vectors = static_cast<int>(a.width / kColumns), lanes = min(vectors, kThreads);
   const int groups = kThreads / lanes, group = threadIdx.x / lanes, lane = threadIdx.x % lanes;
   const Scalar* const weight = static_cast<const Scalar*>(a.unembedding_vd);
   Scalar* const out = static_cast<Scalar*>(a.gradient_nd) + t * a.width;
+  const A scale = a.weight_n == nullptr ? A(1) : static_cast<const A*>(a.weight_n)[t];
   for (int first_vector = 0; first_vector < vectors; first_vector += lanes) {
     const int column = (first_vector + lane) * kColumns;
     const bool works = group < groups && first_vector + lane < vectors;
@@ -102,16 +112,19 @@ __global__ void __launch_bounds__(kThreads, 2 * kMostThreads / kThreads)
     for (int listed = 0; listed < total; listed += kListed) {
       int next = place - listed;
       if (mine > 0) {
-        marked.template for_each<kCount>(row.logits, [&](int v, const Vector<Scalar, kCount>& x) {
+        marked.template for_each<kCount>(row, [&](int v, const Vector<Scalar, kCount>& x) {
           for_each_bit(likely_bits(x, cut), [&](int e) {
-            if (next >= 0 && next < kListed) list[next] = v * kCount + e;
+            if (next >= 0 && next < kListed) {
+              list.token[next] = v * kCount + e;
+              list.probability[next] = power(widen(x.at[e]));
+            }
             ++next;
           });
         });
       }
       __syncthreads();
       if (works)
-        add_listed<kColumns>(row, list, min(kListed, total - listed), weight + column, a.width, group, groups,
+        add_listed<kColumns>(list, min(kListed, total - listed), weight + column, a.width, group, groups,
                              sums);
       __syncthreads();  // the list is read before it is written again
     }
@@ -133,7 +146,7 @@ __global__ void __launch_bounds__(kThreads, 2 * kMostThreads / kThreads)
       const Vector<Scalar, kColumns> own = load_vector<kColumns>(weight + y * a.width + column);
       Vector<Scalar, kColumns> result;
       for (int e = 0; e < kColumns; ++e)
-        result.at[e] = narrow<Scalar>(sum_of(e) + rest * rest_row[e] - widen(own.at[e]));
+        result.at[e] = narrow<Scalar>(scale * (sum_of(e) + rest * rest_row[e] - widen(own.at[e])));
       store_vector(out + column, result);
       if (threadIdx.x == 0 && first_vector == 0) {
         a.kept_n[t] = total;
@@ -152,25 +165,30 @@ cudaError_t launch_likely_gradient(ScalarType type, const LikelyGradientArgument
     using Scalar = std::remove_pointer_t<decltype(tag)>;
     using A = AccumulateOf<Scalar>;
     const bool wide_rows = on_vectors(a.unembedding_vd, a.gradient_nd);
-    const auto launch = [&](auto count, auto columns, auto staged, auto threads, size_t stage_bytes) {
-      constexpr int kColumns = decltype(columns)::value, kThreads = decltype(threads)::value;
-      const auto kernel =
-          likely_gradient_kernel<Scalar, decltype(count)::value, kColumns, decltype(staged)::value, kThreads>;
-      // Within the stage where all columns are summed at once and it is large enough: two blocks then share
-      // a multiprocessor at vocabularies up to 50,000 in bfloat16.
-      const size_t sums = kThreads * (kColumns + 1) * sizeof(A);
-      const bool inside = a.width <= kThreads * kColumns && sums <= stage_bytes;
-      const size_t bytes = inside ? stage_bytes : stage_bytes + sums;
-      allow_stage(kernel, bytes);
-      kernel<<<static_cast<unsigned>(a.rows), kThreads, bytes, stream>>>(a, inside ? 0 : stage_bytes);
+    const auto launch = [&](auto count, auto kept, auto threads, size_t kept_bytes) {
+      constexpr int kOfBlock = decltype(threads)::value;
+      choose_columns<Scalar>(a.width, wide_rows, [&](auto columns) {
+        constexpr int kColumns = decltype(columns)::value;
+        const auto kernel =
+            likely_gradient_kernel<Scalar, decltype(count)::value, kColumns, decltype(kept)::value, kOfBlock>;
+        const size_t sums = kOfBlock * (kColumns + 1) * sizeof(A);
+        const bool over = a.width <= kOfBlock * kColumns;
+        const size_t bytes = over ? std::max(kept_bytes, sums) : kept_bytes + sums;
+        allow_stage(kernel, bytes);
+        kernel<<<static_cast<unsigned>(a.rows), kOfBlock, bytes, stream>>>(a, over ? 0 : kept_bytes);
+      });
     };
-    choose_form<Scalar, kShortRowThreads>(
-        a.vocabulary, on_vectors(a.logits_nv),
-        [&](auto count, auto staged, auto threads, size_t stage_bytes) {
-          choose_columns<Scalar>(a.width, wide_rows,
-                                 [&](auto columns) { launch(count, columns, staged, threads, stage_bytes); });
-        },
-        kListed * sizeof(int) + kMostThreads * (kVector<Scalar> + 1) * sizeof(A));
+    constexpr std::integral_constant<int, kVector<Scalar>> kWide;
+    const size_t largest = static_cast<size_t>(a.vocabulary / kWide) * sizeof(Scalar);
+    if (a.vocabulary % kWide == 0 && on_vectors(a.logits_nv) && largest <= kMostLargest) {
+      launch(kWide, std::integral_constant<Kept, Kept::kLargest>(), std::integral_constant<int, kThreads>(),
+             (largest + 15) / 16 * 16);
+    } else {
+      choose_columns<Scalar>(a.vocabulary, on_vectors(a.logits_nv), [&](auto count) {
+        launch(count, std::integral_constant<Kept, Kept::kNothing>(),
+               std::integral_constant<int, kMostThreads>(), size_t{0});
+      });
+    }
   });
 }
 

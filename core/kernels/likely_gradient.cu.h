@@ -13,6 +13,7 @@ namespace fwl::cuda {
 struct LikelyGradientArguments {
   const void* logits_nv;
   const int64_t* label_n;
+  const void* weight_n;  // of the gradient; null: 1
   const void* unembedding_vd;
   const void* rest_row_d;
   void* nll_n;

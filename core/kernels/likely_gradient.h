@@ -23,9 +23,9 @@ struct LikelyGradient {
 };
 
 // logits_nv: [n, V] contiguous, not changed; label_n: int64 in [0, V); unembedding_vd: [V, d], dtype of the
-// logits; rest_row_d: r, accumulation type. 0 < threshold < 1. No gradient. A row's bits depend on that row
-// alone.
+// logits; rest_row_d: r, accumulation type. 0 < threshold < 1. weight_n: a factor of each row's gradient,
+// accumulation type; undefined: 1. No gradient. A row's bits depend on that row alone.
 LikelyGradient likely_gradient(const Tensor& logits_nv, const Tensor& label_n, const Tensor& unembedding_vd,
-                               const Tensor& rest_row_d, double threshold);
+                               const Tensor& rest_row_d, double threshold, const Tensor& weight_n = {});
 
 }  // namespace fwl

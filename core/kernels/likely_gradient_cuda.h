@@ -6,6 +6,6 @@
 namespace fwl::cuda {
 
 LikelyGradient likely_gradient(const Tensor& logits_nv, const Tensor& label_n, const Tensor& unembedding_vd,
-                               const Tensor& rest_row_d, double threshold);
+                               const Tensor& rest_row_d, double threshold, const Tensor& weight_n);
 
 }  // namespace fwl::cuda

@@ -243,9 +243,10 @@ void choose_columns(int64_t width, bool aligned, Launch launch) {
   }
 }
 
+// `bytes`: of dynamic shared memory; a kernel's static part is at most 16 KiB.
 template <typename Kernel>
 void allow_stage(Kernel kernel, size_t bytes) {
-  if (bytes > (48 << 10))
+  if (bytes > (32 << 10))
     cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
 }
 

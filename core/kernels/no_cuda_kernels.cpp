@@ -32,7 +32,8 @@ void cross_entropy_gradient_backward_(Tensor&, Tensor&, const Tensor&, const Ten
 void cross_entropy_residual_backward_(const Tensor&, Tensor&, const Tensor&, const Tensor&, const Tensor&) {
   refuse();
 }
-LikelyGradient likely_gradient(const Tensor&, const Tensor&, const Tensor&, const Tensor&, double) {
+LikelyGradient likely_gradient(const Tensor&, const Tensor&, const Tensor&, const Tensor&, double,
+                               const Tensor&) {
   refuse();
 }
 void likely_hessian(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,

@@ -72,7 +72,8 @@ double activation_bytes(const RunConfig& c, double tokens) {
 double head_bytes(const RunConfig& c, double tokens) {
   const ModelConfig& m = c.model;
   const double v = real(m.vocab_size), s = element_bytes(c);
-  const double block = std::min(tokens, real(head_block_tokens(m.vocab_size, at::kCUDA))) * v * s;
+  const double most = real(head_block_tokens(m.vocab_size, at::kCUDA, HeadPass::kWithGradient));
+  const double block = std::min(tokens, most) * v * s;
   const double gradient = v * real(m.width) * (accumulation_bytes(c) + s);
   if (m.fast_weight.update == "none" || !m.fast_weight.second_order) return block + gradient;
   const double residuals = real(m.fast_weight.inner_steps) * tokens * v * s;

@@ -135,12 +135,13 @@ TEST_F(KernelsOnGpu, LikelyGradientEqualsTheCpu) {
                          Shape{120000, 64, 1, 1e-6}}) {
     const Tensor logits_nv = random({9, s.vocabulary}) * s.spread,
                  weight_vd = random({s.vocabulary, s.width}), rest_row_d = random({s.width}),
-                 label_n = at::randint(s.vocabulary, {9}, at::kLong);
+                 weight_n = random({9}).abs(), label_n = at::randint(s.vocabulary, {9}, at::kLong);
     for (const auto& [type, tolerance] : kTypes) {
       const auto on = [&](at::ScalarType to, at::Device device) {
         return likely_gradient(logits_nv.to(type).to(to).to(device), label_n.to(device),
                                weight_vd.to(type).to(to).to(device),
-                               rest_row_d.to(at::kFloat).to(accumulate_type(to)).to(device), s.threshold);
+                               rest_row_d.to(at::kFloat).to(accumulate_type(to)).to(device), s.threshold,
+                               weight_n.to(at::kFloat).to(accumulate_type(to)).to(device));
       };
       const LikelyGradient cpu = on(at::kDouble, at::kCPU), gpu = on(type, at::kCUDA),
                            again = on(type, at::kCUDA);

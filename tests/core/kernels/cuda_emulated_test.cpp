@@ -103,11 +103,13 @@ TEST(EmulatedCuda, LikelyGradientEqualsTheCpu) {
     for (const auto& [type, tolerance] : kTypes) {
       SCOPED_TRACE(cat(type, ", V ", s.vocabulary));
       const Pair logits = random({2, s.vocabulary}, type, s.spread),
-                 weight = random({s.vocabulary, s.width}, type), rest = random_wide({s.width}, type);
+                 weight = random({s.vocabulary, s.width}, type), rest = random_wide({s.width}, type),
+                 factor = random_wide({2}, type);
       const Tensor label_n = labels(2, s.vocabulary);
-      const auto found =
-          emulated::likely_gradient(logits.stored, label_n, weight.stored, rest.stored, s.threshold);
-      const auto expected = likely_gradient(logits.wide, label_n, weight.wide, rest.wide, s.threshold);
+      const auto found = emulated::likely_gradient(logits.stored, label_n, weight.stored, rest.stored,
+                                                   s.threshold, factor.stored);
+      const auto expected =
+          likely_gradient(logits.wide, label_n, weight.wide, rest.wide, s.threshold, factor.wide);
       EXPECT_LT(distance(found.gradient_nd, expected.gradient_nd), tolerance);
       EXPECT_LT(distance(found.nll_n, expected.nll_n), 1e-5);
       EXPECT_LT((found.rest_n.to(at::kDouble) - expected.rest_n).abs().max().item<double>(), 1e-4);

@@ -58,6 +58,18 @@ TEST(LikelyGradient, IsThatOfTheTokensAboveTheThreshold) {
   }
 }
 
+TEST(LikelyGradient, TakesAFactorOfEachRow) {
+  for (const at::ScalarType type : {at::kDouble, at::kFloat}) {
+    const Rows r = rows_of(33, 300, 20, type);
+    const LikelyGradient plain = r.likely(1e-3);
+    const Tensor weight_n = at::rand({33}, plain.nll_n.options());
+    const LikelyGradient weighted =
+        likely_gradient(r.logits_nv, r.label_n, r.weight_vd, r.rest_row_d, 1e-3, weight_n);
+    EXPECT_TRUE(at::allclose(weighted.gradient_nd, plain.gradient_nd * weight_n.unsqueeze(1), 1e-5, 1e-6));
+    EXPECT_TRUE(at::equal(weighted.nll_n, plain.nll_n));
+  }
+}
+
 TEST(LikelyGradient, IsOffByAtMostTheRestTimesTheFarthestRow) {
   const Rows r = rows_of(200, 3000, 48, at::kDouble);
   const double farthest = (r.weight_vd - r.rest_row_d).norm(2, 1).max().item<double>();
