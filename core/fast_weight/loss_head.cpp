@@ -91,7 +91,10 @@ class InnerLossFunction : public torch::autograd::Function<InnerLossFunction> {
     Tensor nll_n = at::empty({tokens}, weight_n.options());
     Tensor gradient_nd = at::empty_like(x_nd);
     const Tensor residual_nv = keep ? at::empty({tokens, vocabulary}, x_nd.options()) : Tensor();
-    const Tensor one_n = at::ones_like(weight_n);
+    const bool lists = hessian_threshold > 0 && hessian_threshold < 1;
+    const LikelyTokens likely =
+        lists ? room_for_likely_tokens(tokens, vocabulary, hessian_threshold, x_nd) : LikelyTokens();
+    const Tensor one_n = lists ? Tensor() : at::ones_like(weight_n);
     // Where all errors are kept there is nothing to save by blocks, on a GPU.
     const bool whole = keep && x_nd.is_cuda();
     const int64_t most = whole ? tokens : head_block_tokens(vocabulary, x_nd.device());
@@ -100,7 +103,9 @@ class InnerLossFunction : public torch::autograd::Function<InnerLossFunction> {
       Tensor error_nv = keep ? block(residual_nv) : at::empty({count, vocabulary}, x_nd.options());
       logits_out(error_nv, block(x_nd), unembedding);
       Tensor out_nd = block(gradient_nd);
-      block(nll_n).copy_(cross_entropy_gradient_(error_nv, block(label_n), block(one_n)));
+      block(nll_n).copy_(lists ? cross_entropy_errors_(error_nv, block(label_n), hessian_threshold,
+                                                       likely.rows(first, count))
+                               : cross_entropy_gradient_(error_nv, block(label_n), block(one_n)));
       at::mm_out(out_nd, error_nv, weight_vd);
     });
     // Without all of the Hessian, E^T (p - y) is what x's gradient needs.
@@ -108,8 +113,8 @@ class InnerLossFunction : public torch::autograd::Function<InnerLossFunction> {
     gradient_nd =
         hessian_threshold > 0 ? weighted(gradient_nd, weight_n) : gradient_nd.mul_(weight_n.unsqueeze(1));
     ctx->saved_data["hessian_threshold"] = hessian_threshold;
-    ctx->save_for_backward(
-        {x_nd, weight_vd, bias_v, label_n, weight_n, nll_n.detach(), residual_nv, unweighted_nd});
+    ctx->save_for_backward({x_nd, weight_vd, bias_v, label_n, weight_n, nll_n.detach(), residual_nv,
+                            unweighted_nd, likely.token_nk, likely.probability_nk});
     return {nll_n, gradient_nd};
   }
 
@@ -128,13 +133,6 @@ class InnerLossFunction : public torch::autograd::Function<InnerLossFunction> {
     return {x_bar_nd, bar.weight(), bar.bias(), Tensor(), Tensor(), Tensor(), Tensor()};
   }
 
-  // m = <p, E gradient_bar> of every token: E^T p is E^T (p - y) and the label's row.
-  static Tensor mean_cotangent(const Tensor& gradient_bar_nd, const Tensor& unweighted_nd,
-                               const Tensor& weight_vd, const Tensor& label_n, at::ScalarType wide) {
-    const Tensor row_nd = unweighted_nd.to(wide) + weight_vd.index_select(0, label_n);
-    return at::sum(gradient_bar_nd.to(wide) * row_nd, at::IntArrayRef{1}, false, wide);
-  }
-
   // Where r = p - y is a constant, the loss has the gradient r E, and the result weight r E has only E to go
   // to:
   //   x_bar = nll_bar r E,      E_bar += r^T (nll_bar x + weight gradient_bar),
@@ -144,19 +142,21 @@ class InnerLossFunction : public torch::autograd::Function<InnerLossFunction> {
     const auto saved = ctx->get_saved_variables();
     const Tensor &x_nd = saved[0], &weight_vd = saved[1], &label_n = saved[3], &weight_n = saved[4],
                  &residual_nv = saved[6], &unweighted_nd = saved[7];
-    const double threshold = ctx->saved_data["hessian_threshold"].toDouble();
+    const LikelyTokens likely{saved[8], saved[9]};
     const Unembedding unembedding{weight_vd, saved[2]};
-    const at::ScalarType wide = weight_n.scalar_type(), type = x_nd.scalar_type();
+    const at::ScalarType type = x_nd.scalar_type();
     const Tensor nll_bar_n = bars[0].defined() ? bars[0].contiguous() : at::zeros_like(weight_n);
-    const bool hessian = threshold < 1 && bars[1].defined();
-    const Tensor gradient_bar_nd = bars[1].defined() ? bars[1].contiguous() : Tensor();
-    Tensor factor_nd = x_nd * nll_bar_n.unsqueeze(1);  // accumulation type
-    if (bars[1].defined()) factor_nd = factor_nd + gradient_bar_nd * weight_n.unsqueeze(1);
-    factor_nd = factor_nd.to(type);
-    const Tensor mean_n =
-        hessian ? mean_cotangent(gradient_bar_nd, unweighted_nd, weight_vd, label_n, wide) : Tensor();
-    Tensor x_bar_nd = unweighted_nd * nll_bar_n.unsqueeze(1);  // accumulation type
-    UnembeddingGradient unembedding_bar(unembedding, wide);
+    const bool lists = likely.token_nk.defined() && bars[1].defined();
+    LikelyHessian row;
+    if (lists) {
+      row = likely_hessian(likely, {x_nd, bars[1], unweighted_nd, label_n, weight_n, nll_bar_n}, weight_vd);
+    } else {
+      const Tensor of_loss_nd = x_nd * nll_bar_n.unsqueeze(1);  // accumulation type
+      row.factor_nd =
+          (bars[1].defined() ? of_loss_nd + bars[1] * weight_n.unsqueeze(1) : of_loss_nd).to(type);
+      row.x_bar_nd = weighted(unweighted_nd, nll_bar_n);
+    }
+    UnembeddingGradient unembedding_bar(unembedding, weight_n.scalar_type());
     const bool whole = residual_nv.defined() && x_nd.is_cuda() && !unembedding.bias_v.defined();
     const int64_t tokens = x_nd.size(0);
     for_each_block(tokens, whole ? tokens : head_block_tokens(weight_vd.size(0), x_nd.device()),
@@ -167,20 +167,17 @@ class InnerLossFunction : public torch::autograd::Function<InnerLossFunction> {
                        error_nv = logits_of(block(x_nd), unembedding);
                        cross_entropy_gradient_(error_nv, block(label_n), at::ones_like(block(weight_n)));
                      }
-                     unembedding_bar.add_product(error_nv, block(factor_nd));
+                     unembedding_bar.add_product(error_nv, block(row.factor_nd));
                      if (unembedding.bias_v.defined())
                        unembedding_bar.add_bias(weighted(error_nv, block(nll_bar_n)));
-                     if (!hessian) return;
-                     const LikelyHessian likely =
-                         likely_hessian(error_nv, block(label_n), block(weight_n), block(gradient_bar_nd),
-                                        block(mean_n), weight_vd, threshold);
-                     block(x_bar_nd).add_(likely.x_bar_nd);
-                     add_listed_products_(unembedding_bar.weight_sum(), likely, block(x_nd));
-                     if (unembedding.bias_v.defined())
-                       unembedding_bar.bias_sum().index_add_(
-                           0, likely.token_nk.flatten().clamp_min(0).to(at::kLong), likely.h_nk.flatten());
                    });
-    return results(x_bar_nd.to(type), unembedding_bar);
+    if (lists && tokens > 0) {
+      add_listed_products_(unembedding_bar.weight_sum(), row, x_nd);
+      if (unembedding.bias_v.defined())
+        unembedding_bar.bias_sum().index_add_(0, row.token_nk.flatten().clamp_min(0).to(at::kLong),
+                                              row.h_nk.flatten());
+    }
+    return results(row.x_bar_nd, unembedding_bar);
   }
 
   // Per block, with e = w (p - y) and the cotangents nll_bar, gradient_bar (of q = e E):

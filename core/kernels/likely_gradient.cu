@@ -17,12 +17,6 @@ constexpr int kRowUnroll = 4;              // rows of the unembedding that a gro
 constexpr int kThreads = 128;              // few: many rows share a multiprocessor
 constexpr size_t kMostLargest = 40 << 10;  // bytes of the largest logits of a row's vectors
 
-// The tokens of a vector above the cut, a bit each. Nearly all vectors hold none.
-template <int kCount, typename Scalar>
-__device__ unsigned likely_bits(const Vector<Scalar, kCount>& logits, AccumulateOf<Scalar> cut) {
-  return largest_of(logits) < cut ? 0 : bits_above(logits, cut);
-}
-
 template <typename A>
 struct Listed {
   int token[kListed];
@@ -83,14 +77,8 @@ __global__ void __launch_bounds__(kThreads, 2 * kMostThreads / kThreads)
   if (threadIdx.x == 0) static_cast<A*>(a.nll_n)[t] = log_sum - widen(row[y]);
   const A cut = log_sum + static_cast<A>(a.log_threshold);
   const ShiftedExponential<A> power(log_sum);
-  int mine = 0, total = 0;
-  MarkedVectors<kThreads> marked(row_vectors);
-  const auto look_at = [&](int v, const Vector<Scalar, kCount>& x) {
-    if (const unsigned bits = likely_bits(x, cut)) {
-      mine += __popc(bits);
-      marked.mark(v);
-    }
-  };
+  LikelyRow<kThreads, A> likely(row_vectors, cut);
+  const auto look_at = [&](int v, const Vector<Scalar, kCount>& x) { likely.look_at(v, x); };
   // A thread meets the vectors that it has read before: no barrier.
   if constexpr (kKept == Kept::kLargest) {
     for (int v = threadIdx.x; v < row_vectors; v += kThreads)
@@ -98,7 +86,8 @@ __global__ void __launch_bounds__(kThreads, 2 * kMostThreads / kThreads)
   } else {
     for_each_vector<kThreads, kCount>(row, row_vectors, look_at);
   }
-  const int place = exclusive_sum<kThreads>(mine, &total);
+  int total = 0;
+  const int place = exclusive_sum<kThreads>(likely.count(), &total);
 
   const int vectors = static_cast<int>(a.width / kColumns), lanes = min(vectors, kThreads);
   const int groups = kThreads / lanes, group = threadIdx.x / lanes, lane = threadIdx.x % lanes;
@@ -111,17 +100,13 @@ __global__ void __launch_bounds__(kThreads, 2 * kMostThreads / kThreads)
     Sums<A, kColumns> sums;
     for (int listed = 0; listed < total; listed += kListed) {
       int next = place - listed;
-      if (mine > 0) {
-        marked.template for_each<kCount>(row, [&](int v, const Vector<Scalar, kCount>& x) {
-          for_each_bit(likely_bits(x, cut), [&](int e) {
-            if (next >= 0 && next < kListed) {
-              list.token[next] = v * kCount + e;
-              list.probability[next] = power(widen(x.at[e]));
-            }
-            ++next;
-          });
-        });
-      }
+      likely.template for_each<kCount>(row, [&](int token, A logit) {
+        if (next >= 0 && next < kListed) {
+          list.token[next] = token;
+          list.probability[next] = power(logit);
+        }
+        ++next;
+      });
       __syncthreads();
       if (works)
         add_listed<kColumns>(list, min(kListed, total - listed), weight + column, a.width, group, groups,

@@ -13,22 +13,21 @@
 namespace fwl {
 namespace {
 
-constexpr int64_t kBlock = 64;  // of the vocabulary: looked at one by one where any is likely
-
 template <typename W>
 using AccumulateOf = std::conditional_t<std::is_same_v<W, double>, double, float>;
 
 template <typename W>
 struct Rows {
   using T = AccumulateOf<W>;
-  const W* residual_nv;
+  const int32_t* token_nk;
+  const T* probability_nk;
+  const W *x_nd, *u_nd, *q_nd;
   const int64_t* label_n;
-  const T *weight_n, *mean_n;
-  const W *u_nd, *unembedding_vd;
-  T *x_bar_nd, *h_nk;
-  int32_t* token_nk;
-  int64_t vocabulary, width, places;
-  T threshold;
+  const T *weight_n, *nll_bar_n;
+  const W* unembedding_vd;
+  W *x_bar_nd, *factor_nd;
+  T* h_nk;
+  int64_t width, places;
 };
 
 template <typename W>
@@ -49,53 +48,41 @@ FWL_INLINE void add_scaled(T* __restrict sum, T factor, const W* __restrict row,
   for (int64_t j = 0; j < width; ++j) sum[j] += factor * static_cast<T>(row[j]);
 }
 
-// Lists the likely tokens of a row and their probabilities; returns how many they are.
-template <typename W, typename T = AccumulateOf<W>>
-FWL_INLINE int64_t list_likely(const Rows<W>& r, const W* __restrict residual, int64_t label, int32_t* token,
-                               T* p_of) {
-  int64_t count = 0;
-  for (int64_t first = 0; first < r.vocabulary; first += kBlock) {
-    const int64_t last = std::min(first + kBlock, r.vocabulary);
-    int any = label >= first && label < last;
-    for (int64_t v = first; v < last; ++v) any |= static_cast<T>(residual[v]) >= r.threshold;
-    if (any == 0) continue;
-    for (int64_t v = first; v < last && count < r.places; ++v) {
-      const T p = static_cast<T>(residual[v]) + (v == label ? T(1) : T(0));
-      if (!(p >= r.threshold)) continue;
-      token[count] = static_cast<int32_t>(v);
-      p_of[count++] = p;
-    }
-  }
-  return count;
-}
-
+// `x_bar`: [width], for sums.
 template <typename W>
-FWL_INLINE void apply_rows(const Rows<W>& r, int64_t begin, int64_t end) {
+FWL_INLINE void apply_rows(const Rows<W>& r, AccumulateOf<W>* __restrict x_bar, int64_t begin, int64_t end) {
   using T = AccumulateOf<W>;
   for (int64_t n = begin; n < end; ++n) {
-    T *x_bar = r.x_bar_nd + n * r.width, *h = r.h_nk + n * r.places;
-    int32_t* token = r.token_nk + n * r.places;
-    std::fill_n(x_bar, r.width, T(0));
-    const int64_t count =
-        r.weight_n[n] == 0 ? 0 : list_likely(r, r.residual_nv + n * r.vocabulary, r.label_n[n], token, h);
-    for (int64_t k = 0; k < count; ++k) {
+    const W* __restrict x = r.x_nd + n * r.width, * __restrict u = r.u_nd + n * r.width, * __restrict q = r.q_nd + n * r.width;
+    const T w = r.weight_n[n], l = r.nll_bar_n[n];
+    W* __restrict factor = r.factor_nd + n * r.width;
+    for (int64_t j = 0; j < r.width; ++j) {
+      factor[j] = static_cast<W>(l * static_cast<T>(x[j]) + w * static_cast<T>(u[j]));
+      x_bar[j] = l * static_cast<T>(q[j]);
+    }
+    const T mean = dot(u, q, r.width) + dot(u, r.unembedding_vd + r.label_n[n] * r.width, r.width);
+    const int32_t* token = r.token_nk + n * r.places;
+    const T* p = r.probability_nk + n * r.places;
+    T* h = r.h_nk + n * r.places;
+    int64_t k = 0;
+    for (; k < r.places && token[k] >= 0; ++k) {
       const W* row = r.unembedding_vd + token[k] * r.width;
-      h[k] *= r.weight_n[n] * (dot(row, r.u_nd + n * r.width, r.width) - r.mean_n[n]);
+      h[k] = w * p[k] * (dot(row, u, r.width) - mean);
       add_scaled(x_bar, h[k], row, r.width);
     }
-    std::fill(token + count, token + r.places, -1);
-    std::fill(h + count, h + r.places, T(0));
+    std::fill(h + k, h + r.places, T(0));
+    for (int64_t j = 0; j < r.width; ++j) r.x_bar_nd[n * r.width + j] = static_cast<W>(x_bar[j]);
   }
 }
 
-FWL_WIDE void run(const Rows<float>& rows, int64_t begin, int64_t end) {
-  apply_rows(rows, begin, end);
+FWL_WIDE void run(const Rows<float>& rows, float* x_bar, int64_t begin, int64_t end) {
+  apply_rows(rows, x_bar, begin, end);
 }
-FWL_WIDE void run(const Rows<double>& rows, int64_t begin, int64_t end) {
-  apply_rows(rows, begin, end);
+FWL_WIDE void run(const Rows<double>& rows, double* x_bar, int64_t begin, int64_t end) {
+  apply_rows(rows, x_bar, begin, end);
 }
-void run(const Rows<at::BFloat16>& rows, int64_t begin, int64_t end) {
-  apply_rows(rows, begin, end);
+void run(const Rows<at::BFloat16>& rows, float* x_bar, int64_t begin, int64_t end) {
+  apply_rows(rows, x_bar, begin, end);
 }
 
 // The listed pairs of a row and a token, by token; those of a token in the order of rows.
@@ -142,48 +129,51 @@ void add(const Products<at::BFloat16>& products, int64_t begin, int64_t end) {
 
 }  // namespace
 
-LikelyHessian likely_hessian(const Tensor& residual_nv, const Tensor& label_n, const Tensor& weight_n,
-                             const Tensor& u_nd, const Tensor& mean_n, const Tensor& unembedding_vd,
-                             double threshold) {
-  const int64_t tokens = residual_nv.size(0), vocabulary = unembedding_vd.size(0),
-                width = unembedding_vd.size(1);
-  const at::ScalarType type = unembedding_vd.scalar_type(), wide = accumulate_type(type);
+LikelyHessian likely_hessian(const LikelyTokens& likely, const InnerLossRows& any_rows,
+                             const Tensor& any_unembedding_vd) {
+  const Tensor unembedding = any_unembedding_vd.contiguous();
+  const InnerLossRows rows{any_rows.x_nd.contiguous(),     any_rows.u_nd.contiguous(),
+                           any_rows.q_nd.contiguous(),     any_rows.label_n.contiguous(),
+                           any_rows.weight_n.contiguous(), any_rows.nll_bar_n.contiguous()};
+  const int64_t tokens = rows.x_nd.size(0), width = unembedding.size(1);
+  const at::ScalarType type = unembedding.scalar_type(), wide = accumulate_type(type);
+  for (const Tensor& t : {rows.x_nd, rows.u_nd, rows.q_nd})
+    require<InternalError>(
+        t.scalar_type() == type && t.dim() == 2 && t.size(0) == tokens && t.size(1) == width,
+        "likely_hessian got rows ", t.sizes(), " for an unembedding ", unembedding.sizes());
   require<InternalError>(
-      threshold > 0 && threshold < 1 && residual_nv.is_contiguous() && residual_nv.size(1) == vocabulary &&
-          residual_nv.scalar_type() == type && u_nd.scalar_type() == type && u_nd.numel() == tokens * width &&
-          label_n.numel() == tokens && label_n.is_contiguous() && weight_n.numel() == tokens &&
-          mean_n.numel() == tokens && weight_n.scalar_type() == wide && mean_n.scalar_type() == wide,
-      "likely_hessian got residuals ", residual_nv.sizes(), ", labels ", label_n.sizes(), ", weights ",
-      weight_n.sizes(), ", cotangents ", u_nd.sizes(), ", means ", mean_n.sizes(), ", unembedding ",
-      unembedding_vd.sizes(), ", threshold ", threshold);
-  // One more than fits in exact arithmetic: rounded probabilities may add up to a little more than 1.
-  const auto places = static_cast<int64_t>(std::min(static_cast<double>(vocabulary), 1 / threshold + 1));
-  const auto options = unembedding_vd.options().dtype(wide).requires_grad(false);
-  LikelyHessian result{at::empty({tokens, width}, options),
-                       at::empty({tokens, places}, options.dtype(at::kInt)),
-                       at::empty({tokens, places}, options)};
-  const Tensor u = u_nd.contiguous(), weight = weight_n.contiguous(), mean = mean_n.contiguous(),
-               unembedding = unembedding_vd.contiguous();
-  if (residual_nv.is_cuda()) {
-    cuda::likely_hessian(residual_nv, label_n, weight, u, mean, unembedding, threshold, result);
+      rows.label_n.numel() == tokens && rows.weight_n.numel() == tokens && rows.nll_bar_n.numel() == tokens &&
+          rows.weight_n.scalar_type() == wide && rows.nll_bar_n.scalar_type() == wide &&
+          likely.token_nk.size(0) == tokens && likely.token_nk.is_contiguous() &&
+          likely.probability_nk.is_contiguous() && likely.probability_nk.scalar_type() == wide,
+      "likely_hessian got labels ", rows.label_n.sizes(), ", weights ", rows.weight_n.sizes(),
+      ", cotangents ", rows.nll_bar_n.sizes(), ", lists ", likely.token_nk.sizes());
+  LikelyHessian result{at::empty_like(rows.x_nd), at::empty_like(rows.x_nd), likely.token_nk,
+                       at::empty_like(likely.probability_nk)};
+  if (unembedding.is_cuda()) {
+    cuda::likely_hessian(likely, rows, unembedding, result);
     return result;
   }
   AT_DISPATCH_FLOATING_TYPES_AND(at::kBFloat16, type, "likely_hessian", [&] {
     using T = AccumulateOf<scalar_t>;
-    const Rows<scalar_t> rows{residual_nv.const_data_ptr<scalar_t>(),
-                              label_n.const_data_ptr<int64_t>(),
-                              weight.const_data_ptr<T>(),
-                              mean.const_data_ptr<T>(),
-                              u.const_data_ptr<scalar_t>(),
-                              unembedding.const_data_ptr<scalar_t>(),
-                              result.x_bar_nd.mutable_data_ptr<T>(),
-                              result.h_nk.mutable_data_ptr<T>(),
-                              result.token_nk.mutable_data_ptr<int32_t>(),
-                              vocabulary,
-                              width,
-                              places,
-                              static_cast<T>(threshold)};
-    at::parallel_for(0, tokens, 1, [&](int64_t begin, int64_t end) { run(rows, begin, end); });
+    const Rows<scalar_t> pointers{likely.token_nk.const_data_ptr<int32_t>(),
+                                  likely.probability_nk.const_data_ptr<T>(),
+                                  rows.x_nd.const_data_ptr<scalar_t>(),
+                                  rows.u_nd.const_data_ptr<scalar_t>(),
+                                  rows.q_nd.const_data_ptr<scalar_t>(),
+                                  rows.label_n.const_data_ptr<int64_t>(),
+                                  rows.weight_n.const_data_ptr<T>(),
+                                  rows.nll_bar_n.const_data_ptr<T>(),
+                                  unembedding.const_data_ptr<scalar_t>(),
+                                  result.x_bar_nd.mutable_data_ptr<scalar_t>(),
+                                  result.factor_nd.mutable_data_ptr<scalar_t>(),
+                                  result.h_nk.mutable_data_ptr<T>(),
+                                  width,
+                                  likely.token_nk.size(1)};
+    at::parallel_for(0, tokens, 1, [&](int64_t begin, int64_t end) {
+      std::vector<T> x_bar(static_cast<size_t>(width));
+      run(pointers, x_bar.data(), begin, end);
+    });
   });
   return result;
 }

@@ -1,7 +1,6 @@
-// The row is read once: every thread counts its likely tokens and remembers which of its vectors hold them, a
-// prefix sum gives each its place, and the vectors that hold some are read again. Then a warp takes a listed
-// row of the unembedding for its product with u, and a thread takes a vector of columns for the sum over the
-// list. Sums are in a fixed order: so are the bits.
+// A thread takes vectors of columns of what is as wide as x; a warp takes a listed row of the unembedding for
+// its product with u; a thread takes a vector of columns for the sum over the list. Sums are in a fixed
+// order: so are the bits.
 #include <algorithm>
 
 #include "core/kernels/likely_hessian.cu.h"
@@ -14,20 +13,6 @@ constexpr int kRowUnroll = 4;          // rows that a thread has under way
 constexpr int kThreads = 128;          // of a block, which has a row: several share a multiprocessor
 constexpr int kProductThreads = 1024;  // a frequent token is in the lists of most rows
 constexpr int kProductBlocks = 1024;   // each takes one listed token after the other
-
-// Where a row's label is listed: its residual is p - 1.
-struct LabelBit {
-  int vector;
-  unsigned bit;  // in that vector; 0: the label is not likely
-};
-
-// The likely tokens in vector v of a row of residuals, a bit each. Nearly all vectors hold none.
-template <int kCount, typename Scalar>
-__device__ unsigned likely_bits(int v, const Vector<Scalar, kCount>& residual, LabelBit label,
-                                AccumulateOf<Scalar> threshold) {
-  const unsigned bits = largest_of(residual) < threshold ? 0 : bits_above(residual, threshold);
-  return v == label.vector ? bits | label.bit : bits;
-}
 
 // <a, b> over a warp; every lane gets it.
 template <int kColumns, typename Scalar>
@@ -65,64 +50,62 @@ __device__ void add_rows(AccumulateOf<Scalar>* sum, int64_t first, int64_t count
   }
 }
 
-// kCount: elements of the residuals read at once; kColumns: of a row of the unembedding.
-template <typename Scalar, int kCount, int kColumns>
+// kColumns: elements read at once.
+template <typename Scalar, int kColumns>
 __global__ void __launch_bounds__(kThreads) likely_hessian_kernel(const LikelyHessianArguments a) {
   using A = AccumulateOf<Scalar>;
-  const int64_t t = blockIdx.x;
-  const int y = static_cast<int>(a.label_n[t]);
-  const Scalar* const row = static_cast<const Scalar*>(a.residual_nv) + t * a.vocabulary;
+  const int64_t t = blockIdx.x, at = t * a.width;
+  const Scalar *const x = static_cast<const Scalar*>(a.x_nd) + at,
+                      *const u = static_cast<const Scalar*>(a.u_nd) + at,
+                      *const q = static_cast<const Scalar*>(a.q_nd) + at;
   const Scalar* const weight_vd = static_cast<const Scalar*>(a.unembedding_vd);
-  int32_t* const token = a.token_nk + t * a.places;
+  const Scalar* const own = weight_vd + a.label_n[t] * a.width;
+  const int32_t* const token = a.token_nk + t * a.places;
+  const A* const probability = static_cast<const A*>(a.probability_nk) + t * a.places;
   A* const h = static_cast<A*>(a.h_nk) + t * a.places;
-  const A w = static_cast<const A*>(a.weight_n)[t], threshold = static_cast<A>(a.threshold);
-  int count = 0;
-  if (w != 0) {
-    const int vectors = static_cast<int>(a.vocabulary / kCount);
-    const LabelBit label{y / kCount, widen(row[y]) + A(1) >= threshold ? 1u << y % kCount : 0u};
-    MarkedVectors<kThreads> marked(vectors);
-    int mine = 0;
-    for_each_vector<kThreads, kCount>(row, vectors, [&](int v, const Vector<Scalar, kCount>& x) {
-      if (const unsigned bits = likely_bits(v, x, label, threshold)) {
-        mine += __popc(bits);
-        marked.mark(v);
-      }
-    });
-    int next = exclusive_sum<kThreads>(mine, &count);
-    count = min(count, static_cast<int>(a.places));
-    if (mine > 0) {
-      marked.template for_each<kCount>(row, [&](int v, const Vector<Scalar, kCount>& x) {
-        for_each_bit(likely_bits(v, x, label, threshold), [&](int e) {
-          const int likely = v * kCount + e;
-          if (next < count) token[next] = likely;
-          if (next < count) h[next] = widen(row[likely]) + (likely == y ? A(1) : A(0));
-          ++next;
-        });
-      });
-    }
-  }
-  for (int64_t k = count + threadIdx.x; k < a.places; k += kThreads) {
-    token[k] = -1;
-    h[k] = 0;
-  }
-  __syncthreads();  // the list is whole
+  const A w = static_cast<const A*>(a.weight_n)[t], l = static_cast<const A*>(a.nll_bar_n)[t];
+  const int vectors = static_cast<int>(a.width / kColumns), places = static_cast<int>(a.places);
 
-  const int vectors = static_cast<int>(a.width / kColumns);
-  const Scalar* const u_row = static_cast<const Scalar*>(a.u_nd) + t * a.width;
-  for (int k = threadIdx.x / 32; k < count; k += kThreads / 32) {
-    const A e = warp_dot<kColumns>(weight_vd + token[k] * a.width, u_row, vectors);
-    if (threadIdx.x % 32 == 0) h[k] *= w * (e - static_cast<const A*>(a.mean_n)[t]);
+  int mine = 0;
+  for (int k = threadIdx.x; k < places; k += kThreads) mine += token[k] >= 0 ? 1 : 0;
+  const int count = block_sum<kThreads>(mine);
+  A dot = 0;
+  for (int c = threadIdx.x; c < vectors; c += kThreads) {
+    const int first = c * kColumns;
+    const Vector<Scalar, kColumns> xs = load_vector<kColumns>(x + first),
+                                   us = load_vector<kColumns>(u + first),
+                                   qs = load_vector<kColumns>(q + first),
+                                   owns = load_vector<kColumns>(own + first);
+    Vector<Scalar, kColumns> factor;
+#pragma unroll
+    for (int e = 0; e < kColumns; ++e) {
+      factor.at[e] = narrow<Scalar>(l * widen(xs.at[e]) + w * widen(us.at[e]));
+      dot += widen(us.at[e]) * (widen(qs.at[e]) + widen(owns.at[e]));
+    }
+    store_vector(static_cast<Scalar*>(a.factor_nd) + at + first, factor);
   }
+  const A mean = block_sum<kThreads>(dot);
+
+  for (int k = threadIdx.x / 32; k < count; k += kThreads / 32) {
+    const A e = warp_dot<kColumns>(weight_vd + token[k] * a.width, u, vectors);
+    if (threadIdx.x % 32 == 0) h[k] = w * probability[k] * (e - mean);
+  }
+  for (int k = count + static_cast<int>(threadIdx.x); k < places; k += kThreads) h[k] = 0;
   __syncthreads();
 
-  A* const x_bar = static_cast<A*>(a.x_bar_nd) + t * a.width;
   for (int c = threadIdx.x; c < vectors; c += kThreads) {
-    A sum[kColumns] = {};
-    add_rows<kColumns, Scalar>(
-        sum, 0, count, 1, [&](int64_t k) { return weight_vd + token[k] * a.width + c * kColumns; },
-        [&](int64_t k) { return h[k]; });
+    const int first = c * kColumns;
+    const Vector<Scalar, kColumns> qs = load_vector<kColumns>(q + first);
+    A sum[kColumns];
 #pragma unroll
-    for (int e = 0; e < kColumns; ++e) x_bar[c * kColumns + e] = sum[e];
+    for (int e = 0; e < kColumns; ++e) sum[e] = l * widen(qs.at[e]);
+    add_rows<kColumns, Scalar>(
+        sum, 0, count, 1, [&](int64_t k) { return weight_vd + token[k] * a.width + first; },
+        [&](int64_t k) { return h[k]; });
+    Vector<Scalar, kColumns> x_bar;
+#pragma unroll
+    for (int e = 0; e < kColumns; ++e) x_bar.at[e] = narrow<Scalar>(sum[e]);
+    store_vector(static_cast<Scalar*>(a.x_bar_nd) + at + first, x_bar);
   }
 }
 
@@ -181,11 +164,10 @@ cudaError_t launch_likely_hessian(ScalarType type, const LikelyHessianArguments&
   if (a.rows == 0) return cudaSuccess;
   return dispatch(type, [&](auto* tag) {
     using Scalar = std::remove_pointer_t<decltype(tag)>;
-    choose_columns<Scalar>(a.vocabulary, on_vectors(a.residual_nv), [&](auto count) {
-      choose_columns<Scalar>(a.width, on_vectors(a.unembedding_vd, a.u_nd), [&](auto columns) {
-        const auto kernel = likely_hessian_kernel<Scalar, decltype(count)::value, decltype(columns)::value>;
-        kernel<<<static_cast<unsigned>(a.rows), kThreads, 0, stream>>>(a);
-      });
+    const bool wide = on_vectors(a.x_nd, a.u_nd, a.q_nd, a.unembedding_vd, a.x_bar_nd, a.factor_nd);
+    choose_columns<Scalar>(a.width, wide, [&](auto columns) {
+      const auto kernel = likely_hessian_kernel<Scalar, decltype(columns)::value>;
+      kernel<<<static_cast<unsigned>(a.rows), kThreads, 0, stream>>>(a);
     });
   });
 }

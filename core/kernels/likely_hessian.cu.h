@@ -9,16 +9,15 @@
 
 namespace fwl::cuda {
 
-// Shapes and meaning: likely_hessian.h. All contiguous; u and the unembedding begin at multiples of 16 bytes.
+// Shapes and meaning: likely_hessian.h. All contiguous; rows of width d begin at multiples of 16 bytes.
 struct LikelyHessianArguments {
-  const void* residual_nv;
+  const int32_t* token_nk;
+  const void* probability_nk;
+  const void *x_nd, *u_nd, *q_nd;
   const int64_t* label_n;
-  const void *weight_n, *u_nd, *mean_n, *unembedding_vd;
-  void* x_bar_nd;
-  int32_t* token_nk;
-  void* h_nk;
-  int64_t rows, vocabulary, width, places;
-  double threshold;
+  const void *weight_n, *nll_bar_n, *unembedding_vd;
+  void *x_bar_nd, *factor_nd, *h_nk;
+  int64_t rows, width, places;
 };
 // One thread block a row. Enqueues on `stream`; returns the launch's error.
 cudaError_t launch_likely_hessian(ScalarType type, const LikelyHessianArguments& arguments,

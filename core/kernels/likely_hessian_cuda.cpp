@@ -5,19 +5,18 @@
 
 namespace fwl::cuda {
 
-void likely_hessian(const Tensor& residual_nv, const Tensor& label_n, const Tensor& weight_n,
-                    const Tensor& any_u_nd, const Tensor& mean_n, const Tensor& any_unembedding_vd,
-                    double threshold, LikelyHessian& result) {
-  const Tensor u_nd = on_vectors(any_u_nd), unembedding_vd = on_vectors(any_unembedding_vd);
-  check_launch(
-      launch_likely_hessian(scalar_type_of(residual_nv),
-                            {residual_nv.const_data_ptr(), label_n.const_data_ptr<int64_t>(),
-                             weight_n.const_data_ptr(), u_nd.const_data_ptr(), mean_n.const_data_ptr(),
-                             unembedding_vd.const_data_ptr(), result.x_bar_nd.data_ptr(),
-                             result.token_nk.data_ptr<int32_t>(), result.h_nk.data_ptr(), residual_nv.size(0),
-                             residual_nv.size(1), unembedding_vd.size(1), result.token_nk.size(1), threshold},
-                            c10::cuda::getCurrentCUDAStream()),
-      "likely_hessian");
+void likely_hessian(const LikelyTokens& likely, const InnerLossRows& rows, const Tensor& unembedding_vd,
+                    LikelyHessian& result) {
+  check_launch(launch_likely_hessian(
+                   scalar_type_of(unembedding_vd),
+                   {likely.token_nk.const_data_ptr<int32_t>(), likely.probability_nk.const_data_ptr(),
+                    rows.x_nd.const_data_ptr(), rows.u_nd.const_data_ptr(), rows.q_nd.const_data_ptr(),
+                    rows.label_n.const_data_ptr<int64_t>(), rows.weight_n.const_data_ptr(),
+                    rows.nll_bar_n.const_data_ptr(), unembedding_vd.const_data_ptr(),
+                    result.x_bar_nd.data_ptr(), result.factor_nd.data_ptr(), result.h_nk.data_ptr(),
+                    rows.x_nd.size(0), unembedding_vd.size(1), likely.token_nk.size(1)},
+                   c10::cuda::getCurrentCUDAStream()),
+               "likely_hessian");
 }
 
 void add_listed_products_(Tensor& sum_vd, const LikelyHessian& hessian, const Tensor& any_x_nd) {

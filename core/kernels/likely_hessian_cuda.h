@@ -6,8 +6,7 @@
 
 namespace fwl::cuda {
 
-void likely_hessian(const Tensor& residual_nv, const Tensor& label_n, const Tensor& weight_n,
-                    const Tensor& u_nd, const Tensor& mean_n, const Tensor& unembedding_vd, double threshold,
+void likely_hessian(const LikelyTokens& likely, const InnerLossRows& rows, const Tensor& unembedding_vd,
                     LikelyHessian& result);
 void add_listed_products_(Tensor& sum_vd, const LikelyHessian& hessian, const Tensor& x_nd);
 

@@ -178,6 +178,42 @@ __device__ void for_each_bit(unsigned bits, Visit visit) {
   for (; bits != 0; bits &= bits - 1) visit(__ffs(static_cast<int>(bits)) - 1);
 }
 
+// The elements of a vector that are at least `cut`, a bit each. Nearly all vectors hold none.
+template <int kCount, typename Scalar>
+__device__ unsigned likely_bits(const Vector<Scalar, kCount>& logits, AccumulateOf<Scalar> cut) {
+  return largest_of(logits) < cut ? 0 : bits_above(logits, cut);
+}
+
+// The likely tokens of a row: a thread counts those of its vectors and goes back to the vectors that have
+// some.
+template <int kThreads, typename A>
+class LikelyRow {
+ public:
+  __device__ LikelyRow(int vectors, A cut) : marked_(vectors), cut_(cut) {}
+  template <int kCount, typename Scalar>
+  __device__ void look_at(int v, const Vector<Scalar, kCount>& x) {
+    if (const unsigned bits = likely_bits(x, cut_)) {
+      count_ += __popc(bits);
+      marked_.mark(v);
+    }
+  }
+  // Of this thread's.
+  __device__ int count() const { return count_; }
+  // Calls visit(token, logit), ascending; `row` as it was looked at.
+  template <int kCount, typename Scalar, typename Visit>
+  __device__ void for_each(const Scalar* row, Visit visit) const {
+    if (count_ == 0) return;
+    marked_.template for_each<kCount>(row, [&](int v, const Vector<Scalar, kCount>& x) {
+      for_each_bit(likely_bits(x, cut_), [&](int e) { visit(v * kCount + e, widen(x.at[e])); });
+    });
+  }
+
+ private:
+  MarkedVectors<kThreads> marked_;
+  A cut_;
+  int count_ = 0;
+};
+
 template <typename A, typename Scalar, int kCount>
 __device__ void add_to(MaxSum<A>& mine, const Vector<Scalar, kCount>& x) {
   const A top = max(mine.maximum, largest_of(x));

@@ -21,6 +21,9 @@ namespace {
 Tensor cross_entropy_gradient_(Tensor&, const Tensor&, const Tensor&) {
   refuse();
 }
+Tensor cross_entropy_errors_(Tensor&, const Tensor&, double, const LikelyTokens&) {
+  refuse();
+}
 Tensor cross_entropy(const Tensor&, const Tensor&) {
   refuse();
 }
@@ -36,8 +39,7 @@ LikelyGradient likely_gradient(const Tensor&, const Tensor&, const Tensor&, cons
                                const Tensor&) {
   refuse();
 }
-void likely_hessian(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
-                    double, LikelyHessian&) {
+void likely_hessian(const LikelyTokens&, const InnerLossRows&, const Tensor&, LikelyHessian&) {
   refuse();
 }
 void add_listed_products_(Tensor&, const LikelyHessian&, const Tensor&) {

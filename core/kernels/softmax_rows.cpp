@@ -30,6 +30,17 @@ Tensor cross_entropy_gradient_(Tensor& logits_nv, const Tensor& label_n, const T
   return nll_n;
 }
 
+Tensor cross_entropy_errors_(Tensor& logits_nv, const Tensor& label_n, double threshold,
+                             const LikelyTokens& likely) {
+  if (logits_nv.is_cuda()) return cuda::cross_entropy_errors_(logits_nv, label_n, threshold, likely);
+  Tensor p_nv;
+  Tensor nll_n = softmax_with_loss(logits_nv, label_n, &p_nv);
+  list_likely_tokens(p_nv, threshold, likely);
+  subtract_onehot_(p_nv, label_n, at::ones_like(nll_n));
+  logits_nv.copy_(p_nv);
+  return nll_n;
+}
+
 Tensor cross_entropy(const Tensor& logits_nv, const Tensor& label_n) {
   if (logits_nv.is_cuda()) return cuda::cross_entropy(logits_nv, label_n);
   const Tensor log_p_nv = at::log_softmax(logits_nv, -1, accumulate_type(logits_nv.scalar_type()));

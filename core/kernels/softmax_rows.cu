@@ -19,10 +19,32 @@ __global__ void __launch_bounds__(kThreads)
   if (threadIdx.x == 0) nll[t] = log_sum - widen(row[label[t]]);
 }
 
-template <typename Scalar, int kCount, bool kStaged, int kThreads>
+// Writes a row's list.
+template <int kCount, int kThreads, typename A, typename Scalar>
+__device__ void list_likely(const LikelyRow<kThreads, A>& likely, const Scalar* row,
+                            const ShiftedExponential<A>& power, const LikelyTokensArguments& a) {
+  int32_t* const token = a.token_nk + blockIdx.x * a.places;
+  A* const probability = static_cast<A*>(a.probability_nk) + blockIdx.x * a.places;
+  const int places = static_cast<int>(a.places);
+  int total = 0, next = exclusive_sum<kThreads>(likely.count(), &total);
+  likely.template for_each<kCount>(row, [&](int v, A logit) {
+    if (next < places) {
+      token[next] = v;
+      probability[next] = power(logit);
+    }
+    ++next;
+  });
+  for (int k = total + static_cast<int>(threadIdx.x); k < places; k += kThreads) {
+    token[k] = -1;
+    probability[k] = 0;
+  }
+}
+
+template <typename Scalar, int kCount, bool kStaged, int kThreads, bool kLists>
 __global__ void __launch_bounds__(kThreads)
     cross_entropy_gradient_kernel(Scalar* logits, const int64_t* label, const AccumulateOf<Scalar>* weight,
-                                  AccumulateOf<Scalar>* nll, int64_t vocabulary) {
+                                  AccumulateOf<Scalar>* nll, const LikelyTokensArguments lists,
+                                  int64_t vocabulary) {
   using A = AccumulateOf<Scalar>;
   extern __shared__ __align__(16) unsigned char stage_bytes[];
   Scalar* const stage = reinterpret_cast<Scalar*>(stage_bytes);
@@ -34,19 +56,27 @@ __global__ void __launch_bounds__(kThreads)
         if (kStaged) store_vector(stage + v * kCount, x);
       });
   const int y = static_cast<int>(label[t]);
-  const A w = weight[t];
+  const A w = weight == nullptr ? A(1) : weight[t];
   const ShiftedExponential<A> power(log_sum);
+  LikelyRow<kThreads, A> likely(vectors, log_sum + static_cast<A>(lists.log_threshold));
+  if (kLists && !kStaged) {  // before it is overwritten; a thread meets the vectors that it will write
+    for_each_vector<kThreads, kCount>(row, vectors,
+                                      [&](int v, const Vector<Scalar, kCount>& x) { likely.look_at(v, x); });
+    list_likely<kCount>(likely, row, power, lists);
+  }
   if (threadIdx.x == 0) nll[t] = log_sum - widen(row[y]);
   __syncthreads();  // the label's logit is read before it is overwritten
   for_each_vector<kThreads, kCount>(
       kStaged ? stage : row, vectors, [&](int v, const Vector<Scalar, kCount>& x) {
         Vector<Scalar, kCount> out;
         const int label_at = y - v * kCount;
+        if (kLists && kStaged) likely.look_at(v, x);
 #pragma unroll
         for (int e = 0; e < kCount; ++e)
           out.at[e] = narrow<Scalar>(w * (power(widen(x.at[e])) - (e == label_at ? A(1) : A(0))));
         store_vector(row + v * kCount, out);
       });
+  if (kLists && kStaged) list_likely<kCount>(likely, stage, power, lists);
 }
 
 // The logits' normaliser is nll + logit of the label, so that no pass is needed for it.
@@ -127,21 +157,24 @@ __global__ void __launch_bounds__(kThreads)
 }  // namespace
 
 cudaError_t launch_cross_entropy_gradient(ScalarType type, void* logits_nv, const int64_t* label_n,
-                                          const void* weight_n, void* nll_n, int64_t rows, int64_t vocabulary,
-                                          cudaStream_t stream) {
+                                          const void* weight_n, void* nll_n,
+                                          const LikelyTokensArguments& likely, int64_t rows,
+                                          int64_t vocabulary, cudaStream_t stream) {
   if (rows == 0) return cudaSuccess;
   return dispatch(type, [&](auto* tag) {
     using Scalar = std::remove_pointer_t<decltype(tag)>;
     using A = AccumulateOf<Scalar>;
     choose_form<Scalar, kShortRowThreads>(
         vocabulary, on_vectors(logits_nv), [&](auto count, auto staged, auto threads, size_t bytes) {
-          const auto kernel =
-              cross_entropy_gradient_kernel<Scalar, decltype(count)::value, decltype(staged)::value,
-                                            decltype(threads)::value>;
+          constexpr int kCount = decltype(count)::value, kOfBlock = decltype(threads)::value;
+          constexpr bool kStaged = decltype(staged)::value;
+          const auto kernel = likely.token_nk != nullptr
+                                  ? cross_entropy_gradient_kernel<Scalar, kCount, kStaged, kOfBlock, true>
+                                  : cross_entropy_gradient_kernel<Scalar, kCount, kStaged, kOfBlock, false>;
           allow_stage(kernel, bytes);
-          kernel<<<static_cast<unsigned>(rows), decltype(threads)::value, bytes, stream>>>(
+          kernel<<<static_cast<unsigned>(rows), kOfBlock, bytes, stream>>>(
               static_cast<Scalar*>(logits_nv), label_n, static_cast<const A*>(weight_n),
-              static_cast<A*>(nll_n), vocabulary);
+              static_cast<A*>(nll_n), likely, vocabulary);
         });
   });
 }

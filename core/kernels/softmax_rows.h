@@ -4,6 +4,7 @@
 #pragma once
 
 #include "core/base/torch.h"
+#include "core/kernels/likely_tokens.h"
 
 namespace fwl {
 
@@ -11,6 +12,11 @@ namespace fwl {
 // Returns the negative log-likelihood of each row before weighting, [n] in the accumulation type.
 //   logits_nv: [n, V] contiguous; label_n: [n] int64 in [0, V); weight_n: [n] in the accumulation type.
 Tensor cross_entropy_gradient_(Tensor& logits_nv, const Tensor& label_n, const Tensor& weight_n);
+
+// The same for weights of 1: logits_nv[t] <- softmax(logits_nv[t]) - onehot(label_n[t]). Also fills the lists
+// of the tokens whose probability is at least `threshold`; `likely` comes from room_for_likely_tokens().
+Tensor cross_entropy_errors_(Tensor& logits_nv, const Tensor& label_n, double threshold,
+                             const LikelyTokens& likely);
 
 // The negative log-likelihoods alone, [n] in the accumulation type: nothing is written to the logits.
 Tensor cross_entropy(const Tensor& logits_nv, const Tensor& label_n);

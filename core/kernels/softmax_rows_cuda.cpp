@@ -1,5 +1,7 @@
 #include "core/kernels/softmax_rows_cuda.h"
 
+#include <cmath>
+
 #include "core/kernels/launch_cuda.h"
 #include "core/kernels/matmul.h"
 #include "core/kernels/softmax_rows.cu.h"
@@ -24,9 +26,24 @@ Tensor cross_entropy_gradient_(Tensor& logits_nv, const Tensor& label_n, const T
   Tensor nll_n = at::empty_like(weight_n);
   check_launch(launch_cross_entropy_gradient(scalar_type_of(logits_nv), logits_nv.data_ptr(),
                                              label_n.const_data_ptr<int64_t>(), weight_n.const_data_ptr(),
-                                             nll_n.data_ptr(), logits_nv.size(0), logits_nv.size(1),
+                                             nll_n.data_ptr(), {}, logits_nv.size(0), logits_nv.size(1),
                                              c10::cuda::getCurrentCUDAStream()),
                "cross_entropy_gradient");
+  return nll_n;
+}
+
+Tensor cross_entropy_errors_(Tensor& logits_nv, const Tensor& label_n, double threshold,
+                             const LikelyTokens& likely) {
+  Tensor nll_n =
+      at::empty({logits_nv.size(0)}, logits_nv.options().dtype(accumulate_type(logits_nv.scalar_type())));
+  check_rows(logits_nv, label_n, nll_n);
+  check_launch(
+      launch_cross_entropy_gradient(scalar_type_of(logits_nv), logits_nv.data_ptr(),
+                                    label_n.const_data_ptr<int64_t>(), nullptr, nll_n.data_ptr(),
+                                    {likely.token_nk.data_ptr<int32_t>(), likely.probability_nk.data_ptr(),
+                                     likely.token_nk.size(1), std::log(threshold)},
+                                    logits_nv.size(0), logits_nv.size(1), c10::cuda::getCurrentCUDAStream()),
+      "cross_entropy_errors");
   return nll_n;
 }
 

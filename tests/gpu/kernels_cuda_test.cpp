@@ -18,9 +18,11 @@
 #include "core/kernels/likely_hessian.h"
 #include "core/kernels/matmul.h"
 #include "core/kernels/norm.h"
+#include "core/kernels/softmax_rows.h"
 #include "core/kernels/state_scan.h"
 #include "core/model/attention.h"
 #include "core/model/projections.h"
+#include "tests/support/likely_lists.h"
 
 namespace fwl {
 namespace {
@@ -196,30 +198,45 @@ TEST_F(KernelsOnGpu, LikelyHessianAndItsProductsEqualTheCpu) {
                          Shape{50304, 768, 3, 1e-2}, Shape{50304, 768, 2, 1e-4}, Shape{500, 8192, 2, 1e-2},
                          Shape{120000, 64, 3, 1e-3}}) {
     const int64_t rows = 33;
-    const Tensor label_n = at::randint(s.vocabulary, {rows}, at::kLong), u_nd = random({rows, s.width}),
-                 x_nd = random({rows, s.width}), weight_vd = random({s.vocabulary, s.width});
-    Tensor residual_nv = at::softmax(random({rows, s.vocabulary}) * s.spread, -1);
-    residual_nv.scatter_add_(1, label_n.unsqueeze(1), at::full({rows, 1}, -1, at::kDouble));
-    Tensor weight_n = at::rand({rows}, at::kDouble), mean_n = random({rows});
+    const Tensor label_n = at::randint(s.vocabulary, {rows}, at::kLong),
+                 logits_nv = random({rows, s.vocabulary}) * s.spread, u_nd = random({rows, s.width}),
+                 q_nd = random({rows, s.width}), x_nd = random({rows, s.width}),
+                 weight_vd = random({s.vocabulary, s.width}), nll_bar_n = random({rows});
+    Tensor weight_n = at::rand({rows}, at::kDouble);
     weight_n[7] = 0;
     for (const auto& [type, tolerance] : kTypes) {
-      // {x_bar, sum}: of the same rounded numbers on both devices.
+      SCOPED_TRACE(cat(type, ", V ", s.vocabulary));
+      // Of the same rounded numbers on both devices: {nll, errors}, and the lists.
+      const auto listed = [&](at::ScalarType to, at::Device device) {
+        Tensor errors_nv = logits_nv.to(type).to(to).to(device, /*non_blocking=*/false, /*copy=*/true);
+        const LikelyTokens likely = room_for_likely_tokens(rows, s.vocabulary, s.threshold, errors_nv);
+        const Tensor nll_n = cross_entropy_errors_(errors_nv, label_n.to(device), s.threshold, likely);
+        return std::pair(std::vector<Tensor>{nll_n, errors_nv}, likely);
+      };
+      const auto [cpu_rows, lists] = listed(at::kDouble, at::kCPU);
+      const auto [gpu_rows, gpu_lists] = listed(type, at::kCUDA);
+      for (size_t i = 0; i < cpu_rows.size(); ++i)
+        EXPECT_LT(distance(gpu_rows[i], cpu_rows[i]), i == 0 ? 1e-5 : tolerance) << i;
+      expect_same_lists(gpu_lists, lists, s.vocabulary, s.threshold);
+      const LikelyTokens& given = lists;
       const auto on = [&](at::ScalarType to, at::Device device) {
-        const auto moved = [&](const Tensor& x, at::ScalarType as) { return x.to(type).to(as).to(device); };
+        const auto moved = [&](const Tensor& x) { return x.to(type).to(to).to(device); };
         const auto wide = accumulate_type(to);
-        const LikelyHessian h = likely_hessian(
-            moved(residual_nv, to), label_n.to(device), weight_n.to(at::kFloat).to(wide).to(device),
-            moved(u_nd, to), mean_n.to(at::kFloat).to(wide).to(device), moved(weight_vd, to), s.threshold);
+        const auto moved_wide = [&](const Tensor& x) { return x.to(at::kFloat).to(wide).to(device); };
+        const LikelyHessian h = likely_hessian({given.token_nk.to(device), moved_wide(given.probability_nk)},
+                                               {moved(x_nd), moved(u_nd), moved(q_nd), label_n.to(device),
+                                                moved_wide(weight_n), moved_wide(nll_bar_n)},
+                                               moved(weight_vd));
         Tensor sum_vd = at::ones({s.vocabulary, s.width}, at::TensorOptions().dtype(wide).device(device));
-        add_listed_products_(sum_vd, h, moved(x_nd, to));
-        return std::vector<Tensor>{h.x_bar_nd, sum_vd};
+        add_listed_products_(sum_vd, h, moved(x_nd));
+        return std::vector<Tensor>{h.x_bar_nd, h.factor_nd, h.h_nk, sum_vd};
       };
       const auto cpu = on(at::kDouble, at::kCPU), gpu = on(type, at::kCUDA), again = on(type, at::kCUDA);
       for (size_t i = 0; i < cpu.size(); ++i) {
-        EXPECT_LT(distance(gpu[i], cpu[i]), tolerance) << type << ", V " << s.vocabulary << ", " << i;
+        EXPECT_LT(distance(gpu[i], cpu[i]), tolerance) << i;
         EXPECT_TRUE(at::equal(gpu[i], again[i])) << "the same bits twice";
       }
-      EXPECT_EQ(gpu[0][7].abs().max().item<double>(), 0) << "a row of weight 0";
+      EXPECT_EQ(gpu[2][7].abs().max().item<double>(), 0) << "a row of weight 0";
     }
   }
 }

@@ -23,6 +23,7 @@
 #include "core/kernels/state_scan.h"
 #include "core/kernels/state_scan_cuda.h"
 #include "emulation.h"
+#include "tests/support/likely_lists.h"
 
 namespace fwl {
 namespace {
@@ -54,7 +55,7 @@ Tensor labels(int64_t rows, int64_t vocabulary) {
 }
 
 // Rows that fit a block's shared memory and such that do not; whole vectors and single elements.
-const std::vector<int64_t> kVocabularies = {40, 1001, 16384, 120000};
+const std::vector<int64_t> kVocabularies = {40, 1001, 16384, 50304, 120000};
 
 TEST(EmulatedCuda, SoftmaxRowsEqualTheCpu) {
   at::manual_seed(1);
@@ -119,6 +120,30 @@ TEST(EmulatedCuda, LikelyGradientEqualsTheCpu) {
   }
 }
 
+// The errors and the lists of likely tokens; returns those of the CPU.
+LikelyTokens expect_equal_errors(int64_t rows, int64_t vocabulary, at::ScalarType type, double spread,
+                                 double threshold, const Tensor& label_n, double tolerance) {
+  const Pair logits = random({rows, vocabulary}, type, spread);
+  Tensor errors = logits.stored.clone(), expected_errors = logits.wide.clone();
+  const LikelyTokens found = room_for_likely_tokens(rows, vocabulary, threshold, errors),
+                     expected = room_for_likely_tokens(rows, vocabulary, threshold, expected_errors);
+  const Tensor nll = emulated::cross_entropy_errors_(errors, label_n, threshold, found);
+  EXPECT_LT(distance(nll, cross_entropy_errors_(expected_errors, label_n, threshold, expected)), 1e-5);
+  EXPECT_LT(distance(errors, expected_errors), tolerance);
+  expect_same_lists(found, expected, vocabulary, threshold);
+  return expected;
+}
+
+TEST(EmulatedCuda, ErrorsAndLikelyTokensEqualTheCpu) {
+  at::manual_seed(5);
+  for (const auto& [type, tolerance] : kTypes) {
+    for (const int64_t v : kVocabularies) {
+      SCOPED_TRACE(cat(type, ", V ", v));
+      expect_equal_errors(3, v, type, 2, 1e-3, labels(3, v), tolerance);
+    }
+  }
+}
+
 TEST(EmulatedCuda, LikelyHessianAndItsProductsEqualTheCpu) {
   at::manual_seed(3);
   struct Shape {
@@ -132,25 +157,28 @@ TEST(EmulatedCuda, LikelyHessianAndItsProductsEqualTheCpu) {
     for (const auto& [type, tolerance] : kTypes) {
       SCOPED_TRACE(cat(type, ", V ", s.vocabulary));
       const Tensor label_n = labels(s.rows, s.vocabulary);
-      Tensor residual = at::randn({s.rows, s.vocabulary}, at::kDouble) * s.spread;
-      cross_entropy_gradient_(residual, label_n, at::ones({s.rows}, at::kDouble));
-      residual = residual.to(type);
+      const LikelyTokens lists =
+          expect_equal_errors(s.rows, s.vocabulary, type, s.spread, s.threshold, label_n, tolerance);
       const Pair u = random({s.rows, s.width}, type), x = random({s.rows, s.width}, type),
-                 weight = random({s.vocabulary, s.width}, type), mean = random_wide({s.rows}, type);
+                 q = random({s.rows, s.width}, type), weight = random({s.vocabulary, s.width}, type),
+                 nll_bar = random_wide({s.rows}, type);
       Pair factor = random_wide({s.rows}, type);
       factor.stored[1] = 0;
       factor.wide[1] = 0;
-      const auto expected = likely_hessian(residual.to(at::kDouble), label_n, factor.wide, u.wide, mean.wide,
-                                           weight.wide, s.threshold);
+      const auto expected =
+          likely_hessian(lists, {x.wide, u.wide, q.wide, label_n, factor.wide, nll_bar.wide}, weight.wide);
+      const Tensor probability = lists.probability_nk.to(accumulate_type(type));
       // Its shapes alone: everything in it is written.
-      LikelyHessian found{at::full_like(expected.x_bar_nd, 9).to(accumulate_type(type)),
-                          at::full_like(expected.token_nk, 9),
-                          at::full_like(expected.h_nk, 9).to(accumulate_type(type))};
-      emulated::likely_hessian(residual, label_n, factor.stored, u.stored, mean.stored, weight.stored,
-                               s.threshold, found);
+      LikelyHessian found{at::full_like(x.stored, 9), at::full_like(x.stored, 9), lists.token_nk,
+                          at::full_like(probability, 9)};
+      emulated::likely_hessian({lists.token_nk, probability},
+                               {x.stored, u.stored, q.stored, label_n, factor.stored, nll_bar.stored},
+                               weight.stored, found);
       EXPECT_LT(distance(found.x_bar_nd, expected.x_bar_nd), tolerance);
-      EXPECT_EQ(found.x_bar_nd[1].abs().max().item<double>(), 0) << "a row of weight 0";
-      Tensor sum = at::ones({s.vocabulary, s.width}, found.x_bar_nd.options()),
+      EXPECT_LT(distance(found.factor_nd, expected.factor_nd), tolerance);
+      EXPECT_LT(distance(found.h_nk, expected.h_nk), tolerance);
+      EXPECT_EQ(found.h_nk[1].abs().max().item<double>(), 0) << "a row of weight 0";
+      Tensor sum = at::ones({s.vocabulary, s.width}, probability.options()),
              expected_sum = at::ones({s.vocabulary, s.width}, at::kDouble);
       emulated::add_listed_products_(sum, found, x.stored);
       add_listed_products_(expected_sum, expected, x.wide);
