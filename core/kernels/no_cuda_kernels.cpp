@@ -1,6 +1,7 @@
 // Stands in for the *_cuda.cpp files in a build without CUDA.
 #include "core/base/error.h"
 #include "core/kernels/activation_cuda.h"
+#include "core/kernels/adamw_update_cuda.h"
 #include "core/kernels/decay_mask_cuda.h"
 #include "core/kernels/likely_gradient_cuda.h"
 #include "core/kernels/likely_hessian_cuda.h"
@@ -18,6 +19,10 @@ namespace {
 }
 }  // namespace
 
+void adamw_update_(Tensor&, const Tensor&, Tensor&, Tensor&, const Tensor&, const AdamWProgress&,
+                   const AdamWRates&) {
+  refuse();
+}
 Tensor cross_entropy_gradient_(Tensor&, const Tensor&, const Tensor&) {
   refuse();
 }

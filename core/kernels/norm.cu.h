@@ -37,4 +37,8 @@ cudaError_t launch_norm_gradient_backward(ScalarType type, const void* o, const 
                                           void* o_bar, void* q_bar, void* scale_partial, int64_t partials,
                                           int64_t rows, int64_t width, cudaStream_t stream);
 
+// sums [count, width] of type `type` from partial sums [count, partials, width] in the accumulation type.
+cudaError_t launch_sum_partials(ScalarType type, const void* partial, void* sums, int64_t count,
+                                int64_t partials, int64_t width, cudaStream_t stream);
+
 }  // namespace fwl::cuda

@@ -34,7 +34,12 @@ Tensor partial_sums(const Tensor& x, int64_t count, int64_t partials) {
   return at::empty({count, partials, width_of(x)}, x.options().dtype(accumulate_type(x.scalar_type())));
 }
 Tensor totals(const Tensor& partial_spd, const Tensor& like_d) {
-  return partial_spd.sum(1).to(like_d.scalar_type());
+  Tensor sums = at::empty({partial_spd.size(0), partial_spd.size(2)}, like_d.options().requires_grad(false));
+  check_launch(launch_sum_partials(scalar_type_of(like_d), partial_spd.const_data_ptr(), sums.data_ptr(),
+                                   partial_spd.size(0), partial_spd.size(1), partial_spd.size(2),
+                                   c10::cuda::getCurrentCUDAStream()),
+               "sum_partials");
+  return sums;
 }
 
 }  // namespace

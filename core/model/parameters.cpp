@@ -118,6 +118,11 @@ void Parameters::refresh_copies() const {
   if (released_ == 0) copied_version_ = values_._version();
 }
 
+Tensor Parameters::copies_of(const ElementRange& range) const {
+  const bool has_copies = copies_.defined() && released_ == 0 && range.first + range.count <= copies_.numel();
+  return has_copies ? copies_.narrow(0, range.first, range.count) : Tensor();
+}
+
 void Parameters::collect_gradients(size_t first, size_t last) {
   const at::NoGradGuard no_grad;
   std::vector<Tensor> fresh, fresh_grads, sums,

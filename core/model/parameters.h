@@ -67,6 +67,13 @@ class Parameters {
   // say after values() or an operation on a value. (Whoever writes values by their address asks for values()
   // anew.)
   void refresh_copies() const;
+  // The copies of these elements, which are a part of one group, to be written together with values();
+  // undefined where there are none, or where values are released.
+  Tensor copies_of(const ElementRange& range) const;
+  // Whether the copies have the values that they stand for; and the word that all have been written, after
+  // values().
+  bool has_fresh_copies() const { return copies_.defined() && copied_version_ == values_._version(); }
+  void copies_are_fresh() { copied_version_ = values_._version(); }
   // gradients() += what a backward left in the copies of parameters [first, last), which is freed. A backward
   // does so itself whenever much has come together.
   void collect_gradients(size_t first, size_t last);

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "core/kernels/adamw_update.h"
+
 namespace fwl {
 
 void AdamWConfig::visit_fields(FieldList& list) {
@@ -49,8 +51,12 @@ UpdateScale clipped_scale(const Tensor& norm, double clip) {
 }
 
 void AdamW::step(double learning_rate, const UpdateScale& scale) {
+  // An update that is skipped writes no copies.
+  const bool all = !masters_.defined() && owned_.size() == 1 && owned_.front().count == parameters_.count();
+  const bool fresh = all && parameters_.has_fresh_copies();
   begin_update(scale);
   for (size_t i = 0; i < owned_.size(); ++i) update_range(i, learning_rate, scale);
+  if (fresh) parameters_.copies_are_fresh();
 }
 
 void AdamW::update_range(size_t index, double learning_rate, const UpdateScale& scale) {
@@ -65,14 +71,16 @@ void AdamW::update_range(size_t index, double learning_rate, const UpdateScale& 
     const int64_t first = std::max(range.first, whole.first);
     const int64_t count = std::min(range.first + range.count, whole.first + whole.count) - first;
     if (count <= 0) continue;
-    const Tensor values =
+    Tensor values =
         masters_.defined() ? own(masters_, first, count) : parameters_.values().narrow(0, first, count);
     const double rate =
         group == ParameterGroup::kStepSize ? learning_rate * config_.step_size_rate_factor : learning_rate;
     const double decay = group == ParameterGroup::kDecay ? config_.weight_decay : 0.0;
-    at::_fused_adamw_(values, parameters_.gradients().narrow(0, first, count), own(first_, first, count),
-                      own(second_, first, count), {}, updates_, rate, config_.beta1, config_.beta2, decay,
-                      config_.epsilon, /*amsgrad=*/false, /*maximize=*/false, scale.inverse, scale.skip);
+    Tensor gradient = parameters_.gradients().narrow(0, first, count),
+           first_moment = own(first_, first, count), second_moment = own(second_, first, count);
+    const Tensor copy = masters_.defined() ? Tensor() : parameters_.copies_of({first, count});
+    adamw_update_(values, gradient, first_moment, second_moment, copy, {updates_, scale.inverse, scale.skip},
+                  {rate, config_.beta1, config_.beta2, config_.epsilon, decay});
     if (masters_.defined()) parameters_.store(first, values);
   }
 }

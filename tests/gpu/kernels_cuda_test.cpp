@@ -11,6 +11,7 @@
 #include "core/fast_weight/linear_attention.h"
 #include "core/fast_weight/norm_gradient.h"
 #include "core/kernels/activation.h"
+#include "core/kernels/adamw_update.h"
 #include "core/kernels/float8_product.h"
 #include "core/kernels/fused_attention.h"
 #include "core/kernels/fused_products.h"
@@ -237,6 +238,32 @@ TEST_F(KernelsOnGpu, LikelyHessianAndItsProductsEqualTheCpu) {
         EXPECT_TRUE(at::equal(gpu[i], again[i])) << "the same bits twice";
       }
       EXPECT_EQ(gpu[2][7].abs().max().item<double>(), 0) << "a row of weight 0";
+    }
+  }
+}
+
+TEST_F(KernelsOnGpu, AdamWEqualsTheCpu) {
+  at::manual_seed(16);
+  for (const at::ScalarType type : {at::kFloat, at::kDouble}) {
+    for (const int64_t count : {1003, 1 << 20, 40'000'004}) {
+      std::vector<Tensor> cpu, gpu;
+      for (int i = 0; i < 4; ++i) {
+        cpu.push_back(at::randn({count}, at::kFloat).abs().to(type));
+        gpu.push_back(cpu.back().cuda());
+      }
+      const Tensor copy = at::zeros({count}, at::kBFloat16), gpu_copy = copy.cuda();
+      const auto progress = [](at::Device device) {
+        const auto number = [&](double x) {
+          return at::full({}, x, at::TensorOptions(at::kFloat).device(device));
+        };
+        return AdamWProgress{number(3), number(2.5), number(0)};
+      };
+      const AdamWRates rates{0.01, 0.9, 0.95, 1e-8, 0.1};
+      adamw_update_(cpu[0], cpu[1], cpu[2], cpu[3], copy, progress(at::kCPU), rates);
+      adamw_update_(gpu[0], gpu[1], gpu[2], gpu[3], gpu_copy, progress(at::kCUDA), rates);
+      for (const size_t i : {0, 2, 3})
+        EXPECT_LT(distance(gpu[i], cpu[i]), type == at::kFloat ? 1e-6 : 1e-12) << type << ", " << count;
+      EXPECT_TRUE(at::equal(gpu_copy, gpu[0].to(at::kBFloat16)));
     }
   }
 }

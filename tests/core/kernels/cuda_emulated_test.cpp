@@ -7,6 +7,8 @@
 #include "core/fast_weight/norm_gradient.h"
 #include "core/kernels/activation.h"
 #include "core/kernels/activation_cuda.h"
+#include "core/kernels/adamw_update.h"
+#include "core/kernels/adamw_update_cuda.h"
 #include "core/kernels/decay_mask.h"
 #include "core/kernels/decay_mask_cuda.h"
 #include "core/kernels/likely_gradient.h"
@@ -183,6 +185,39 @@ TEST(EmulatedCuda, LikelyHessianAndItsProductsEqualTheCpu) {
       emulated::add_listed_products_(sum, found, x.stored);
       add_listed_products_(expected_sum, expected, x.wide);
       EXPECT_LT(distance(sum, expected_sum), tolerance);
+    }
+  }
+}
+
+// Whole vectors, and lengths and beginnings that are none; with copies and without; skipped.
+TEST(EmulatedCuda, AdamWEqualsTheCpu) {
+  at::manual_seed(6);
+  const auto number = [](double x) { return at::full({}, x, at::kFloat); };
+  for (const at::ScalarType type : {at::kFloat, at::kDouble}) {
+    for (const auto& [count, first_element] :
+         std::vector<std::pair<int64_t, int64_t>>{{4096, 0}, {5000, 4}, {1003, 0}, {1024, 3}}) {
+      for (const double skip : {0.0, 1.0}) {
+        SCOPED_TRACE(cat(type, ", ", count, " elements from ", first_element, ", skip ", skip));
+        // {value, gradient, first and second moment} and the copy, each in the middle of a longer tensor.
+        std::vector<Tensor> cpu, gpu;
+        for (int i = 0; i < 4; ++i) {
+          const Tensor all = at::randn({count + 16}, at::kDouble).abs();
+          for (std::vector<Tensor>* side : {&cpu, &gpu})
+            side->push_back(all.to(type, false, true).narrow(0, first_element, count));
+        }
+        const Tensor copy = at::zeros({count + 16}, at::kBFloat16).narrow(0, first_element, count),
+                     expected_copy = copy.clone();
+        const AdamWProgress progress{number(3), number(2.5), number(skip)};
+        const AdamWRates rates{0.01, 0.9, 0.95, 1e-8, 0.1};
+        adamw_update_(cpu[0], cpu[1], cpu[2], cpu[3], expected_copy, progress, rates);
+        emulated::adamw_update_(gpu[0], gpu[1], gpu[2], gpu[3], copy, progress, rates);
+        for (const int i : {0, 2, 3})
+          EXPECT_LT(distance(gpu[i], cpu[i]), type == at::kFloat ? 1e-6 : 1e-12) << i;
+        EXPECT_TRUE(at::equal(copy, skip == 1 ? at::zeros_like(copy) : gpu[0].to(at::kBFloat16)));
+        const Tensor before = gpu[0].clone();
+        emulated::adamw_update_(gpu[0], gpu[1], gpu[2], gpu[3], {}, progress, rates);
+        EXPECT_EQ(at::equal(gpu[0], before), skip == 1);
+      }
     }
   }
 }

@@ -66,6 +66,35 @@ TEST(AdamW, ANormThatIsNotFiniteChangesNothing) {
   EXPECT_EQ(optimizer.updates(), 2);
 }
 
+TEST(AdamW, CopiesFollowTheValues) {
+  Parameters parameters;
+  parameters.declare("matrix", ParameterGroup::kDecay, at::full({3, 2}, 0.5));
+  parameters.declare("norm", ParameterGroup::kNoDecay, at::full({5}, 1.5));
+  parameters.declare("step", ParameterGroup::kStepSize, at::full({2}, 0.7));
+  parameters.build(at::kCPU, at::kFloat, at::kBFloat16);
+  AdamW optimizer(parameters, {});
+  const auto update = [&](double gradient) {
+    parameters.gradients().fill_(gradient);
+    optimizer.step(0.1, clipped_scale(global_norm(parameters.gradients()), 1.0));
+  };
+  const auto expect_fresh = [&] {
+    parameters.refresh_copies();
+    for (const char* name : {"matrix", "norm"})
+      EXPECT_TRUE(at::equal(parameters.leaf(name), parameters[name].to(at::kBFloat16))) << name;
+  };
+  update(std::nan(""));  // before anybody has read a copy: nothing is written
+  EXPECT_FALSE(parameters.has_fresh_copies());
+  expect_fresh();
+  update(2.0);
+  EXPECT_TRUE(parameters.has_fresh_copies()) << "no pass over the weights is needed";
+  expect_fresh();
+  update(std::nan(""));
+  expect_fresh();
+  parameters.values().mul_(2);
+  EXPECT_FALSE(parameters.has_fresh_copies());
+  expect_fresh();
+}
+
 TEST(AdamW, ClipsLongGradientsAlone) {
   const auto inverse = [](double norm, double clip) {
     return clipped_scale(at::full({}, norm, at::kDouble), clip).inverse.item<float>();
