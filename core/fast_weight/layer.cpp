@@ -86,12 +86,11 @@ Tensor gated(const Tensor& gradient_btk, const Tensor& gate_bt1) {
 }
 
 // g2 = J_norm^T q and g1 = (relu^2)'(u) * (W2^T g2), of every token alone, where the pass was. `q_btd` is
-// the gradient of the weighted inner loss with respect to the normed output. All are linear in it: the gate
-// comes first, or last where the outer gradient is cut between.
+// the gradient of the weighted inner loss with respect to the normed output. All are linear in it: a gate
+// may come after them, where the outer gradient is cut (`gate_bt1`; undefined: none).
 InnerGradients inner_gradients(const FastWeightWeights& w, const FastWeightOptions& options,
-                               const Activations& s, const Tensor& ungated_q_btd, const Tensor& gate_bt1) {
+                               const Activations& s, const Tensor& q_btd, const Tensor& gate_bt1) {
   InnerGradients g;
-  const Tensor q_btd = options.second_order ? gated(ungated_q_btd, gate_bt1) : ungated_q_btd;
   const auto flat = [](const Tensor& x) { return x.flatten(0, 1); };
   g.dense2_btd = layer_norm_gradient(flat(s.output_btd), w.norm_scale_d, flat(q_btd), options.norm_epsilon)
                      .view_as(s.output_btd);
@@ -211,9 +210,10 @@ FastWeightResult fast_weight_layer(const FastWeightWeights& w, const FastWeightO
   FastWeightResult result;
   const Activations slow = slow_activations(w, options, hidden_btd);
   const Tensor gate_bt1 = write_gate(w, slow.input_btd, tokens);
-  // A gate without gradient is a factor of the loss's weights, which saves a pass over the gradients.
-  const bool trains = at::GradMode::is_enabled();
-  const Tensor loss_gate_bt1 = trains ? Tensor() : gate_bt1, gradient_gate_bt1 = trains ? gate_bt1 : Tensor();
+  // The gate is a factor of the loss's weights, which saves passes over the gradients; where those are cut
+  // off from the outer gradient, of the gradients themselves.
+  const bool cut = at::GradMode::is_enabled() && !options.second_order;
+  const Tensor loss_gate_bt1 = cut ? Tensor() : gate_bt1, gradient_gate_bt1 = cut ? gate_bt1 : Tensor();
   result.slow_normed_btd = slow.normed_btd;
   Activations pass = slow;
   std::vector<FastWeightState> states;

@@ -108,10 +108,11 @@ class InnerLossFunction : public torch::autograd::Function<InnerLossFunction> {
                                : cross_entropy_gradient_(error_nv, block(label_n), block(one_n)));
       at::mm_out(out_nd, error_nv, weight_vd);
     });
-    // Without all of the Hessian, E^T (p - y) is what x's gradient needs.
-    const Tensor unweighted_nd = hessian_threshold > 0 ? gradient_nd : Tensor();
+    // Without all of the Hessian, E^T (p - y) is what x's gradient needs; it is the weights' gradient, too.
+    const bool keeps_unweighted = hessian_threshold > 0 || weight_n.requires_grad();
+    const Tensor unweighted_nd = keeps_unweighted ? gradient_nd : Tensor();
     gradient_nd =
-        hessian_threshold > 0 ? weighted(gradient_nd, weight_n) : gradient_nd.mul_(weight_n.unsqueeze(1));
+        keeps_unweighted ? weighted(gradient_nd, weight_n) : gradient_nd.mul_(weight_n.unsqueeze(1));
     ctx->saved_data["hessian_threshold"] = hessian_threshold;
     ctx->save_for_backward({x_nd, weight_vd, bias_v, label_n, weight_n, nll_n.detach(), residual_nv,
                             unweighted_nd, likely.token_nk, likely.probability_nk});
@@ -129,8 +130,16 @@ class InnerLossFunction : public torch::autograd::Function<InnerLossFunction> {
     return at::mul_out(out_nd, x_nd, weight_n.unsqueeze(1));
   }
 
-  static variable_list results(const Tensor& x_bar_nd, const UnembeddingGradient& bar) {
-    return {x_bar_nd, bar.weight(), bar.bias(), Tensor(), Tensor(), Tensor(), Tensor()};
+  static variable_list results(const Tensor& x_bar_nd, const UnembeddingGradient& bar,
+                               const Tensor& weight_bar_n) {
+    return {x_bar_nd, bar.weight(), bar.bias(), Tensor(), weight_bar_n, Tensor(), Tensor()};
+  }
+
+  // Of the tokens' weights: <gradient_bar, r E>; undefined where nobody asks.
+  static Tensor weight_cotangent(const Tensor& gradient_bar_nd, const Tensor& unweighted_nd,
+                                 const Tensor& weight_n) {
+    if (!weight_n.requires_grad() || !gradient_bar_nd.defined()) return {};
+    return at::sum(gradient_bar_nd.to(weight_n.scalar_type()) * unweighted_nd, at::IntArrayRef{1});
   }
 
   // Where r = p - y is a constant, the loss has the gradient r E, and the result weight r E has only E to go
@@ -155,6 +164,7 @@ class InnerLossFunction : public torch::autograd::Function<InnerLossFunction> {
       row.factor_nd =
           (bars[1].defined() ? of_loss_nd + bars[1] * weight_n.unsqueeze(1) : of_loss_nd).to(type);
       row.x_bar_nd = weighted(unweighted_nd, nll_bar_n);
+      row.weight_bar_n = weight_cotangent(bars[1], unweighted_nd, weight_n);
     }
     UnembeddingGradient unembedding_bar(unembedding, weight_n.scalar_type());
     const bool whole = residual_nv.defined() && x_nd.is_cuda() && !unembedding.bias_v.defined();
@@ -177,7 +187,7 @@ class InnerLossFunction : public torch::autograd::Function<InnerLossFunction> {
         unembedding_bar.bias_sum().index_add_(0, row.token_nk.flatten().clamp_min(0).to(at::kLong),
                                               row.h_nk.flatten());
     }
-    return results(row.x_bar_nd, unembedding_bar);
+    return results(row.x_bar_nd, unembedding_bar, row.weight_bar_n);
   }
 
   // Per block, with e = w (p - y) and the cotangents nll_bar, gradient_bar (of q = e E):
@@ -219,7 +229,7 @@ class InnerLossFunction : public torch::autograd::Function<InnerLossFunction> {
           unembedding_bar.add_product(both_nv, at::cat({block(gradient_bar_nd), block(x_nd)}));
           unembedding_bar.add_bias(logits_bar_nv);
         });
-    return results(x_bar_nd, unembedding_bar);
+    return results(x_bar_nd, unembedding_bar, weight_cotangent(bars[1], saved[7], weight_n));
   }
 };
 

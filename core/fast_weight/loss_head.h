@@ -37,7 +37,7 @@ struct InnerLoss {
 };
 
 // The slow pass's loss and its gradient with respect to x, as one op. Differentiable (second order included)
-// in x, E and bias through both results. weight_n: accumulation type.
+// in x, E and bias through both results, in the weights through the gradient. weight_n: accumulation type.
 //
 // `hessian_threshold`: tokens of a probability below it are left out of the softmax's second derivative in
 // the backward; 0: none are, 1: all are, so that the errors p - y are constants (E^T (p - y) still

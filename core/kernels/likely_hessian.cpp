@@ -26,7 +26,7 @@ struct Rows {
   const T *weight_n, *nll_bar_n;
   const W* unembedding_vd;
   W *x_bar_nd, *factor_nd;
-  T* h_nk;
+  T *h_nk, *weight_bar_n;
   int64_t width, places;
 };
 
@@ -60,7 +60,8 @@ FWL_INLINE void apply_rows(const Rows<W>& r, AccumulateOf<W>* __restrict x_bar, 
       factor[j] = static_cast<W>(l * static_cast<T>(x[j]) + w * static_cast<T>(u[j]));
       x_bar[j] = l * static_cast<T>(q[j]);
     }
-    const T mean = dot(u, q, r.width) + dot(u, r.unembedding_vd + r.label_n[n] * r.width, r.width);
+    r.weight_bar_n[n] = dot(u, q, r.width);
+    const T mean = r.weight_bar_n[n] + dot(u, r.unembedding_vd + r.label_n[n] * r.width, r.width);
     const int32_t* token = r.token_nk + n * r.places;
     const T* p = r.probability_nk + n * r.places;
     T* h = r.h_nk + n * r.places;
@@ -149,7 +150,7 @@ LikelyHessian likely_hessian(const LikelyTokens& likely, const InnerLossRows& an
       "likely_hessian got labels ", rows.label_n.sizes(), ", weights ", rows.weight_n.sizes(),
       ", cotangents ", rows.nll_bar_n.sizes(), ", lists ", likely.token_nk.sizes());
   LikelyHessian result{at::empty_like(rows.x_nd), at::empty_like(rows.x_nd), likely.token_nk,
-                       at::empty_like(likely.probability_nk)};
+                       at::empty_like(likely.probability_nk), at::empty_like(rows.weight_n)};
   if (unembedding.is_cuda()) {
     cuda::likely_hessian(likely, rows, unembedding, result);
     return result;
@@ -168,6 +169,7 @@ LikelyHessian likely_hessian(const LikelyTokens& likely, const InnerLossRows& an
                                   result.x_bar_nd.mutable_data_ptr<scalar_t>(),
                                   result.factor_nd.mutable_data_ptr<scalar_t>(),
                                   result.h_nk.mutable_data_ptr<T>(),
+                                  result.weight_bar_n.mutable_data_ptr<T>(),
                                   width,
                                   likely.token_nk.size(1)};
     at::parallel_for(0, tokens, 1, [&](int64_t begin, int64_t end) {

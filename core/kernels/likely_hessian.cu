@@ -69,7 +69,7 @@ __global__ void __launch_bounds__(kThreads) likely_hessian_kernel(const LikelyHe
   int mine = 0;
   for (int k = threadIdx.x; k < places; k += kThreads) mine += token[k] >= 0 ? 1 : 0;
   const int count = block_sum<kThreads>(mine);
-  A dot = 0;
+  A of_q = 0, of_label = 0;  // <u, q>, <u, E_label>
   for (int c = threadIdx.x; c < vectors; c += kThreads) {
     const int first = c * kColumns;
     const Vector<Scalar, kColumns> xs = load_vector<kColumns>(x + first),
@@ -80,11 +80,14 @@ __global__ void __launch_bounds__(kThreads) likely_hessian_kernel(const LikelyHe
 #pragma unroll
     for (int e = 0; e < kColumns; ++e) {
       factor.at[e] = narrow<Scalar>(l * widen(xs.at[e]) + w * widen(us.at[e]));
-      dot += widen(us.at[e]) * (widen(qs.at[e]) + widen(owns.at[e]));
+      of_q += widen(us.at[e]) * widen(qs.at[e]);
+      of_label += widen(us.at[e]) * widen(owns.at[e]);
     }
     store_vector(static_cast<Scalar*>(a.factor_nd) + at + first, factor);
   }
-  const A mean = block_sum<kThreads>(dot);
+  of_q = block_sum<kThreads>(of_q);
+  const A mean = of_q + block_sum<kThreads>(of_label);
+  if (threadIdx.x == 0) static_cast<A*>(a.weight_bar_n)[t] = of_q;
 
   for (int k = threadIdx.x / 32; k < count; k += kThreads / 32) {
     const A e = warp_dot<kColumns>(weight_vd + token[k] * a.width, u, vectors);

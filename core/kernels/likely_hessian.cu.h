@@ -16,7 +16,7 @@ struct LikelyHessianArguments {
   const void *x_nd, *u_nd, *q_nd;
   const int64_t* label_n;
   const void *weight_n, *nll_bar_n, *unembedding_vd;
-  void *x_bar_nd, *factor_nd, *h_nk;
+  void *x_bar_nd, *factor_nd, *h_nk, *weight_bar_n;
   int64_t rows, width, places;
 };
 // One thread block a row. Enqueues on `stream`; returns the launch's error.

@@ -2,7 +2,8 @@
 // tokens alone. With r = p - y, q = r E, l the cotangent of the loss and u that of w q:
 //   factor = l x + w u,       which E gets by r^T factor,
 //   x_bar  = l q + sum_v h_v E_v,
-//   h_v    = w p_v (<E_v, u> - m),   m = sum_v p_v <E_v, u> = <u, q + E_label>.
+//   h_v    = w p_v (<E_v, u> - m),   m = sum_v p_v <E_v, u> = <u, q + E_label>,
+//   w_bar  = <u, q>.
 // Of all tokens, h would be a product with the vocabulary for <E_v, u> and two more for what comes of it.
 // Most of h is on few tokens: here on those that are listed. m is that of all tokens.
 //
@@ -21,10 +22,11 @@ struct InnerLossRows {
 };
 
 struct LikelyHessian {
-  Tensor x_bar_nd;   // E's type
-  Tensor factor_nd;  // E's type
-  Tensor token_nk;   // the lists that were given
-  Tensor h_nk;       // h_v, 0 beyond the list; accumulation type
+  Tensor x_bar_nd;      // E's type
+  Tensor factor_nd;     // E's type
+  Tensor token_nk;      // the lists that were given
+  Tensor h_nk;          // h_v, 0 beyond the list; accumulation type
+  Tensor weight_bar_n;  // w_bar, accumulation type
 };
 
 // No gradient. A row's bits depend on that row alone.

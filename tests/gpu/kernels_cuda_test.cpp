@@ -230,7 +230,7 @@ TEST_F(KernelsOnGpu, LikelyHessianAndItsProductsEqualTheCpu) {
                                                moved(weight_vd));
         Tensor sum_vd = at::ones({s.vocabulary, s.width}, at::TensorOptions().dtype(wide).device(device));
         add_listed_products_(sum_vd, h, moved(x_nd));
-        return std::vector<Tensor>{h.x_bar_nd, h.factor_nd, h.h_nk, sum_vd};
+        return std::vector<Tensor>{h.x_bar_nd, h.factor_nd, h.h_nk, sum_vd, h.weight_bar_n};
       };
       const auto cpu = on(at::kDouble, at::kCPU), gpu = on(type, at::kCUDA), again = on(type, at::kCUDA);
       for (size_t i = 0; i < cpu.size(); ++i) {

@@ -24,8 +24,15 @@ HeadCase make_case(int64_t tokens, int64_t vocabulary) {
   return c;
 }
 
+// Of x, E, bias and, where they are leaves, the weights.
 std::vector<Tensor> leaf_gradients(const HeadCase& c, const Tensor& objective) {
-  return torch::autograd::grad({objective}, {c.x_nd, c.weight_vd, c.bias_v});
+  std::vector<Tensor> leaves = {c.x_nd, c.weight_vd, c.bias_v};
+  if (c.weight_n.requires_grad()) leaves.push_back(c.weight_n);
+  std::vector<Tensor> gradients =
+      torch::autograd::grad({objective}, leaves, {}, {}, false, /*allow_unused=*/true);
+  for (size_t i = 0; i < leaves.size(); ++i)
+    if (!gradients[i].defined()) gradients[i] = at::zeros_like(leaves[i]);
+  return gradients;
 }
 
 void expect_close(const std::vector<Tensor>& a, const std::vector<Tensor>& b) {
@@ -35,7 +42,8 @@ void expect_close(const std::vector<Tensor>& a, const std::vector<Tensor>& b) {
 
 TEST(InnerLoss, EqualsAutogradOfItsDefinitionInBothOrders) {
   // More tokens than one block holds (a block is at least 64 tokens).
-  const HeadCase c = make_case(150, 20000);
+  HeadCase c = make_case(150, 20000);
+  c.weight_n.requires_grad_(true);
   const Tensor log_p_nv = at::log_softmax(at::addmm(c.bias_v, c.x_nd, c.weight_vd.t()), -1);
   const Tensor nll_n = log_p_nv.gather(1, c.label_n.unsqueeze(1)).squeeze(1).neg();
   const Tensor gradient_nd = torch::autograd::grad({at::dot(nll_n, c.weight_n)}, {c.x_nd}, {}, true, true)[0];
@@ -65,7 +73,8 @@ InnerLoss plain_inner_loss(const HeadCase& c, double threshold) {
 }
 
 TEST(InnerLoss, WithAHessianThresholdIsThatOfConstantUnlikelyLogits) {
-  const HeadCase c = make_case(150, 20000);
+  HeadCase c = make_case(150, 20000);
+  c.weight_n.requires_grad_(true);
   const auto gradients = [&](const InnerLoss& loss, bool both) {
     const Tensor of_loss = at::dot(loss.nll_n, c.nll_bar_n);
     return leaf_gradients(c, both ? of_loss + (loss.gradient_nd * c.gradient_bar_nd).sum() : of_loss);

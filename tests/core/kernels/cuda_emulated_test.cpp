@@ -172,13 +172,14 @@ TEST(EmulatedCuda, LikelyHessianAndItsProductsEqualTheCpu) {
       const Tensor probability = lists.probability_nk.to(accumulate_type(type));
       // Its shapes alone: everything in it is written.
       LikelyHessian found{at::full_like(x.stored, 9), at::full_like(x.stored, 9), lists.token_nk,
-                          at::full_like(probability, 9)};
+                          at::full_like(probability, 9), at::full_like(factor.stored, 9)};
       emulated::likely_hessian({lists.token_nk, probability},
                                {x.stored, u.stored, q.stored, label_n, factor.stored, nll_bar.stored},
                                weight.stored, found);
       EXPECT_LT(distance(found.x_bar_nd, expected.x_bar_nd), tolerance);
       EXPECT_LT(distance(found.factor_nd, expected.factor_nd), tolerance);
       EXPECT_LT(distance(found.h_nk, expected.h_nk), tolerance);
+      EXPECT_LT(distance(found.weight_bar_n, expected.weight_bar_n), tolerance);
       EXPECT_EQ(found.h_nk[1].abs().max().item<double>(), 0) << "a row of weight 0";
       Tensor sum = at::ones({s.vocabulary, s.width}, probability.options()),
              expected_sum = at::ones({s.vocabulary, s.width}, at::kDouble);
