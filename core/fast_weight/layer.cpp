@@ -5,6 +5,7 @@
 #include "core/fast_weight/norm_gradient.h"
 #include "core/kernels/activation.h"
 #include "core/kernels/norm.h"
+#include "core/kernels/step_rows.h"
 
 namespace fwl {
 namespace {
@@ -43,7 +44,7 @@ AddNorm output_norm(const FastWeightWeights& w, const FastWeightOptions& options
 
 // x - step * sum, the sum's rows being those of the step sizes.
 Tensor stepped(const Tensor& x, const Tensor& sum, const Tensor& step_size) {
-  return at::addcmul(x, sum, step_size.to(sum.scalar_type()), -1);
+  return step_rows(x, sum, step_size.to(sum.scalar_type()));
 }
 
 Activations slow_activations(const FastWeightWeights& w, const FastWeightOptions& options,

@@ -9,6 +9,7 @@
 #include "core/kernels/rotary_cuda.h"
 #include "core/kernels/softmax_rows_cuda.h"
 #include "core/kernels/state_scan_cuda.h"
+#include "core/kernels/step_rows_cuda.h"
 
 namespace fwl::cuda {
 namespace {
@@ -60,6 +61,15 @@ ActivationBackward activate_backward(Activation, const Tensor&, const Tensor&, b
   refuse();
 }
 Tensor apply_decay_mask_(Tensor&, Tensor, const DecayMask&, bool) {
+  refuse();
+}
+bool step_rows_fits(const Tensor&) {
+  refuse();
+}
+Tensor step_rows(const Tensor&, const Tensor&, const Tensor&) {
+  refuse();
+}
+StepRowsBackward step_rows_backward(const Tensor&, const Tensor&, const Tensor&) {
   refuse();
 }
 StateScan scan_states(const Tensor&, const Tensor&, at::ScalarType, ScanOrder) {

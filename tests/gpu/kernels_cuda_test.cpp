@@ -21,6 +21,7 @@
 #include "core/kernels/norm.h"
 #include "core/kernels/softmax_rows.h"
 #include "core/kernels/state_scan.h"
+#include "core/kernels/step_rows.h"
 #include "core/model/attention.h"
 #include "core/model/projections.h"
 #include "tests/support/likely_lists.h"
@@ -266,6 +267,21 @@ TEST_F(KernelsOnGpu, AdamWEqualsTheCpu) {
       EXPECT_TRUE(at::equal(gpu_copy, gpu[0].to(at::kBFloat16)));
     }
   }
+}
+
+TEST_F(KernelsOnGpu, SteppedRowsEqualTheCpu) {
+  at::manual_seed(17);
+  for (const int64_t width : {16, 36, 768, 3072}) {
+    expect_equal_to_cpu(
+        [](const std::vector<Tensor>& x) { return std::vector<Tensor>{step_rows(x[0], x[1], x[2])}; },
+        {random({5, 301, width}), random({5, 301, width}), random({width})}, "stepped rows");
+  }
+  expect_equal_to_cpu(
+      [](const std::vector<Tensor>& x) {
+        return std::vector<Tensor>{
+            step_rows(moved_by_three(x[0]), moved_by_three(x[1]), moved_by_three(x[2]))};
+      },
+      {random({9, 64}), random({9, 64}), random({64})}, "stepped rows that begin anywhere");
 }
 
 TEST_F(KernelsOnGpu, NormGradientAndItsBackwardEqualTheCpu) {

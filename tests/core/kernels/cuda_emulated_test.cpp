@@ -24,6 +24,7 @@
 #include "core/kernels/softmax_rows_cuda.h"
 #include "core/kernels/state_scan.h"
 #include "core/kernels/state_scan_cuda.h"
+#include "core/kernels/step_rows_cuda.h"
 #include "emulation.h"
 #include "tests/support/likely_lists.h"
 
@@ -219,6 +220,23 @@ TEST(EmulatedCuda, AdamWEqualsTheCpu) {
         emulated::adamw_update_(gpu[0], gpu[1], gpu[2], gpu[3], {}, progress, rates);
         EXPECT_EQ(at::equal(gpu[0], before), skip == 1);
       }
+    }
+  }
+}
+
+TEST(EmulatedCuda, SteppedRowsEqualTheCpu) {
+  at::manual_seed(7);
+  for (const auto& [type, tolerance] : kTypes) {
+    for (const auto& [rows, width] :
+         std::vector<std::pair<int64_t, int64_t>>{{1, 16}, {11, 768}, {600, 16}, {3, 2064}}) {
+      SCOPED_TRACE(cat(type, ", ", rows, " x ", width));
+      const Pair x = random({rows, width}, type), r = random({rows, width}, type),
+                 scale = random({width}, type), bar = random({rows, width}, type);
+      EXPECT_LT(distance(emulated::step_rows(x.stored, r.stored, scale.stored), x.wide - scale.wide * r.wide),
+                tolerance);
+      const auto b = emulated::step_rows_backward(bar.stored, r.stored, scale.stored);
+      EXPECT_LT(distance(b.r_bar, -scale.wide * bar.wide), tolerance);
+      EXPECT_LT(distance(b.scale_bar_k, -(bar.wide * r.wide).sum(0)), tolerance);
     }
   }
 }
