@@ -78,9 +78,8 @@ int64_t attention_step_bytes(const RunConfig& c, int sequence_rank, int ranks, i
   const StreamMemory memory =
       c.train.stream && c.data.order == "packed" ? StreamMemory::kKept : StreamMemory::kNone;
   const int64_t forward = attention_bytes(algorithm, sequence_rank, ranks, shape, m.window, memory);
-  const int64_t backward = algorithm == AttentionAlgorithm::kHalo
-                               ? halo_backward_bytes(sequence_rank, ranks, shape, m.window)
-                               : forward;
+  const int64_t backward =
+      algorithm == AttentionAlgorithm::kHalo ? halo_backward_bytes(sequence_rank, shape, m.window) : forward;
   return m.layers * (forward + backward);
 }
 

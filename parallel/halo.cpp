@@ -10,12 +10,16 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
 // Rows of every rank that a reader of [begin, end) needs; `to` is the reader.
-void add_rows(std::vector<HaloRows>* rows, int ranks, int64_t length, int to, int64_t begin, int64_t end) {
-  for (int from = 0; from < ranks; ++from) {
-    const int64_t first = std::max<int64_t>(from * length, begin);
-    const int64_t last = std::min((from + 1) * length, end);
-    if (first < last) rows->push_back({from, to, first, last - first});
+void add_rows(std::vector<HaloRows>* rows, int64_t length, int to, int64_t begin, int64_t end) {
+  for (int64_t first = begin; first < end;) {
+    const int64_t from = first / length, last = std::min((from + 1) * length, end);
+    rows->push_back({static_cast<int>(from), to, first, last - first});
+    first = last;
   }
+}
+
+int64_t overlap(int64_t a_begin, int64_t a_end, int64_t b_begin, int64_t b_end) {
+  return std::max<int64_t>(0, std::min(a_end, b_end) - std::max(a_begin, b_begin));
 }
 
 void sort_rows(std::vector<HaloRows>* rows) {
@@ -29,7 +33,7 @@ void sort_rows(std::vector<HaloRows>* rows) {
 std::vector<HaloRows> halo_rows(int ranks, int64_t length, int64_t reach) {
   std::vector<HaloRows> rows;
   for (int to = 1; to < ranks; ++to)
-    add_rows(&rows, ranks, length, to, std::max<int64_t>(0, to * length - reach), to * length);
+    add_rows(&rows, length, to, std::max<int64_t>(0, to * length - reach), to * length);
   sort_rows(&rows);
   return rows;
 }
@@ -39,25 +43,26 @@ std::vector<HaloRows> memory_rows(int ranks, int64_t length, int64_t reach) {
   const int64_t total = ranks * length;
   std::vector<HaloRows> rows;
   for (int to = 0; to < ranks; ++to)
-    add_rows(&rows, ranks, length, to, std::max<int64_t>(0, total + to * length - reach), total);
+    add_rows(&rows, length, to, std::max<int64_t>(0, total + to * length - reach), total);
   sort_rows(&rows);
   return rows;
 }
 
+// Counted without the lists, which thousands of ranks would make long: a reader further on reaches less far
+// back, so that the first that reaches none of this rank's rows is followed by none that does.
 int64_t halo_rows_sent(int rank, int ranks, int64_t length, int64_t reach, StreamMemory stream) {
+  const int64_t own = rank * length, own_end = own + length, total = ranks * length;
   int64_t sent = 0;
-  const auto count = [&](const std::vector<HaloRows>& rows) {
-    for (const HaloRows& r : rows) sent += r.from == rank && r.to != rank ? r.count : 0;
-  };
-  count(halo_rows(ranks, length, reach));
-  if (stream == StreamMemory::kKept) count(memory_rows(ranks, length, reach));
+  for (int64_t to = rank + 1; to < ranks && to * length - reach < own_end; ++to)
+    sent += overlap(own, own_end, to * length - reach, to * length);
+  if (stream == StreamMemory::kNone) return sent;
+  for (int64_t to = 0; to < ranks && total + to * length - reach < own_end; ++to)
+    sent += to == rank ? 0 : overlap(own, own_end, total + to * length - reach, total);
   return sent;
 }
 
-int64_t halo_rows_received(int rank, int ranks, int64_t length, int64_t reach) {
-  int64_t received = 0;
-  for (const HaloRows& r : halo_rows(ranks, length, reach)) received += r.to == rank ? r.count : 0;
-  return received;
+int64_t halo_rows_received(int rank, int64_t length, int64_t reach) {
+  return std::min(reach, rank * length);
 }
 
 namespace {

@@ -44,6 +44,6 @@ std::vector<HaloRows> halo_rows(int ranks, int64_t length, int64_t reach);
 std::vector<HaloRows> memory_rows(int ranks, int64_t length, int64_t reach);
 
 int64_t halo_rows_sent(int rank, int ranks, int64_t length, int64_t reach, StreamMemory stream);
-int64_t halo_rows_received(int rank, int ranks, int64_t length, int64_t reach);
+int64_t halo_rows_received(int rank, int64_t length, int64_t reach);
 
 }  // namespace fwl

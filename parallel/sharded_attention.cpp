@@ -175,9 +175,9 @@ int64_t attention_bytes(AttentionAlgorithm algorithm, int rank, int ranks, const
   return halo_rows_sent(rank, ranks, s.length, window - 1, memory) * 2 * one / s.length;
 }
 
-int64_t halo_backward_bytes(int rank, int ranks, const AttentionShape& s, int64_t window) {
+int64_t halo_backward_bytes(int rank, const AttentionShape& s, int64_t window) {
   const int64_t row = 2 * s.batch * s.heads * s.head_dim * s.element_bytes;
-  return halo_rows_received(rank, ranks, s.length, window - 1) * row;
+  return halo_rows_received(rank, s.length, window - 1) * row;
 }
 
 }  // namespace fwl

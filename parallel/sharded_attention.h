@@ -45,6 +45,6 @@ enum class StreamMemory { kNone, kKept };
 int64_t attention_bytes(AttentionAlgorithm algorithm, int rank, int ranks, const AttentionShape& shape,
                         int64_t window, StreamMemory memory);
 // The halo's backward.
-int64_t halo_backward_bytes(int rank, int ranks, const AttentionShape& shape, int64_t window);
+int64_t halo_backward_bytes(int rank, const AttentionShape& shape, int64_t window);
 
 }  // namespace fwl

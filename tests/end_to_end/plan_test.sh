@@ -38,6 +38,8 @@ grep -q "Weak scaling" "$work/page.html" && grep -q "predicted" "$work/page.html
 echo "ok: four kinds of GPU, curves drawn"
 
 # A measured step of half the speed and its own config: the plan follows.
+# As many sequences as GPUs have work for: layouts with thousands of ranks a sequence are weighed, too.
+timeout 60 "$fwl" plan "$config" --gpus 16384 --set train.global_batch=262144 --json "$work/large.json" >/dev/null || fail "a large batch on 16,384 GPUs"
 "$fwl" plan "$config" --gpus 1 --set train.global_batch=16 --json "$work/one.json" >/dev/null
 "$fwl" train "$config" --set train.global_batch=16 --print-config >"$work/resolved.yaml"
 python3 - "$work" <<'P'

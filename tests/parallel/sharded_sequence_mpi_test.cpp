@@ -57,7 +57,7 @@ class AttentionTest : public ShardedTest {
               attention_bytes(algorithm, group_->rank(), ranks_, shape, window, StreamMemory::kNone));
     const int64_t backward = bytes(purpose::kAttention) - before - forward;
     EXPECT_EQ(backward, algorithm == AttentionAlgorithm::kHalo
-                            ? halo_backward_bytes(group_->rank(), ranks_, shape, window)
+                            ? halo_backward_bytes(group_->rank(), shape, window)
                             : forward);
   }
 };
