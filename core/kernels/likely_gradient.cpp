@@ -101,22 +101,10 @@ void over(const Tensor& log_p_nv, const Tensor& label_n, const Tensor& weight_n,
   });
 }
 
-// From the logarithms of the probabilities.
-LikelyGradient on_cpu(const Tensor& log_p_nv, const Tensor& label_n, const Tensor& unembedding_vd,
-                      const Tensor& rest_row_d, double threshold, const Tensor& weight_n) {
-  const Tensor weight_vd = unembedding_vd.contiguous();
-  const int64_t tokens = log_p_nv.size(0);
-  LikelyGradient result{
-      at::empty({tokens}, log_p_nv.options()), at::empty({tokens, weight_vd.size(1)}, weight_vd.options()),
-      at::empty({tokens}, log_p_nv.options().dtype(at::kInt)), at::empty({tokens}, log_p_nv.options())};
-  AT_DISPATCH_FLOATING_TYPES_AND(at::kBFloat16, weight_vd.scalar_type(), "likely_gradient", [&] {
-    over<scalar_t>(log_p_nv, label_n, weight_n, weight_vd, rest_row_d.contiguous(), threshold, result);
-  });
-  return result;
-}
+}  // namespace
 
-void check(const Tensor& logits_nv, const Tensor& label_n, const Tensor& unembedding_vd,
-           const Tensor& rest_row_d, double threshold, const Tensor& weight_n) {
+LikelyGradient likely_gradient(const Tensor& logits_nv, const Tensor& label_n, const Tensor& unembedding_vd,
+                               const Tensor& rest_row_d, double threshold, const Tensor& weight_n) {
   const at::ScalarType wide = accumulate_type(logits_nv.scalar_type());
   const bool weights_fit =
       !weight_n.defined() ||
@@ -128,18 +116,18 @@ void check(const Tensor& logits_nv, const Tensor& label_n, const Tensor& unembed
                          "likely_gradient got logits ", logits_nv.sizes(), ", labels ", label_n.sizes(),
                          ", unembedding ", unembedding_vd.sizes(), ", rest ", rest_row_d.sizes(),
                          ", threshold ", threshold, weights_fit ? "" : ", weights of another type or length");
-}
-
-}  // namespace
-
-LikelyGradient likely_gradient(const Tensor& logits_nv, const Tensor& label_n, const Tensor& unembedding_vd,
-                               const Tensor& rest_row_d, double threshold, const Tensor& weight_n) {
-  check(logits_nv, label_n, unembedding_vd, rest_row_d, threshold, weight_n);
   if (logits_nv.is_cuda())
     return cuda::likely_gradient(logits_nv, label_n, unembedding_vd, rest_row_d.contiguous(), threshold,
                                  weight_n);
-  return on_cpu(at::log_softmax(logits_nv, -1, rest_row_d.scalar_type()), label_n, unembedding_vd, rest_row_d,
-                threshold, weight_n);
+  const Tensor log_p_nv = at::log_softmax(logits_nv, -1, wide), weight_vd = unembedding_vd.contiguous();
+  const int64_t tokens = logits_nv.size(0);
+  LikelyGradient result{
+      at::empty({tokens}, log_p_nv.options()), at::empty({tokens, weight_vd.size(1)}, weight_vd.options()),
+      at::empty({tokens}, log_p_nv.options().dtype(at::kInt)), at::empty({tokens}, log_p_nv.options())};
+  AT_DISPATCH_FLOATING_TYPES_AND(at::kBFloat16, weight_vd.scalar_type(), "likely_gradient", [&] {
+    over<scalar_t>(log_p_nv, label_n, weight_n, weight_vd, rest_row_d.contiguous(), threshold, result);
+  });
+  return result;
 }
 
 }  // namespace fwl

@@ -53,26 +53,23 @@ __device__ void add_listed(const Listed<AccumulateOf<Scalar>>& list, int count, 
   }
 }
 
-// What of a row of logits stays in shared memory after its first reading.
-enum class Kept { kNothing, kLargest };
-
-// kCount: elements of the logits read at once; kColumns: of a row of the unembedding. What is kept of the
-// logits begins the dynamic shared memory, the groups' sums lie `partial_at` bytes into it: over what is
-// kept, where all columns are summed at once.
-template <typename Scalar, int kCount, int kColumns, Kept kKept, int kThreads>
+// kCount: elements of the logits read at once; kColumns: of a row of the unembedding. With kKeepsLargest the
+// largest logits begin the dynamic shared memory, else the row is read again. The groups' sums lie
+// `partial_at` bytes into it: over those, where all columns are summed at once.
+template <typename Scalar, int kCount, int kColumns, bool kKeepsLargest, int kThreads>
 __global__ void __launch_bounds__(kThreads, 2 * kMostThreads / kThreads)
     likely_gradient_kernel(const LikelyGradientArguments a, size_t partial_at) {
   using A = AccumulateOf<Scalar>;
   extern __shared__ __align__(16) unsigned char shared_bytes[];
   __shared__ Listed<A> list;
-  Scalar* const kept = reinterpret_cast<Scalar*>(shared_bytes);
+  Scalar* const largest = reinterpret_cast<Scalar*>(shared_bytes);
   A* const partial = reinterpret_cast<A*>(shared_bytes + partial_at);  // [groups][lanes][kColumns + 1]
   const int64_t t = blockIdx.x, y = a.label_n[t];
   const Scalar* const row = static_cast<const Scalar*>(a.logits_nv) + t * a.vocabulary;
   const int row_vectors = static_cast<int>(a.vocabulary / kCount);
   const A log_sum =
       log_sum_of<kThreads, A, kCount>(row, row_vectors, [&](int v, const Vector<Scalar, kCount>& x) {
-        if (kKept == Kept::kLargest) kept[v] = narrow<Scalar>(largest_of(x));
+        if (kKeepsLargest) largest[v] = narrow<Scalar>(largest_of(x));
       });
   if (threadIdx.x == 0) static_cast<A*>(a.nll_n)[t] = log_sum - widen(row[y]);
   const A cut = log_sum + static_cast<A>(a.log_threshold);
@@ -80,9 +77,9 @@ __global__ void __launch_bounds__(kThreads, 2 * kMostThreads / kThreads)
   LikelyRow<kThreads, A> likely(row_vectors, cut);
   const auto look_at = [&](int v, const Vector<Scalar, kCount>& x) { likely.look_at(v, x); };
   // A thread meets the vectors that it has read before: no barrier.
-  if constexpr (kKept == Kept::kLargest) {
+  if constexpr (kKeepsLargest) {
     for (int v = threadIdx.x; v < row_vectors; v += kThreads)
-      if (!(widen(kept[v]) < cut)) look_at(v, load_vector<kCount>(row + v * kCount));
+      if (!(widen(largest[v]) < cut)) look_at(v, load_vector<kCount>(row + v * kCount));
   } else {
     for_each_vector<kThreads, kCount>(row, row_vectors, look_at);
   }
@@ -150,12 +147,12 @@ cudaError_t launch_likely_gradient(ScalarType type, const LikelyGradientArgument
     using Scalar = std::remove_pointer_t<decltype(tag)>;
     using A = AccumulateOf<Scalar>;
     const bool wide_rows = on_vectors(a.unembedding_vd, a.gradient_nd);
-    const auto launch = [&](auto count, auto kept, auto threads, size_t kept_bytes) {
+    const auto launch = [&](auto count, auto keeps, auto threads, size_t kept_bytes) {
       constexpr int kOfBlock = decltype(threads)::value;
       choose_columns<Scalar>(a.width, wide_rows, [&](auto columns) {
         constexpr int kColumns = decltype(columns)::value;
-        const auto kernel =
-            likely_gradient_kernel<Scalar, decltype(count)::value, kColumns, decltype(kept)::value, kOfBlock>;
+        const auto kernel = likely_gradient_kernel<Scalar, decltype(count)::value, kColumns,
+                                                   decltype(keeps)::value, kOfBlock>;
         const size_t sums = kOfBlock * (kColumns + 1) * sizeof(A);
         const bool over = a.width <= kOfBlock * kColumns;
         const size_t bytes = over ? std::max(kept_bytes, sums) : kept_bytes + sums;
@@ -166,12 +163,10 @@ cudaError_t launch_likely_gradient(ScalarType type, const LikelyGradientArgument
     constexpr std::integral_constant<int, kVector<Scalar>> kWide;
     const size_t largest = static_cast<size_t>(a.vocabulary / kWide) * sizeof(Scalar);
     if (a.vocabulary % kWide == 0 && on_vectors(a.logits_nv) && largest <= kMostLargest) {
-      launch(kWide, std::integral_constant<Kept, Kept::kLargest>(), std::integral_constant<int, kThreads>(),
-             (largest + 15) / 16 * 16);
+      launch(kWide, std::true_type(), std::integral_constant<int, kThreads>(), (largest + 15) / 16 * 16);
     } else {
       choose_columns<Scalar>(a.vocabulary, on_vectors(a.logits_nv), [&](auto count) {
-        launch(count, std::integral_constant<Kept, Kept::kNothing>(),
-               std::integral_constant<int, kMostThreads>(), size_t{0});
+        launch(count, std::false_type(), std::integral_constant<int, kMostThreads>(), size_t{0});
       });
     }
   });

@@ -1,103 +1,15 @@
-// One warp per row; lane l holds the vectors l, l + 32, ... of the row in registers, so that a row is read
-// once. The gradients of scale and bias are summed over a block's rows in registers, over its warps in shared
-// memory in fixed order, and over blocks by the caller: the same bits every time.
+// Norms with the addition before them, and their gradients (norm_rows.cuh). The gradients of scale and bias
+// are summed over a block's rows in registers, over its warps in shared memory in fixed order, and over
+// blocks by partial_sums.cu: the same bits every time.
 #include <algorithm>
 
-#include "core/kernels/device.cuh"
 #include "core/kernels/norm.cu.h"
+#include "core/kernels/norm_rows.cuh"
 
 namespace fwl::cuda {
 namespace {
 
-constexpr int kWarps = 8;
-constexpr int kMostVectors = 16;  // per lane
-constexpr int kRowsAtOnce = 2;    // of a block whose threads own columns
-
-// A row's part in the registers of one lane.
-template <typename Scalar, int kVectors>
-struct Row {
-  using A = AccumulateOf<Scalar>;
-  static constexpr int kCount = kVector<Scalar>;
-  A at[kVectors][kCount];
-
-  // Calls visit(vector, element, column) for the columns that exist.
-  template <typename Visit>
-  static __device__ void for_each(int width, Visit visit) {
-#pragma unroll
-    for (int i = 0; i < kVectors; ++i) {
-      if (column(i) >= width) continue;
-#pragma unroll
-      for (int e = 0; e < kCount; ++e) visit(i, e);
-    }
-  }
-  static __device__ int column(int i) {
-    return (i * 32 + static_cast<int>(threadIdx.x % 32)) * kCount;
-  }
-
-  // The row as it is in memory.
-  struct Raw {
-    Vector<Scalar, kCount> at[kVectors];
-    __device__ void load(const Scalar* row, int width) {
-#pragma unroll
-      for (int i = 0; i < kVectors; ++i) {
-        if (column(i) < width) at[i] = load_vector<kCount>(row + column(i));
-      }
-    }
-  };
-  __device__ void take(const Raw& raw, int width) {
-    for_each(width, [&](int i, int e) { at[i][e] = widen(raw.at[i].at[e]); });
-  }
-  __device__ void load(const Scalar* row, int width) {
-    Raw raw;
-    raw.load(row, width);
-    take(raw, width);
-  }
-  __device__ void store(Scalar* row, int width) const {
-#pragma unroll
-    for (int i = 0; i < kVectors; ++i) {
-      if (column(i) >= width) continue;
-      Vector<Scalar, kCount> v;
-#pragma unroll
-      for (int e = 0; e < kCount; ++e) v.at[e] = narrow<Scalar>(at[i][e]);
-      store_vector(row + column(i), v);
-    }
-  }
-  // As the row will be read again: rounded to Scalar.
-  __device__ void round() {
-#pragma unroll
-    for (int i = 0; i < kVectors; ++i) {
-#pragma unroll
-      for (int e = 0; e < kCount; ++e) at[i][e] = widen(narrow<Scalar>(at[i][e]));
-    }
-  }
-  __device__ void clear() {
-#pragma unroll
-    for (int i = 0; i < kVectors; ++i) {
-#pragma unroll
-      for (int e = 0; e < kCount; ++e) at[i][e] = 0;
-    }
-  }
-};
-
-// Mean over the row of value(i, e).
-template <typename R, typename Value>
-__device__ typename R::A row_mean(int width, Value value) {
-  typename R::A sum = 0;
-  R::for_each(width, [&](int i, int e) { sum += value(i, e); });
-  return warp_sum(sum) / static_cast<typename R::A>(width);
-}
-
-template <typename R, typename A>
-__device__ void statistics(const R& x, int width, bool center, A epsilon, A* mean, A* inverse_sigma) {
-  const A m = center ? row_mean<R>(width, [&](int i, int e) { return x.at[i][e]; }) : A(0);
-  const A variance = row_mean<R>(width, [&](int i, int e) { return (x.at[i][e] - m) * (x.at[i][e] - m); });
-  *mean = m;
-  *inverse_sigma = A(1) / sqrt(variance + epsilon);
-}
-
-__device__ inline int64_t warp_of_grid() {
-  return static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
-}
+constexpr int kRowsAtOnce = 2;  // of a block whose threads own columns
 
 template <typename Scalar, int kVectors>
 __global__ void __launch_bounds__(kWarps * 32)
@@ -192,23 +104,6 @@ __global__ void __launch_bounds__(kMostVectors * 32)
     out.at[e] = narrow<Scalar>(bias != nullptr ? normed + widen(shift.at[e]) : normed);
   }
   store_vector(norm + row * width + column, out);
-}
-
-// Sums `own` of the block's warps in shared memory, in order, and writes the block's row of `partial`.
-template <typename R, typename A>
-__device__ void sum_over_warps(const R& own, A* shared, A* partial, int width) {
-  for (int w = 0; w < kWarps; ++w) {
-    if (static_cast<int>(threadIdx.x / 32) == w) {
-      R::for_each(width, [&](int i, int e) {
-        A& slot = shared[R::column(i) + e];
-        slot = w == 0 ? own.at[i][e] : slot + own.at[i][e];
-      });
-    }
-    __syncthreads();
-  }
-  for (int c = static_cast<int>(threadIdx.x); c < width; c += kWarps * 32)
-    partial[static_cast<int64_t>(blockIdx.x) * width + c] = shared[c];
-  __syncthreads();
 }
 
 template <typename Scalar, int kVectors>
@@ -349,115 +244,6 @@ __global__ void __launch_bounds__(kMostVectors * 32)
   }
 }
 
-// a <- A a of the header.
-template <typename R, typename A>
-__device__ void apply_jacobian(R& a, const R& xhat, A inverse, int width) {
-  const A average = row_mean<R>(width, [&](int i, int e) { return a.at[i][e]; });
-  const A along = row_mean<R>(width, [&](int i, int e) { return a.at[i][e] * xhat.at[i][e]; });
-  R::for_each(width,
-              [&](int i, int e) { a.at[i][e] = (a.at[i][e] - average - xhat.at[i][e] * along) * inverse; });
-}
-
-template <typename Scalar, int kVectors>
-__global__ void __launch_bounds__(kWarps * 32)
-    norm_gradient_kernel(const Scalar* o, const Scalar* scale, const Scalar* q, AccumulateOf<Scalar> epsilon,
-                         Scalar* g, AccumulateOf<Scalar>* mean, AccumulateOf<Scalar>* inverse_sigma,
-                         int64_t rows, int width) {
-  using R = Row<Scalar, kVectors>;
-  using A = AccumulateOf<Scalar>;
-  const int64_t row = warp_of_grid();
-  if (row >= rows) return;
-  R xhat, r;
-  xhat.load(o + row * width, width);
-  A m, inverse;
-  statistics(xhat, width, true, epsilon, &m, &inverse);
-  R::for_each(width, [&](int i, int e) { xhat.at[i][e] = (xhat.at[i][e] - m) * inverse; });
-  r.load(q + row * width, width);
-  {
-    R s;
-    s.load(scale, width);
-    R::for_each(width, [&](int i, int e) { r.at[i][e] *= s.at[i][e]; });
-  }
-  apply_jacobian(r, xhat, inverse, width);
-  r.store(g + row * width, width);
-  if (threadIdx.x % 32 != 0) return;
-  mean[row] = m;
-  inverse_sigma[row] = inverse;
-}
-
-// r = scale q, r_bar = A v, q_bar = scale r_bar, scale_bar = sum of q r_bar,
-// xhat_bar = -(v mean(r xhat) + r mean(v xhat)) / sigma, sigma_bar / d = -mean(v g) / sigma with g = A r,
-// o_bar = A xhat_bar + sigma_bar / d xhat.
-template <typename Scalar, int kVectors>
-__global__ void __launch_bounds__(kWarps * 32)
-    norm_gradient_backward_kernel(const Scalar* o, const Scalar* scale, const Scalar* q,
-                                  const AccumulateOf<Scalar>* mean, const AccumulateOf<Scalar>* inverse_sigma,
-                                  const Scalar* v, Scalar* o_bar, Scalar* q_bar,
-                                  AccumulateOf<Scalar>* scale_partial, int64_t rows, int width) {
-  using R = Row<Scalar, kVectors>;
-  using A = AccumulateOf<Scalar>;
-  extern __shared__ __align__(16) unsigned char shared_bytes[];
-  R scale_bar;
-  scale_bar.clear();
-  for (int64_t row = warp_of_grid(); row < rows; row += static_cast<int64_t>(gridDim.x) * kWarps) {
-    const A m = mean[row], inverse = inverse_sigma[row];
-    R xhat, cotangent, r, s, work;
-    xhat.load(o + row * width, width);
-    cotangent.load(v + row * width, width);
-    r.load(q + row * width, width);
-    s.load(scale, width);
-    work = cotangent;
-    R::for_each(width, [&](int i, int e) { xhat.at[i][e] = (xhat.at[i][e] - m) * inverse; });
-    apply_jacobian(work, xhat, inverse, width);  // r_bar
-    R::for_each(width, [&](int i, int e) {
-      scale_bar.at[i][e] += r.at[i][e] * work.at[i][e];
-      work.at[i][e] *= s.at[i][e];
-      r.at[i][e] *= s.at[i][e];
-    });
-    work.store(q_bar + row * width, width);
-    const A r_along = row_mean<R>(width, [&](int i, int e) { return r.at[i][e] * xhat.at[i][e]; });
-    const A v_along = row_mean<R>(width, [&](int i, int e) { return cotangent.at[i][e] * xhat.at[i][e]; });
-    const A r_average = row_mean<R>(width, [&](int i, int e) { return r.at[i][e]; });
-    // mean(v g), g = (r - r_average - xhat r_along) / sigma
-    const A v_dot_g = inverse * row_mean<R>(width, [&](int i, int e) {
-                        return cotangent.at[i][e] * (r.at[i][e] - r_average - xhat.at[i][e] * r_along);
-                      });
-    R::for_each(width, [&](int i, int e) {
-      work.at[i][e] = -(cotangent.at[i][e] * r_along + r.at[i][e] * v_along) * inverse;
-    });
-    apply_jacobian(work, xhat, inverse, width);
-    R::for_each(width, [&](int i, int e) { work.at[i][e] -= v_dot_g * inverse * xhat.at[i][e]; });
-    work.store(o_bar + row * width, width);
-  }
-  sum_over_warps(scale_bar, reinterpret_cast<A*>(shared_bytes), scale_partial, width);
-}
-
-// Calls `launch` with the number of vectors per lane as a constant.
-template <typename Scalar, typename Launch>
-void for_width(int64_t width, Launch launch) {
-  const int64_t needed = (width / kVector<Scalar> + 31) / 32;
-  if (needed <= 1) {
-    launch(std::integral_constant<int, 1>());
-  } else if (needed <= 2) {
-    launch(std::integral_constant<int, 2>());
-  } else if (needed <= 3) {
-    launch(std::integral_constant<int, 3>());
-  } else if (needed <= 4) {
-    launch(std::integral_constant<int, 4>());
-  } else if (needed <= 8) {
-    launch(std::integral_constant<int, 8>());
-  } else {
-    launch(std::integral_constant<int, kMostVectors>());
-  }
-}
-
-template <typename Scalar, typename Launch>
-void for_partials(int64_t width, Launch launch) {
-  for_width<Scalar>(width, [&](auto vectors) {
-    launch(vectors, static_cast<size_t>(width) * sizeof(AccumulateOf<Scalar>));
-  });
-}
-
 // A lane's registers hold a row of up to eight vectors and its sum, and sums over rows of up to three.
 template <typename Scalar>
 constexpr int64_t kWidestForwardByRow = 8 * 32 * kVector<Scalar>;
@@ -468,35 +254,6 @@ constexpr int64_t kWidestByRow = 3 * 32 * kVector<Scalar>;
 template <typename Scalar>
 unsigned column_threads(int64_t width) {
   return static_cast<unsigned>((width / kVector<Scalar> + 31) / 32 * 32);
-}
-
-// A warp's lanes take columns beside one another, the block's warps every kSumWarps-th row; then the warps'
-// sums are added up in order: the same bits every time.
-constexpr int kSumWarps = 16;
-template <typename Scalar>
-__global__ void __launch_bounds__(kSumWarps * 32)
-    sum_partials_kernel(const AccumulateOf<Scalar>* partial, Scalar* sums, int partials, int width) {
-  using A = AccumulateOf<Scalar>;
-  __shared__ A of_warp[kSumWarps][32];
-  const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
-  const int blocks = (width + 31) / 32;  // of one sum
-  const int which = static_cast<int>(blockIdx.x) / blocks,
-            column = static_cast<int>(blockIdx.x) % blocks * 32 + lane;
-  const A* const own = partial + static_cast<int64_t>(which) * partials * width + column;
-  A sum = 0;
-  if (column < width) {
-#pragma unroll 8
-    for (int row = warp; row < partials; row += kSumWarps) sum += own[static_cast<int64_t>(row) * width];
-  }
-  of_warp[warp][lane] = sum;
-  __syncthreads();
-  if (warp != 0 || column >= width) return;
-  for (int w = 1; w < kSumWarps; ++w) sum += of_warp[w][lane];
-  sums[static_cast<int64_t>(which) * width + column] = narrow<Scalar>(sum);
-}
-
-unsigned blocks_of(int64_t rows) {
-  return static_cast<unsigned>((rows + kWarps - 1) / kWarps);
 }
 
 }  // namespace
@@ -561,51 +318,6 @@ cudaError_t launch_add_norm_backward(ScalarType type, const void* sum, const voi
               static_cast<const S*>(sum_bar), static_cast<S*>(x_bar), static_cast<A*>(scale_partial),
               static_cast<A*>(bias_partial), rows, static_cast<int>(width));
     });
-  });
-}
-
-cudaError_t launch_norm_gradient(ScalarType type, const void* o, const void* scale, const void* q,
-                                 double epsilon, void* g, void* mean, void* inverse_sigma, int64_t rows,
-                                 int64_t width, cudaStream_t stream) {
-  if (rows == 0) return cudaSuccess;
-  return dispatch(type, [&](auto* tag) {
-    using S = std::remove_pointer_t<decltype(tag)>;
-    using A = AccumulateOf<S>;
-    for_width<S>(width, [&](auto vectors) {
-      norm_gradient_kernel<S, decltype(vectors)::value><<<blocks_of(rows), kWarps * 32, 0, stream>>>(
-          static_cast<const S*>(o), static_cast<const S*>(scale), static_cast<const S*>(q),
-          static_cast<A>(epsilon), static_cast<S*>(g), static_cast<A*>(mean), static_cast<A*>(inverse_sigma),
-          rows, static_cast<int>(width));
-    });
-  });
-}
-
-cudaError_t launch_norm_gradient_backward(ScalarType type, const void* o, const void* scale, const void* q,
-                                          const void* mean, const void* inverse_sigma, const void* v,
-                                          void* o_bar, void* q_bar, void* scale_partial, int64_t partials,
-                                          int64_t rows, int64_t width, cudaStream_t stream) {
-  return dispatch(type, [&](auto* tag) {
-    using S = std::remove_pointer_t<decltype(tag)>;
-    using A = AccumulateOf<S>;
-    for_partials<S>(width, [&](auto vectors, size_t shared) {
-      norm_gradient_backward_kernel<S, decltype(vectors)::value>
-          <<<static_cast<unsigned>(partials), kWarps * 32, shared, stream>>>(
-              static_cast<const S*>(o), static_cast<const S*>(scale), static_cast<const S*>(q),
-              static_cast<const A*>(mean), static_cast<const A*>(inverse_sigma), static_cast<const S*>(v),
-              static_cast<S*>(o_bar), static_cast<S*>(q_bar), static_cast<A*>(scale_partial), rows,
-              static_cast<int>(width));
-    });
-  });
-}
-
-cudaError_t launch_sum_partials(ScalarType type, const void* partial, void* sums, int64_t count,
-                                int64_t partials, int64_t width, cudaStream_t stream) {
-  return dispatch(type, [&](auto* tag) {
-    using S = std::remove_pointer_t<decltype(tag)>;
-    const auto blocks = static_cast<unsigned>(count * ((width + 31) / 32));
-    sum_partials_kernel<S><<<blocks, kSumWarps * 32, 0, stream>>>(
-        static_cast<const AccumulateOf<S>*>(partial), static_cast<S*>(sums), static_cast<int>(partials),
-        static_cast<int>(width));
   });
 }
 

@@ -1,4 +1,4 @@
-// Launchers of norm.cu: raw pointers, no LibTorch. Shapes and meaning: norm.h. Enqueue on `stream`; return
+// Launchers of norm.cu and norm_gradient.cu: raw pointers, no LibTorch. Shapes and meaning: norm.h. Enqueue on `stream`; return
 // the launch's error. `width` must pass norm_width_fits().
 #pragma once
 
@@ -36,9 +36,5 @@ cudaError_t launch_norm_gradient_backward(ScalarType type, const void* o, const 
                                           const void* mean, const void* inverse_sigma, const void* v,
                                           void* o_bar, void* q_bar, void* scale_partial, int64_t partials,
                                           int64_t rows, int64_t width, cudaStream_t stream);
-
-// sums [count, width] of type `type` from partial sums [count, partials, width] in the accumulation type.
-cudaError_t launch_sum_partials(ScalarType type, const void* partial, void* sums, int64_t count,
-                                int64_t partials, int64_t width, cudaStream_t stream);
 
 }  // namespace fwl::cuda

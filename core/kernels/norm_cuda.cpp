@@ -5,6 +5,7 @@
 #include "core/kernels/launch_cuda.h"
 #include "core/kernels/matmul.h"
 #include "core/kernels/norm.cu.h"
+#include "core/kernels/partial_sums.cu.h"
 
 namespace fwl::cuda {
 namespace {

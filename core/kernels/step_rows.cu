@@ -22,6 +22,28 @@ struct Place {
   }
 };
 
+// Calls visit(row, vector of a, vector of b) for the rows of this thread's columns, several loads under way
+// at once.
+template <int kCount, typename Scalar, typename Visit>
+__device__ void for_each_row(const Place& place, const Scalar* a, const Scalar* b, int64_t rows,
+                             int64_t width, Visit visit) {
+  for (int64_t first = place.first_row; first < rows; first += place.stride * kRowsAtOnce) {
+    Vector<Scalar, kCount> from_a[kRowsAtOnce], from_b[kRowsAtOnce];
+#pragma unroll
+    for (int i = 0; i < kRowsAtOnce; ++i) {
+      const int64_t row = first + i * place.stride;
+      if (row >= rows) continue;
+      from_a[i] = load_vector<kCount>(a + row * width + place.column);
+      from_b[i] = load_vector<kCount>(b + row * width + place.column);
+    }
+#pragma unroll
+    for (int i = 0; i < kRowsAtOnce; ++i) {
+      const int64_t row = first + i * place.stride;
+      if (row < rows) visit(row, from_a[i], from_b[i]);
+    }
+  }
+}
+
 template <typename Scalar, int kCount>
 __global__ void __launch_bounds__(kThreads)
     step_rows_kernel(const Scalar* x, const Scalar* r, const Scalar* scale, Scalar* y, int64_t of_rows,
@@ -29,25 +51,13 @@ __global__ void __launch_bounds__(kThreads)
   const Place place(width / kCount, of_rows, kCount);
   if (place.column >= width) return;
   const Vector<Scalar, kCount> factor = load_vector<kCount>(scale + place.column);
-  for (int64_t first = place.first_row; first < rows; first += place.stride * kRowsAtOnce) {
-    Vector<Scalar, kCount> a[kRowsAtOnce], b[kRowsAtOnce];
+  using Columns = Vector<Scalar, kCount>;
+  for_each_row<kCount>(place, x, r, rows, width, [&](int64_t row, Columns& a, const Columns& b) {
 #pragma unroll
-    for (int i = 0; i < kRowsAtOnce; ++i) {
-      const int64_t row = first + i * place.stride;
-      if (row >= rows) continue;
-      a[i] = load_vector<kCount>(x + row * width + place.column);
-      b[i] = load_vector<kCount>(r + row * width + place.column);
-    }
-#pragma unroll
-    for (int i = 0; i < kRowsAtOnce; ++i) {
-      const int64_t row = first + i * place.stride;
-      if (row >= rows) continue;
-#pragma unroll
-      for (int e = 0; e < kCount; ++e)
-        a[i].at[e] = narrow<Scalar>(widen(a[i].at[e]) - widen(factor.at[e]) * widen(b[i].at[e]));
-      store_vector(y + row * width + place.column, a[i]);
-    }
-  }
+    for (int e = 0; e < kCount; ++e)
+      a.at[e] = narrow<Scalar>(widen(a.at[e]) - widen(factor.at[e]) * widen(b.at[e]));
+    store_vector(y + row * width + place.column, a);
+  });
 }
 
 template <typename Scalar, int kCount>
@@ -59,27 +69,15 @@ __global__ void __launch_bounds__(kThreads)
   if (place.column >= width) return;
   const Vector<Scalar, kCount> factor = load_vector<kCount>(scale + place.column);
   A sum[kCount] = {};
-  for (int64_t first = place.first_row; first < rows; first += place.stride * kRowsAtOnce) {
-    Vector<Scalar, kCount> bar[kRowsAtOnce], b[kRowsAtOnce];
+  using Columns = Vector<Scalar, kCount>;
+  for_each_row<kCount>(place, y_bar, r, rows, width, [&](int64_t row, Columns& bar, const Columns& b) {
 #pragma unroll
-    for (int i = 0; i < kRowsAtOnce; ++i) {
-      const int64_t row = first + i * place.stride;
-      if (row >= rows) continue;
-      bar[i] = load_vector<kCount>(y_bar + row * width + place.column);
-      b[i] = load_vector<kCount>(r + row * width + place.column);
+    for (int e = 0; e < kCount; ++e) {
+      sum[e] -= widen(bar.at[e]) * widen(b.at[e]);
+      bar.at[e] = narrow<Scalar>(-widen(factor.at[e]) * widen(bar.at[e]));
     }
-#pragma unroll
-    for (int i = 0; i < kRowsAtOnce; ++i) {
-      const int64_t row = first + i * place.stride;
-      if (row >= rows) continue;
-#pragma unroll
-      for (int e = 0; e < kCount; ++e) {
-        sum[e] -= widen(bar[i].at[e]) * widen(b[i].at[e]);
-        bar[i].at[e] = narrow<Scalar>(-widen(factor.at[e]) * widen(bar[i].at[e]));
-      }
-      store_vector(r_bar + row * width + place.column, bar[i]);
-    }
-  }
+    store_vector(r_bar + row * width + place.column, bar);
+  });
 #pragma unroll
   for (int e = 0; e < kCount; ++e) partial[place.first_row * width + place.column + e] = sum[e];
 }
