@@ -106,7 +106,7 @@ void GradientReducer::start_ready_buckets() {
   while (started_ < order_.size() && missing_[static_cast<size_t>(order_[started_])] == 0) {
     const auto next = static_cast<size_t>(order_[started_]);
     const auto [first, last] = parameters_of_bucket_[next];
-    parameters_->collect_gradients(first, last + 1);
+    parameters_->finish_gradients(first, last + 1);
     start_bucket(buckets_[next]);
     ++started_;
   }

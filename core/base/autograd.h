@@ -15,4 +15,10 @@ inline std::optional<Tensor> optional_of(const Tensor& t) {
   return t.defined() ? std::optional<Tensor>(t) : std::nullopt;
 }
 
+// The 1 that an objective's backward begins with, a scalar on `like`'s device and of its type: the same
+// tensor for every caller, so that a function whose cotangent it is knows without asking the device that it
+// has nothing to multiply.
+Tensor unit_cotangent(const Tensor& like);
+bool is_unit_cotangent(const Tensor& cotangent);
+
 }  // namespace fwl

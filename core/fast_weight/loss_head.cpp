@@ -8,6 +8,7 @@
 #include "core/kernels/likely_hessian.h"
 #include "core/kernels/matmul.h"
 #include "core/kernels/softmax_rows.h"
+#include "core/kernels/token_sums.h"
 
 namespace fwl {
 namespace {
@@ -182,7 +183,7 @@ class InnerLossFunction : public torch::autograd::Function<InnerLossFunction> {
                        unembedding_bar.add_bias(weighted(error_nv, block(nll_bar_n)));
                    });
     if (lists && tokens > 0) {
-      add_listed_products_(unembedding_bar.weight_sum(), row, x_nd);
+      add_token_sums_(unembedding_bar.weight_sum(), row.token_nk, row.h_nk, x_nd);
       if (unembedding.bias_v.defined())
         unembedding_bar.bias_sum().index_add_(0, row.token_nk.flatten().clamp_min(0).to(at::kLong),
                                               row.h_nk.flatten());
@@ -268,7 +269,10 @@ class OuterLossFunction : public torch::autograd::Function<OuterLossFunction> {
 
   static variable_list backward(AutogradContext* ctx, variable_list bars) {
     const auto saved = ctx->get_saved_variables();
-    const auto scaled = [&](const Tensor& t) { return t.defined() ? t * bars[0].to(t.scalar_type()) : t; };
+    const bool unit = is_unit_cotangent(bars[0]);
+    const auto scaled = [&](const Tensor& t) {
+      return t.defined() && !unit ? t * bars[0].to(t.scalar_type()) : t;
+    };
     return {scaled(saved[0]), scaled(saved[1]), scaled(saved[2]), Tensor(), Tensor(), Tensor()};
   }
 };

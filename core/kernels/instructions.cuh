@@ -22,4 +22,20 @@ __device__ inline float float_of_bits(uint32_t bits) {
   return __uint_as_float(bits);
 }
 
+// 16 bytes into shared memory, both addresses multiples of 16, while the thread goes on. What it has asked
+// for between two commit_copies() is a group; wait_for_copies<kLeft>() returns when all groups but the last
+// kLeft have come. Only the thread itself can read them then.
+__device__ inline void copy_async_16(void* shared, const void* global) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;"
+               :
+               : "r"(static_cast<unsigned>(__cvta_generic_to_shared(shared))), "l"(global));
+}
+__device__ inline void commit_copies() {
+  asm volatile("cp.async.commit_group;");
+}
+template <int kLeft>
+__device__ void wait_for_copies() {
+  asm volatile("cp.async.wait_group %0;" : : "n"(kLeft) : "memory");
+}
+
 }  // namespace fwl::cuda

@@ -86,48 +86,6 @@ void run(const Rows<at::BFloat16>& rows, float* x_bar, int64_t begin, int64_t en
   apply_rows(rows, x_bar, begin, end);
 }
 
-// The listed pairs of a row and a token, by token; those of a token in the order of rows.
-struct ByToken {
-  std::vector<int64_t> first_v;  // [V + 1]
-  std::vector<int64_t> pair;     // n K + k
-
-  ByToken(const int32_t* token, int64_t pairs, int64_t vocabulary)
-      : first_v(static_cast<size_t>(vocabulary) + 1), pair(static_cast<size_t>(pairs)) {
-    for (int64_t i = 0; i < pairs; ++i)
-      if (token[i] >= 0) ++first_v[static_cast<size_t>(token[i]) + 1];
-    for (size_t v = 1; v < first_v.size(); ++v) first_v[v] += first_v[v - 1];
-    std::vector<int64_t> next(first_v.begin(), first_v.end() - 1);
-    for (int64_t i = 0; i < pairs; ++i)
-      if (token[i] >= 0) pair[static_cast<size_t>(next[static_cast<size_t>(token[i])]++)] = i;
-  }
-};
-
-template <typename W>
-struct Products {
-  const int64_t *first_v, *pair;
-  const AccumulateOf<W>* h_nk;
-  const W* x_nd;
-  AccumulateOf<W>* sum_vd;
-  int64_t width, places;
-};
-
-template <typename W>
-FWL_INLINE void add_tokens(const Products<W>& p, int64_t begin, int64_t end) {
-  for (int64_t v = begin; v < end; ++v)
-    for (int64_t i = p.first_v[v]; i < p.first_v[v + 1]; ++i)
-      add_scaled(p.sum_vd + v * p.width, p.h_nk[p.pair[i]], p.x_nd + p.pair[i] / p.places * p.width, p.width);
-}
-
-FWL_WIDE void add(const Products<float>& products, int64_t begin, int64_t end) {
-  add_tokens(products, begin, end);
-}
-FWL_WIDE void add(const Products<double>& products, int64_t begin, int64_t end) {
-  add_tokens(products, begin, end);
-}
-void add(const Products<at::BFloat16>& products, int64_t begin, int64_t end) {
-  add_tokens(products, begin, end);
-}
-
 }  // namespace
 
 LikelyHessian likely_hessian(const LikelyTokens& likely, const InnerLossRows& any_rows,
@@ -178,31 +136,6 @@ LikelyHessian likely_hessian(const LikelyTokens& likely, const InnerLossRows& an
     });
   });
   return result;
-}
-
-void add_listed_products_(Tensor& sum_vd, const LikelyHessian& hessian, const Tensor& any_x_nd) {
-  const Tensor x_nd = any_x_nd.contiguous();
-  require<InternalError>(sum_vd.is_contiguous() && sum_vd.scalar_type() == hessian.h_nk.scalar_type() &&
-                             x_nd.size(0) == hessian.h_nk.size(0) && x_nd.size(1) == sum_vd.size(1),
-                         "add_listed_products_ got sums ", sum_vd.sizes(), ", rows ", x_nd.sizes(),
-                         ", lists ", hessian.h_nk.sizes());
-  if (sum_vd.is_cuda()) {
-    cuda::add_listed_products_(sum_vd, hessian, x_nd);
-    return;
-  }
-  const ByToken by_token(hessian.token_nk.const_data_ptr<int32_t>(), hessian.token_nk.numel(),
-                         sum_vd.size(0));
-  AT_DISPATCH_FLOATING_TYPES_AND(at::kBFloat16, x_nd.scalar_type(), "add_listed_products", [&] {
-    using T = AccumulateOf<scalar_t>;
-    const Products<scalar_t> products{by_token.first_v.data(),
-                                      by_token.pair.data(),
-                                      hessian.h_nk.const_data_ptr<T>(),
-                                      x_nd.const_data_ptr<scalar_t>(),
-                                      sum_vd.mutable_data_ptr<T>(),
-                                      sum_vd.size(1),
-                                      hessian.h_nk.size(1)};
-    at::parallel_for(0, sum_vd.size(0), 64, [&](int64_t begin, int64_t end) { add(products, begin, end); });
-  });
 }
 
 }  // namespace fwl

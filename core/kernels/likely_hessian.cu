@@ -5,14 +5,12 @@
 
 #include "core/kernels/likely_hessian.cu.h"
 #include "core/kernels/logit_rows.cuh"
+#include "core/kernels/row_sums.cuh"
 
 namespace fwl::cuda {
 namespace {
 
-constexpr int kRowUnroll = 4;          // rows that a thread has under way
-constexpr int kThreads = 128;          // of a block, which has a row: several share a multiprocessor
-constexpr int kProductThreads = 1024;  // a frequent token is in the lists of most rows
-constexpr int kProductBlocks = 1024;   // each takes one listed token after the other
+constexpr int kThreads = 128;  // of a block, which has a row: several share a multiprocessor
 
 // <a, b> over a warp; every lane gets it.
 template <int kColumns, typename Scalar>
@@ -25,29 +23,6 @@ __device__ AccumulateOf<Scalar> warp_dot(const Scalar* a, const Scalar* b, int v
     for (int e = 0; e < kColumns; ++e) sum += widen(x.at[e]) * widen(y.at[e]);
   }
   return warp_sum(sum);
-}
-
-// sum[e] += factor(i) * row(i)[e] for i = first, first + step, ... below count.
-template <int kColumns, typename Scalar, typename RowOf, typename FactorOf>
-__device__ void add_rows(AccumulateOf<Scalar>* sum, int64_t first, int64_t count, int64_t step, RowOf row_of,
-                         FactorOf factor_of) {
-  using A = AccumulateOf<Scalar>;
-  for (int64_t base = first; base < count; base += step * kRowUnroll) {
-    Vector<Scalar, kColumns> loaded[kRowUnroll];
-    A factor[kRowUnroll];
-#pragma unroll
-    for (int u = 0; u < kRowUnroll; ++u) {
-      if (base + u * step >= count) continue;
-      factor[u] = factor_of(base + u * step);
-      loaded[u] = load_vector<kColumns>(static_cast<const Scalar*>(row_of(base + u * step)));
-    }
-#pragma unroll
-    for (int u = 0; u < kRowUnroll; ++u) {
-      if (base + u * step >= count) continue;
-#pragma unroll
-      for (int e = 0; e < kColumns; ++e) sum[e] += factor[u] * widen(loaded[u].at[e]);
-    }
-  }
 }
 
 // kColumns: elements read at once.
@@ -112,55 +87,6 @@ __global__ void __launch_bounds__(kThreads) likely_hessian_kernel(const LikelyHe
   }
 }
 
-// Tokens that are in some list, in any order.
-__global__ void __launch_bounds__(kThreads) listed_tokens_kernel(const ListedProductsArguments a) {
-  const int64_t v = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  if (v < a.vocabulary && a.first_v[v] < a.first_v[v + 1]) a.listed[atomicAdd(a.listed_count, 1)] = v;
-}
-
-template <typename Scalar, int kColumns>
-__device__ void add_products_of(const ListedProductsArguments& a, int64_t v) {
-  using A = AccumulateOf<Scalar>;
-  extern __shared__ __align__(16) unsigned char stage_bytes[];
-  A* const partial = reinterpret_cast<A*>(stage_bytes);  // [groups][lanes][kColumns]
-  const int64_t begin = a.first_v[v], end = a.first_v[v + 1];
-  const int vectors = static_cast<int>(a.width / kColumns), lanes = min(vectors, kProductThreads);
-  const int groups = kProductThreads / lanes, group = threadIdx.x / lanes, lane = threadIdx.x % lanes;
-  const A* const h = static_cast<const A*>(a.h_nk);
-  for (int first = 0; first < vectors; first += lanes) {
-    const int column = (first + lane) * kColumns;
-    const bool works = group < groups && first + lane < vectors;
-    A sum[kColumns] = {};
-    if (works) {
-      add_rows<kColumns, Scalar>(
-          sum, begin + group, end, groups,
-          [&](int64_t i) {
-            return static_cast<const Scalar*>(a.x_nd) + a.pair[i] / a.places * a.width + column;
-          },
-          [&](int64_t i) { return h[a.pair[i]]; });
-      A* const to = partial + (group * lanes + lane) * kColumns;
-#pragma unroll
-      for (int e = 0; e < kColumns; ++e) to[e] = sum[e];
-    }
-    __syncthreads();
-    if (works && group == 0) {
-      A* const out = static_cast<A*>(a.sum_vd) + v * a.width + column;
-      for (int e = 0; e < kColumns; ++e) {
-        A all = 0;
-        for (int g = 0; g < groups; ++g) all += partial[(g * lanes + lane) * kColumns + e];
-        out[e] += all;
-      }
-    }
-    __syncthreads();
-  }
-}
-
-template <typename Scalar, int kColumns>
-__global__ void __launch_bounds__(kProductThreads) listed_products_kernel(const ListedProductsArguments a) {
-  const int count = *a.listed_count;
-  for (int i = blockIdx.x; i < count; i += gridDim.x) add_products_of<Scalar, kColumns>(a, a.listed[i]);
-}
-
 }  // namespace
 
 cudaError_t launch_likely_hessian(ScalarType type, const LikelyHessianArguments& a, cudaStream_t stream) {
@@ -171,23 +97,6 @@ cudaError_t launch_likely_hessian(ScalarType type, const LikelyHessianArguments&
     choose_columns<Scalar>(a.width, wide, [&](auto columns) {
       const auto kernel = likely_hessian_kernel<Scalar, decltype(columns)::value>;
       kernel<<<static_cast<unsigned>(a.rows), kThreads, 0, stream>>>(a);
-    });
-  });
-}
-
-cudaError_t launch_listed_products(ScalarType type, const ListedProductsArguments& a, cudaStream_t stream) {
-  if (a.vocabulary == 0) return cudaSuccess;
-  return dispatch(type, [&](auto* tag) {
-    using Scalar = std::remove_pointer_t<decltype(tag)>;
-    using A = AccumulateOf<Scalar>;
-    const auto blocks = static_cast<unsigned>((a.vocabulary + kThreads - 1) / kThreads);
-    listed_tokens_kernel<<<blocks, kThreads, 0, stream>>>(a);
-    choose_columns<Scalar>(a.width, on_vectors(a.x_nd), [&](auto columns) {
-      const auto kernel = listed_products_kernel<Scalar, decltype(columns)::value>;
-      const size_t bytes = kProductThreads * decltype(columns)::value * sizeof(A);
-      allow_stage(kernel, bytes);
-      const auto most = static_cast<unsigned>(std::min<int64_t>(a.vocabulary, kProductBlocks));
-      kernel<<<most, kProductThreads, bytes, stream>>>(a);
     });
   });
 }

@@ -23,18 +23,4 @@ struct LikelyHessianArguments {
 cudaError_t launch_likely_hessian(ScalarType type, const LikelyHessianArguments& arguments,
                                   cudaStream_t stream);
 
-// The listed pairs by token: pair[first_v[v]] to pair[first_v[v + 1] - 1] are those of token v, as n places +
-// k.
-struct ListedProductsArguments {
-  const int64_t *first_v, *pair;
-  const void *h_nk, *x_nd;
-  void* sum_vd;
-  int64_t* listed;    // [vocabulary], written: the tokens that are in some list
-  int* listed_count;  // 0 at the start
-  int64_t vocabulary, width, places;
-};
-// One thread block a listed token.
-cudaError_t launch_listed_products(ScalarType type, const ListedProductsArguments& arguments,
-                                   cudaStream_t stream);
-
 }  // namespace fwl::cuda

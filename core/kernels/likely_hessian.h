@@ -5,7 +5,8 @@
 //   h_v    = w p_v (<E_v, u> - m),   m = sum_v p_v <E_v, u> = <u, q + E_label>,
 //   w_bar  = <u, q>.
 // Of all tokens, h would be a product with the vocabulary for <E_v, u> and two more for what comes of it.
-// Most of h is on few tokens: here on those that are listed. m is that of all tokens.
+// Most of h is on few tokens: here on those that are listed. m is that of all tokens. What E gets through the
+// logits, h^T x, is a sum by token (token_sums.h).
 //
 // Shape suffixes: n token, k place in a row's list, d width, v vocabulary.
 #pragma once
@@ -32,8 +33,5 @@ struct LikelyHessian {
 // No gradient. A row's bits depend on that row alone.
 LikelyHessian likely_hessian(const LikelyTokens& likely, const InnerLossRows& rows,
                              const Tensor& unembedding_vd);
-// sum_vd[v] += h_v x for every listed token: the gradient of E through the logits. x_nd: dtype of E; sum_vd:
-// accumulation type. Rows are added in their order: the same bits every time.
-void add_listed_products_(Tensor& sum_vd, const LikelyHessian& hessian, const Tensor& x_nd);
 
 }  // namespace fwl

@@ -20,22 +20,4 @@ void likely_hessian(const LikelyTokens& likely, const InnerLossRows& rows, const
       "likely_hessian");
 }
 
-void add_listed_products_(Tensor& sum_vd, const LikelyHessian& hessian, const Tensor& any_x_nd) {
-  const Tensor x_nd = on_vectors(any_x_nd);
-  // By token, those of one token in the order of rows; what is no token (-1) comes first.
-  const auto [token, pair] = at::sort(hessian.token_nk.flatten(), /*stable=*/true, 0, /*descending=*/false);
-  const Tensor first_v =
-      at::searchsorted(token, at::arange(sum_vd.size(0) + 1, token.options()), /*out_int32=*/false);
-  const Tensor listed = at::empty({sum_vd.size(0)}, first_v.options()),
-               listed_count = at::zeros({1}, token.options());
-  check_launch(
-      launch_listed_products(
-          scalar_type_of(x_nd),
-          {first_v.const_data_ptr<int64_t>(), pair.const_data_ptr<int64_t>(), hessian.h_nk.const_data_ptr(),
-           x_nd.const_data_ptr(), sum_vd.data_ptr(), listed.data_ptr<int64_t>(), listed_count.data_ptr<int>(),
-           sum_vd.size(0), sum_vd.size(1), hessian.token_nk.size(1)},
-          c10::cuda::getCurrentCUDAStream()),
-      "listed_products");
-}
-
 }  // namespace fwl::cuda

@@ -8,6 +8,5 @@ namespace fwl::cuda {
 
 void likely_hessian(const LikelyTokens& likely, const InnerLossRows& rows, const Tensor& unembedding_vd,
                     LikelyHessian& result);
-void add_listed_products_(Tensor& sum_vd, const LikelyHessian& hessian, const Tensor& x_nd);
 
 }  // namespace fwl::cuda

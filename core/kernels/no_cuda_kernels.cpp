@@ -10,6 +10,7 @@
 #include "core/kernels/softmax_rows_cuda.h"
 #include "core/kernels/state_scan_cuda.h"
 #include "core/kernels/step_rows_cuda.h"
+#include "core/kernels/token_sums_cuda.h"
 
 namespace fwl::cuda {
 namespace {
@@ -48,7 +49,7 @@ LikelyGradient likely_gradient(const Tensor&, const Tensor&, const Tensor&, cons
 void likely_hessian(const LikelyTokens&, const InnerLossRows&, const Tensor&, LikelyHessian&) {
   refuse();
 }
-void add_listed_products_(Tensor&, const LikelyHessian&, const Tensor&) {
+void add_token_sums_(Tensor&, const Tensor&, const Tensor&, const Tensor&) {
   refuse();
 }
 Tensor squared_relu_backward(const Tensor&, const Tensor&) {
@@ -92,7 +93,7 @@ NormGradientBackward norm_gradient_backward(const Tensor&, const Tensor&, const 
                                             const NormGradientForward&, const Tensor&) {
   refuse();
 }
-void rotate_queries_keys_(Tensor&, const RotaryTable&) {
+void rotate_queries_keys_(Tensor&, const RotaryTable&, Turn) {
   refuse();
 }
 Tensor gather_qkv_gradient(const Tensor&, const Tensor&, const Tensor&, const RotaryTable&, at::IntArrayRef,

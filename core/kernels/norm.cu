@@ -1,6 +1,4 @@
-// Norms with the addition before them, and their gradients (norm_rows.cuh). The gradients of scale and bias
-// are summed over a block's rows in registers, over its warps in shared memory in fixed order, and over
-// blocks by partial_sums.cu: the same bits every time.
+// Norms with the addition before them, and their gradients (norm_rows.cuh).
 #include <algorithm>
 
 #include "core/kernels/norm.cu.h"
@@ -9,251 +7,143 @@
 namespace fwl::cuda {
 namespace {
 
-constexpr int kRowsAtOnce = 2;  // of a block whose threads own columns
+constexpr int kForwardStages = 1;  // a row is in registers once it has come
+template <int kVectors>
+constexpr int kForwardBlocks = kVectors <= 3 ? 4 : 3;  // of a multiprocessor
 
-template <typename Scalar, int kVectors>
-__global__ void __launch_bounds__(kWarps * 32)
+template <typename Scalar, int kVectors, int kGroup>
+__global__ void __launch_bounds__(kThreads, kForwardBlocks<kVectors>)
     add_norm_kernel(const Scalar* x, const Scalar* delta, const Scalar* scale, const Scalar* bias,
                     AccumulateOf<Scalar> epsilon, Scalar* sum, Scalar* norm, AccumulateOf<Scalar>* mean,
                     AccumulateOf<Scalar>* inverse_sigma, int64_t rows, int width) {
-  using R = Row<Scalar, kVectors>;
-  using A = AccumulateOf<Scalar>;
-  const int64_t row = warp_of_grid();
-  if (row >= rows) return;
-  R r, other;
-  r.load(x + row * width, width);
-  if (delta != nullptr) {
-    other.load(delta + row * width, width);
-    R::for_each(width, [&](int i, int e) { r.at[i][e] += other.at[i][e]; });
-    r.round();
-    r.store(sum + row * width, width);
-  }
-  A m, inverse;
-  statistics(r, width, bias != nullptr, epsilon, &m, &inverse);
-  other.load(scale, width);
-  R::for_each(width, [&](int i, int e) { r.at[i][e] = (r.at[i][e] - m) * inverse * other.at[i][e]; });
-  if (bias != nullptr) {
-    other.load(bias, width);
-    R::for_each(width, [&](int i, int e) { r.at[i][e] += other.at[i][e]; });
-  }
-  r.store(norm + row * width, width);
-  if (threadIdx.x % 32 != 0) return;
-  if (mean != nullptr) mean[row] = m;
-  inverse_sigma[row] = inverse;
-}
-
-// Over the block's threads, which all call it; the same bits every time.
-template <typename A>
-__device__ A sum_over_block(A value) {
-  __shared__ A partial[kMostVectors];
-  value = warp_sum(value);
-  if (threadIdx.x % 32 == 0) partial[threadIdx.x / 32] = value;
-  __syncthreads();
-  A sum = 0;
-  for (int w = 0; w < static_cast<int>(blockDim.x) / 32; ++w) sum += partial[w];
-  __syncthreads();  // it is read before it is written again
-  return sum;
-}
-
-// The same for rows that a warp's registers do not hold: a block a row, a vector of columns a thread.
-template <typename Scalar>
-__global__ void __launch_bounds__(kMostVectors * 32)
-    add_norm_by_column_kernel(const Scalar* x, const Scalar* delta, const Scalar* scale, const Scalar* bias,
-                              AccumulateOf<Scalar> epsilon, Scalar* sum, Scalar* norm,
-                              AccumulateOf<Scalar>* mean, AccumulateOf<Scalar>* inverse_sigma, int width) {
-  using A = AccumulateOf<Scalar>;
-  constexpr int kCount = kVector<Scalar>;
-  using Columns = Vector<Scalar, kCount>;
-  const int64_t row = blockIdx.x;
-  const int column = static_cast<int>(threadIdx.x) * kCount;
-  const bool has_columns = column < width;
-  A value[kCount] = {};
-  if (has_columns) {
-    Columns own = load_vector<kCount>(x + row * width + column);
-    if (delta != nullptr) {
-      const Columns other = load_vector<kCount>(delta + row * width + column);
+  using L = Lane<Scalar, kVectors, kGroup>;
+  using A = typename L::A;
+  extern __shared__ __align__(16) unsigned char shared_bytes[];
+  const Queue<L, Scalar, kVectors, 2, kForwardStages> queue{
+      reinterpret_cast<typename L::Columns*>(shared_bytes), {x, delta}, rows, width};
+  const int64_t stride = static_cast<int64_t>(gridDim.x) * L::kGroups;
+  int64_t row = static_cast<int64_t>(blockIdx.x) * L::kGroups + L::group();
+  queue.fetch(0, row);
+  int turn = 0;
+  // The block's groups go together: their warps may meet.
+  for (int64_t first = row - L::group(); first < rows; first += stride, row += stride) {
+    wait_for_copies<kForwardStages - 1>();
+    const bool here = row < rows;
+    A value[kVectors][L::kCount], m[1] = {0}, variance[1] = {0};
+    L::for_each(width, [&](int i, int column) {
+      if (!here) return;
+      typename L::Columns v = queue.at(0, 0, i);
+      if (delta != nullptr) {
+        const typename L::Columns d = queue.at(0, 1, i);
 #pragma unroll
-      for (int e = 0; e < kCount; ++e) own.at[e] = narrow<Scalar>(widen(own.at[e]) + widen(other.at[e]));
-      store_vector(sum + row * width + column, own);
-    }
+        for (int e = 0; e < L::kCount; ++e) v.at[e] = narrow<Scalar>(widen(v.at[e]) + widen(d.at[e]));
+        store_vector(sum + row * width + column, v);
+      }
 #pragma unroll
-    for (int e = 0; e < kCount; ++e) value[e] = widen(own.at[e]);
-  }
-  A m = 0;
-  if (bias != nullptr) {
-    A own = 0;
+      for (int e = 0; e < L::kCount; ++e) {
+        value[i][e] = widen(v.at[e]);
+        m[0] += value[i][e];
+      }
+    });
+    queue.fetch(0, row + stride);
+    if (bias != nullptr) sum_over_group<kGroup>(m, turn);
+    m[0] = bias != nullptr ? m[0] / static_cast<A>(width) : A(0);
+    L::for_each(width, [&](int i, int) {
+      if (!here) return;
 #pragma unroll
-    for (int e = 0; e < kCount; ++e) own += value[e];
-    m = sum_over_block(own) / static_cast<A>(width);
-  }
-  A squares = 0;
+      for (int e = 0; e < L::kCount; ++e) {
+        value[i][e] -= m[0];
+        variance[0] += value[i][e] * value[i][e];
+      }
+    });
+    sum_over_group<kGroup>(variance, turn);
+    if (!here) continue;
+    const A inverse = A(1) / sqrt(variance[0] / static_cast<A>(width) + epsilon);
+    L::for_each(width, [&](int i, int column) {
+      const typename L::Columns factor = load_vector<L::kCount>(scale + column);
+      typename L::Columns out, shift;
+      if (bias != nullptr) shift = load_vector<L::kCount>(bias + column);
 #pragma unroll
-  for (int e = 0; e < kCount; ++e) squares += has_columns ? (value[e] - m) * (value[e] - m) : A(0);
-  const A inverse = A(1) / sqrt(sum_over_block(squares) / static_cast<A>(width) + epsilon);
-  if (threadIdx.x == 0) {
-    if (mean != nullptr) mean[row] = m;
+      for (int e = 0; e < L::kCount; ++e) {
+        const A normed = value[i][e] * inverse * widen(factor.at[e]);
+        out.at[e] = narrow<Scalar>(bias != nullptr ? normed + widen(shift.at[e]) : normed);
+      }
+      store_vector(norm + row * width + column, out);
+    });
+    if (threadIdx.x % (32 * kGroup) != 0) continue;
+    if (mean != nullptr) mean[row] = m[0];
     inverse_sigma[row] = inverse;
   }
-  if (!has_columns) return;
-  const Columns factor = load_vector<kCount>(scale + column);
-  Columns out, shift;
-  if (bias != nullptr) shift = load_vector<kCount>(bias + column);
-#pragma unroll
-  for (int e = 0; e < kCount; ++e) {
-    const A normed = (value[e] - m) * inverse * widen(factor.at[e]);
-    out.at[e] = narrow<Scalar>(bias != nullptr ? normed + widen(shift.at[e]) : normed);
-  }
-  store_vector(norm + row * width + column, out);
 }
 
-template <typename Scalar, int kVectors>
-__global__ void __launch_bounds__(kWarps * 32)
+constexpr int kBackwardStages = 2;
+
+template <typename Scalar, int kVectors, int kGroup>
+__global__ void __launch_bounds__(kThreads, 1)
     add_norm_backward_kernel(const Scalar* sum, const Scalar* scale, const AccumulateOf<Scalar>* mean,
                              const AccumulateOf<Scalar>* inverse_sigma, const Scalar* norm_bar,
                              const Scalar* sum_bar, Scalar* x_bar, AccumulateOf<Scalar>* scale_partial,
                              AccumulateOf<Scalar>* bias_partial, int64_t rows, int width) {
-  using R = Row<Scalar, kVectors>;
-  using A = AccumulateOf<Scalar>;
+  using L = Lane<Scalar, kVectors, kGroup>;
+  using A = typename L::A;
+  using Columns = typename L::Columns;
   extern __shared__ __align__(16) unsigned char shared_bytes[];
+  const Queue<L, Scalar, kVectors, 3, kBackwardStages> queue{
+      reinterpret_cast<Columns*>(shared_bytes), {sum, norm_bar, sum_bar}, rows, width};
   const bool center = bias_partial != nullptr;
-  R scale_bar, bias_bar;
-  scale_bar.clear();
-  bias_bar.clear();
-  for (int64_t row = warp_of_grid(); row < rows; row += static_cast<int64_t>(gridDim.x) * kWarps) {
-    const A m = center ? mean[row] : A(0), inverse = inverse_sigma[row];
-    // All loads first: a warp has few rows under way, and memory is far.
-    typename R::Raw raw_sum, raw_norm_bar, raw_sum_bar;
-    raw_sum.load(sum + row * width, width);
-    raw_norm_bar.load(norm_bar + row * width, width);
-    if (sum_bar != nullptr) raw_sum_bar.load(sum_bar + row * width, width);
-    R xhat, g;
-    xhat.take(raw_sum, width);
-    g.take(raw_norm_bar, width);
-    R::for_each(width, [&](int i, int e) {
-      xhat.at[i][e] = (xhat.at[i][e] - m) * inverse;
-      scale_bar.at[i][e] += g.at[i][e] * xhat.at[i][e];
-      bias_bar.at[i][e] += g.at[i][e];
+  const int64_t stride = static_cast<int64_t>(gridDim.x) * L::kGroups;
+  int64_t row = static_cast<int64_t>(blockIdx.x) * L::kGroups + L::group();
+#pragma unroll
+  for (int k = 0; k < kBackwardStages; ++k) queue.fetch(k, row + k * stride);
+  Columns factor[kVectors];
+  A scale_bar[kVectors][L::kCount] = {}, bias_bar[kVectors][L::kCount] = {};
+  L::for_each(width, [&](int i, int column) { factor[i] = load_vector<L::kCount>(scale + column); });
+  const auto mean_of = [&](int64_t r) { return center && r < rows ? mean[r] : A(0); };
+  const auto inverse_of = [&](int64_t r) { return r < rows ? inverse_sigma[r] : A(0); };
+  A m = mean_of(row), inverse = inverse_of(row);
+  int turn = 0, stage = 0;
+  for (int64_t first = row - L::group(); first < rows; first += stride, row += stride) {
+    wait_for_copies<kBackwardStages - 1>();
+    const A next_m = mean_of(row + stride), next_inverse = inverse_of(row + stride);
+    const bool here = row < rows;
+    A both[2] = {0, 0};  // sums over the row of scale g and of scale g xhat
+    L::for_each(width, [&](int i, int) {
+      if (!here) return;
+      const Columns x = queue.at(stage, 0, i), g = queue.at(stage, 1, i);
+#pragma unroll
+      for (int e = 0; e < L::kCount; ++e) {
+        const A xhat = (widen(x.at[e]) - m) * inverse, own = widen(g.at[e]);
+        scale_bar[i][e] += own * xhat;
+        bias_bar[i][e] += own;
+        const A scaled = own * widen(factor[i].at[e]);
+        both[0] += scaled;
+        both[1] += scaled * xhat;
+      }
     });
-    {
-      R s;
-      s.load(scale, width);
-      R::for_each(width, [&](int i, int e) { g.at[i][e] *= s.at[i][e]; });
-    }
-    const A along = row_mean<R>(width, [&](int i, int e) { return g.at[i][e] * xhat.at[i][e]; });
-    const A average = center ? row_mean<R>(width, [&](int i, int e) { return g.at[i][e]; }) : A(0);
-    R::for_each(width,
-                [&](int i, int e) { g.at[i][e] = (g.at[i][e] - average - xhat.at[i][e] * along) * inverse; });
-    if (sum_bar != nullptr) {
-      xhat.take(raw_sum_bar, width);
-      R::for_each(width, [&](int i, int e) { g.at[i][e] += xhat.at[i][e]; });
-    }
-    g.store(x_bar + row * width, width);
+    sum_over_group<kGroup>(both, turn);
+    const A average = center ? both[0] / static_cast<A>(width) : A(0),
+            along = both[1] / static_cast<A>(width);
+    L::for_each(width, [&](int i, int column) {
+      if (!here) return;
+      const Columns x = queue.at(stage, 0, i), g = queue.at(stage, 1, i);
+      Columns residual, out;
+      if (sum_bar != nullptr) residual = queue.at(stage, 2, i);
+#pragma unroll
+      for (int e = 0; e < L::kCount; ++e) {
+        const A xhat = (widen(x.at[e]) - m) * inverse;
+        const A own = (widen(g.at[e]) * widen(factor[i].at[e]) - average - xhat * along) * inverse;
+        out.at[e] = narrow<Scalar>(sum_bar != nullptr ? own + widen(residual.at[e]) : own);
+      }
+      store_vector(x_bar + row * width + column, out);
+    });
+    queue.fetch(stage, row + kBackwardStages * stride);
+    stage = (stage + 1) % kBackwardStages;
+    m = next_m;
+    inverse = next_inverse;
   }
   A* const shared = reinterpret_cast<A*>(shared_bytes);
-  sum_over_warps(scale_bar, shared, scale_partial, width);
-  if (center) sum_over_warps(bias_bar, shared, bias_partial, width);
-}
-
-// The same for wide rows, of which a lane would hold more than its registers do: a thread owns a vector of
-// columns of every row of its block, and the sums over a row go through shared memory.
-template <typename Scalar>
-__global__ void __launch_bounds__(kMostVectors * 32)
-    add_norm_backward_by_column_kernel(const Scalar* sum, const Scalar* scale,
-                                       const AccumulateOf<Scalar>* mean,
-                                       const AccumulateOf<Scalar>* inverse_sigma, const Scalar* norm_bar,
-                                       const Scalar* sum_bar, Scalar* x_bar,
-                                       AccumulateOf<Scalar>* scale_partial,
-                                       AccumulateOf<Scalar>* bias_partial, int64_t rows, int width) {
-  using A = AccumulateOf<Scalar>;
-  constexpr int kCount = kVector<Scalar>;
-  using Columns = Vector<Scalar, kCount>;
-  __shared__ A partial[2][kMostVectors][2 * kRowsAtOnce];  // of a warp; the two are written in turns
-  const bool center = bias_partial != nullptr;
-  const int column = static_cast<int>(threadIdx.x) * kCount, warp = static_cast<int>(threadIdx.x) / 32;
-  const int warps = (width + 32 * kCount - 1) / (32 * kCount);
-  const bool has_columns = column < width;
-  A scale_bar[kCount] = {}, bias_bar[kCount] = {}, factor[kCount] = {};
-  if (has_columns) {
-    const Columns s = load_vector<kCount>(scale + column);
-#pragma unroll
-    for (int e = 0; e < kCount; ++e) factor[e] = widen(s.at[e]);
-  }
-  int turn = 0;
-  for (int64_t first = static_cast<int64_t>(blockIdx.x) * kRowsAtOnce; first < rows;
-       first += static_cast<int64_t>(gridDim.x) * kRowsAtOnce, turn ^= 1) {
-    // All loads first: memory is far.
-    Columns x[kRowsAtOnce], g[kRowsAtOnce], residual[kRowsAtOnce];
-    A m[kRowsAtOnce], inverse[kRowsAtOnce];
-#pragma unroll
-    for (int r = 0; r < kRowsAtOnce; ++r) {
-      if (first + r >= rows || !has_columns) continue;
-      const int64_t at = (first + r) * width + column;
-      x[r] = load_vector<kCount>(sum + at);
-      g[r] = load_vector<kCount>(norm_bar + at);
-      if (sum_bar != nullptr) residual[r] = load_vector<kCount>(sum_bar + at);
-      m[r] = center ? mean[first + r] : A(0);
-      inverse[r] = inverse_sigma[first + r];
-    }
-#pragma unroll
-    for (int r = 0; r < kRowsAtOnce; ++r) {
-      A average = 0, along = 0;
-      if (first + r < rows && has_columns) {
-#pragma unroll
-        for (int e = 0; e < kCount; ++e) {
-          const A xhat = (widen(x[r].at[e]) - m[r]) * inverse[r], own = widen(g[r].at[e]);
-          scale_bar[e] += own * xhat;
-          bias_bar[e] += own;
-          average += own * factor[e];
-          along += own * factor[e] * xhat;
-        }
-      }
-      average = warp_sum(average);
-      along = warp_sum(along);
-      if (threadIdx.x % 32 == 0) {
-        partial[turn][warp][2 * r] = average;
-        partial[turn][warp][2 * r + 1] = along;
-      }
-    }
-    __syncthreads();
-#pragma unroll
-    for (int r = 0; r < kRowsAtOnce; ++r) {
-      if (first + r >= rows || !has_columns) continue;
-      A average = 0, along = 0;
-      for (int w = 0; w < warps; ++w) {
-        average += partial[turn][w][2 * r];
-        along += partial[turn][w][2 * r + 1];
-      }
-      average = center ? average / static_cast<A>(width) : A(0);
-      along /= static_cast<A>(width);
-      Columns out;
-#pragma unroll
-      for (int e = 0; e < kCount; ++e) {
-        const A xhat = (widen(x[r].at[e]) - m[r]) * inverse[r];
-        const A own = (widen(g[r].at[e]) * factor[e] - average - xhat * along) * inverse[r];
-        out.at[e] = narrow<Scalar>(sum_bar != nullptr ? own + widen(residual[r].at[e]) : own);
-      }
-      store_vector(x_bar + (first + r) * width + column, out);
-    }
-  }
-  if (!has_columns) return;
-  const int64_t to = static_cast<int64_t>(blockIdx.x) * width + column;
-#pragma unroll
-  for (int e = 0; e < kCount; ++e) {
-    scale_partial[to + e] = scale_bar[e];
-    if (center) bias_partial[to + e] = bias_bar[e];
-  }
-}
-
-// A lane's registers hold a row of up to eight vectors and its sum, and sums over rows of up to three.
-template <typename Scalar>
-constexpr int64_t kWidestForwardByRow = 8 * 32 * kVector<Scalar>;
-template <typename Scalar>
-constexpr int64_t kWidestByRow = 3 * 32 * kVector<Scalar>;
-
-// Threads of a block that owns a vector of columns each.
-template <typename Scalar>
-unsigned column_threads(int64_t width) {
-  return static_cast<unsigned>((width / kVector<Scalar> + 31) / 32 * 32);
+  sum_over_groups<L>(scale_bar, shared, scale_partial, width);
+  if (center) sum_over_groups<L>(bias_bar, shared, bias_partial, width);
 }
 
 }  // namespace
@@ -263,12 +153,13 @@ bool norm_width_fits(ScalarType type, int64_t width) {
   return width % count == 0 && width <= count * 32 * kMostVectors;
 }
 
-int64_t add_norm_backward_partials(ScalarType type, int64_t rows, int64_t width) {
-  constexpr int64_t kMostByColumn = 2 * kNormPartials;
-  bool by_row = true;
-  dispatch(type, [&](auto* tag) { by_row = width <= kWidestByRow<std::remove_pointer_t<decltype(tag)>>; });
-  const int64_t at_once = by_row ? kWarps : kRowsAtOnce;
-  return std::clamp<int64_t>((rows + at_once - 1) / at_once, 1, by_row ? kNormPartials : kMostByColumn);
+int64_t norm_backward_partials(ScalarType type, int64_t rows, int64_t width) {
+  int64_t partials = 1;
+  dispatch(type, [&](auto* tag) {
+    using S = std::remove_pointer_t<decltype(tag)>;
+    for_width<S>(width, [&](auto, auto group) { partials = blocks_of(rows, kWarps / group, 1); });
+  });
+  return partials;
 }
 
 cudaError_t launch_add_norm(ScalarType type, const void* x, const void* delta, const void* scale,
@@ -278,15 +169,13 @@ cudaError_t launch_add_norm(ScalarType type, const void* x, const void* delta, c
   return dispatch(type, [&](auto* tag) {
     using S = std::remove_pointer_t<decltype(tag)>;
     using A = AccumulateOf<S>;
-    if (width > kWidestForwardByRow<S>) {
-      add_norm_by_column_kernel<S><<<static_cast<unsigned>(rows), column_threads<S>(width), 0, stream>>>(
-          static_cast<const S*>(x), static_cast<const S*>(delta), static_cast<const S*>(scale),
-          static_cast<const S*>(bias), static_cast<A>(epsilon), static_cast<S*>(sum), static_cast<S*>(norm),
-          static_cast<A*>(mean), static_cast<A*>(inverse_sigma), static_cast<int>(width));
-      return;
-    }
-    for_width<S>(width, [&](auto vectors) {
-      add_norm_kernel<S, std::min(decltype(vectors)::value, 8)><<<blocks_of(rows), kWarps * 32, 0, stream>>>(
+    for_width<S>(width, [&](auto vectors, auto group) {
+      constexpr int kVectors = decltype(vectors)::value, kGroup = decltype(group)::value;
+      using L = Lane<S, kVectors, kGroup>;
+      constexpr size_t kBytes = Queue<L, S, kVectors, 2, kForwardStages>::kBytes;
+      const auto kernel = add_norm_kernel<S, kVectors, kGroup>;
+      allow_shared(kernel, kBytes);
+      kernel<<<blocks_of(rows, L::kGroups, kForwardBlocks<kVectors>), kThreads, kBytes, stream>>>(
           static_cast<const S*>(x), static_cast<const S*>(delta), static_cast<const S*>(scale),
           static_cast<const S*>(bias), static_cast<A>(epsilon), static_cast<S*>(sum), static_cast<S*>(norm),
           static_cast<A*>(mean), static_cast<A*>(inverse_sigma), rows, static_cast<int>(width));
@@ -301,22 +190,17 @@ cudaError_t launch_add_norm_backward(ScalarType type, const void* sum, const voi
   return dispatch(type, [&](auto* tag) {
     using S = std::remove_pointer_t<decltype(tag)>;
     using A = AccumulateOf<S>;
-    if (width > kWidestByRow<S>) {
-      add_norm_backward_by_column_kernel<S>
-          <<<static_cast<unsigned>(partials), column_threads<S>(width), 0, stream>>>(
-              static_cast<const S*>(sum), static_cast<const S*>(scale), static_cast<const A*>(mean),
-              static_cast<const A*>(inverse_sigma), static_cast<const S*>(norm_bar),
-              static_cast<const S*>(sum_bar), static_cast<S*>(x_bar), static_cast<A*>(scale_partial),
-              static_cast<A*>(bias_partial), rows, static_cast<int>(width));
-      return;
-    }
-    for_partials<S>(width, [&](auto vectors, size_t shared) {
-      add_norm_backward_kernel<S, std::min(decltype(vectors)::value, 3)>
-          <<<static_cast<unsigned>(partials), kWarps * 32, shared, stream>>>(
-              static_cast<const S*>(sum), static_cast<const S*>(scale), static_cast<const A*>(mean),
-              static_cast<const A*>(inverse_sigma), static_cast<const S*>(norm_bar),
-              static_cast<const S*>(sum_bar), static_cast<S*>(x_bar), static_cast<A*>(scale_partial),
-              static_cast<A*>(bias_partial), rows, static_cast<int>(width));
+    for_width<S>(width, [&](auto vectors, auto group) {
+      constexpr int kVectors = decltype(vectors)::value, kGroup = decltype(group)::value;
+      using L = Lane<S, kVectors, kGroup>;
+      const size_t bytes = std::max(Queue<L, S, kVectors, 3, kBackwardStages>::kBytes, L::sums_bytes(width));
+      const auto kernel = add_norm_backward_kernel<S, kVectors, kGroup>;
+      allow_shared(kernel, bytes);
+      kernel<<<static_cast<unsigned>(partials), kThreads, bytes, stream>>>(
+          static_cast<const S*>(sum), static_cast<const S*>(scale), static_cast<const A*>(mean),
+          static_cast<const A*>(inverse_sigma), static_cast<const S*>(norm_bar),
+          static_cast<const S*>(sum_bar), static_cast<S*>(x_bar), static_cast<A*>(scale_partial),
+          static_cast<A*>(bias_partial), rows, static_cast<int>(width));
     });
   });
 }

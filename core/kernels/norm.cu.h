@@ -1,5 +1,5 @@
-// Launchers of norm.cu and norm_gradient.cu: raw pointers, no LibTorch. Shapes and meaning: norm.h. Enqueue on `stream`; return
-// the launch's error. `width` must pass norm_width_fits().
+// Launchers of norm.cu and norm_gradient.cu: raw pointers, no LibTorch. Shapes and meaning: norm.h. Enqueue
+// on `stream`; return the launch's error. `width` must pass norm_width_fits().
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -10,12 +10,10 @@
 
 namespace fwl::cuda {
 
-// Rows are whole vectors of 16 bytes, and fit in a warp's registers.
+// Rows are whole vectors of 16 bytes, 512 of them at most.
 bool norm_width_fits(ScalarType type, int64_t width);
-// Rows of the partial sums that launch_add_norm_backward() is to write, and at the most for
-// launch_norm_gradient_backward(), which takes 8 rows a block.
-int64_t add_norm_backward_partials(ScalarType type, int64_t rows, int64_t width);
-constexpr int64_t kNormPartials = 264;
+// Rows of the partial sums that the launchers of backward passes are to write: a block's each.
+int64_t norm_backward_partials(ScalarType type, int64_t rows, int64_t width);
 
 // `bias` null: RMSNorm. `delta` null: sum is not written. mean (LayerNorm) and inverse_sigma are [rows].
 cudaError_t launch_add_norm(ScalarType type, const void* x, const void* delta, const void* scale,

@@ -31,7 +31,8 @@ Tensor row_statistics(const Tensor& x) {
 }
 
 // [count, partials, width]: `count` sums over rows, one part per thread block.
-Tensor partial_sums(const Tensor& x, int64_t count, int64_t partials) {
+Tensor partial_sums(const Tensor& x, int64_t count) {
+  const int64_t partials = norm_backward_partials(scalar_type_of(x), rows_of_last(x), width_of(x));
   return at::empty({count, partials, width_of(x)}, x.options().dtype(accumulate_type(x.scalar_type())));
 }
 Tensor totals(const Tensor& partial_spd, const Tensor& like_d) {
@@ -70,9 +71,7 @@ AddNormBackward add_norm_backward(const Tensor& any_sum, const Tensor& any_scale
   const Tensor sum = on_vectors(any_sum), scale_d = on_vectors(any_scale_d),
                norm_bar = on_vectors(any_norm_bar), sum_bar = on_vectors(any_sum_bar);
   check_rows({&sum, &norm_bar, &sum_bar}, scale_d);
-  const Tensor partial =
-      partial_sums(sum, mean_n.defined() ? 2 : 1,
-                   add_norm_backward_partials(scalar_type_of(sum), rows_of_last(sum), width_of(sum)));
+  const Tensor partial = partial_sums(sum, mean_n.defined() ? 2 : 1);
   Tensor x_bar = at::empty_like(sum);
   check_launch(launch_add_norm_backward(scalar_type_of(sum), sum.const_data_ptr(), scale_d.const_data_ptr(),
                                         pointer_or_null(mean_n), inverse_sigma_n.const_data_ptr(),
@@ -104,8 +103,7 @@ NormGradientBackward norm_gradient_backward(const Tensor& any_o_nd, const Tensor
   const Tensor o_nd = on_vectors(any_o_nd), scale_d = on_vectors(any_scale_d), q_nd = on_vectors(any_q_nd),
                g_bar_nd = on_vectors(any_g_bar_nd);
   check_rows({&o_nd, &q_nd, &g_bar_nd}, scale_d);
-  const Tensor partial =
-      partial_sums(o_nd, 1, std::clamp<int64_t>((rows_of_last(o_nd) + 7) / 8, 1, kNormPartials));
+  const Tensor partial = partial_sums(o_nd, 1);
   Tensor o_bar_nd = at::empty_like(o_nd), q_bar_nd = at::empty_like(q_nd);
   check_launch(
       launch_norm_gradient_backward(

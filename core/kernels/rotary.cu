@@ -39,7 +39,7 @@ __device__ inline Place place_of(int64_t index, int parts, int heads, int vector
   return p;
 }
 
-template <typename Scalar, int kCount>
+template <typename Scalar, int kCount, bool kBack>
 __global__ void __launch_bounds__(kThreads)
     rotate_kernel(Scalar* qkv, const AccumulateOf<Scalar>* cosine, const AccumulateOf<Scalar>* sine,
                   QkvShape shape, int64_t count) {
@@ -51,7 +51,7 @@ __global__ void __launch_bounds__(kThreads)
   Scalar* const first = qkv + ((p.position * 3 + p.part) * heads + p.head) * shape.head_dim + element;
   const int64_t angle = (p.position % shape.length) * half + element;
   auto a = load_vector<kCount>(first), b = load_vector<kCount>(first + half);
-  rotate<false>(a, b, cosine + angle, sine + angle);
+  rotate<kBack>(a, b, cosine + angle, sine + angle);
   store_vector(first, a);
   store_vector(first + half, b);
 }
@@ -93,7 +93,7 @@ unsigned blocks_of(int64_t count) {
 }  // namespace
 
 cudaError_t launch_rotate_queries_keys(ScalarType type, void* qkv, const void* cosine, const void* sine,
-                                       const QkvShape& shape, cudaStream_t stream) {
+                                       bool back, const QkvShape& shape, cudaStream_t stream) {
   const int64_t pairs = shape.batch * shape.length * 2 * shape.heads * (shape.head_dim / 2);
   if (pairs == 0) return cudaSuccess;
   return dispatch(type, [&](auto* tag) {
@@ -101,7 +101,8 @@ cudaError_t launch_rotate_queries_keys(ScalarType type, void* qkv, const void* c
     using A = AccumulateOf<S>;
     const auto run = [&](auto vector) {
       constexpr int kCount = decltype(vector)::value;
-      rotate_kernel<S, kCount><<<blocks_of(pairs / kCount), kThreads, 0, stream>>>(
+      const auto kernel = back ? rotate_kernel<S, kCount, true> : rotate_kernel<S, kCount, false>;
+      kernel<<<blocks_of(pairs / kCount), kThreads, 0, stream>>>(
           static_cast<S*>(qkv), static_cast<const A*>(cosine), static_cast<const A*>(sine), shape,
           pairs / kCount);
     };

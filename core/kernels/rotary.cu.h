@@ -19,9 +19,9 @@ struct Strided {
   int64_t batch_stride, head_stride, position_stride;
 };
 
-// In place. cosine, sine: [T, E / 2] in the accumulation type.
+// In place; `back`: by the opposite angles. cosine, sine: [T, E / 2] in the accumulation type.
 cudaError_t launch_rotate_queries_keys(ScalarType type, void* qkv, const void* cosine, const void* sine,
-                                       const QkvShape& shape, cudaStream_t stream);
+                                       bool back, const QkvShape& shape, cudaStream_t stream);
 // qkv_bar <- the three gradients, those of queries and keys rotated back; cosine null: no rotation.
 cudaError_t launch_gather_qkv_gradient(ScalarType type, const Strided* parts, const void* cosine,
                                        const void* sine, void* qkv_bar, const QkvShape& shape,

@@ -19,10 +19,11 @@ Strided strided(const Tensor& x_bhte) {
 
 }  // namespace
 
-void rotate_queries_keys_(Tensor& qkv_bt3he, const RotaryTable& table) {
+void rotate_queries_keys_(Tensor& qkv_bt3he, const RotaryTable& table, Turn turn) {
   check_launch(launch_rotate_queries_keys(scalar_type_of(qkv_bt3he), qkv_bt3he.data_ptr(),
                                           table.cosine_te.const_data_ptr(), table.sine_te.const_data_ptr(),
-                                          shape_of(qkv_bt3he.sizes()), c10::cuda::getCurrentCUDAStream()),
+                                          turn == Turn::kBack, shape_of(qkv_bt3he.sizes()),
+                                          c10::cuda::getCurrentCUDAStream()),
                "rotate_queries_keys");
 }
 

@@ -5,7 +5,7 @@
 
 namespace fwl::cuda {
 
-void rotate_queries_keys_(Tensor& qkv_bt3he, const RotaryTable& table);
+void rotate_queries_keys_(Tensor& qkv_bt3he, const RotaryTable& table, Turn turn);
 Tensor gather_qkv_gradient(const Tensor& q_bar_bhte, const Tensor& k_bar_bhte, const Tensor& v_bar_bhte,
                            const RotaryTable& table, at::IntArrayRef qkv_sizes,
                            const at::TensorOptions& options);

@@ -6,7 +6,9 @@
 
 #include <algorithm>
 
+#include "core/base/autograd.h"
 #include "core/base/error.h"
+#include "core/kernels/token_sums.h"
 
 namespace fwl {
 
@@ -19,7 +21,8 @@ class Parameters::CollectHook final : public torch::autograd::FunctionPostHook {
     // Few enough bytes to matter little beside the activations, enough for few kernels.
     constexpr int64_t kMostWaiting = int64_t{64} << 20;
     parameters_.waiting_bytes_ += bytes_;
-    if (parameters_.waiting_bytes_ >= kMostWaiting) parameters_.collect_gradients();
+    if (parameters_.waiting_bytes_ >= kMostWaiting)
+      parameters_.collect_gradients(0, parameters_.parameters_.size());
     return outputs;
   }
 
@@ -73,11 +76,12 @@ void Parameters::build(at::Device device, at::ScalarType dtype, at::ScalarType c
     if (copies_.defined() && d.group != ParameterGroup::kStepSize)
       leaf = with_hook(view(copies_, offset, d.initial).requires_grad_(true));
     index_[d.name] = parameters_.size();
-    parameters_.push_back({d.name, d.group, value, gradient, leaf, offset});
+    parameters_.push_back({d.name, d.group, value, gradient, leaf, offset, nullptr});
+    if (parameters_.back().has_copy()) parameters_.back().rows = c10::make_intrusive<RowGradients>();
     offset += d.initial.numel();
   }
   declared_.clear();
-  collected_.assign(parameters_.size(), false);
+  held_.assign(parameters_.size(), Held::kZero);
 }
 
 const Parameter& Parameters::find(const std::string& name) const {
@@ -96,17 +100,46 @@ const Tensor& Parameters::leaf(const std::string& name) const {
   return find(name).leaf;
 }
 
+c10::intrusive_ptr<RowGradients> Parameters::row_gradients(const std::string& name) const {
+  return find(name).rows;
+}
+
 Tensor& Parameters::values() {
   require<InternalError>(released_ == 0, "the values are spread over the ranks");
   copied_version_.reset();
   return values_;
 }
 
+// What a copy's first gradient is written over needs no zeros.
 void Parameters::zero_gradients() {
-  gradients_.zero_();
-  for (Parameter& p : parameters_)
-    if (p.has_copy()) p.leaf.mutable_grad().reset();
-  collected_.assign(parameters_.size(), false);
+  const int64_t first = copies_.defined() ? copies_.numel() : 0;
+  gradients_.narrow(0, first, gradients_.numel() - first).zero_();
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    Parameter& p = parameters_[i];
+    if (p.has_copy()) {
+      p.leaf.mutable_grad().reset();
+      p.rows->waiting.clear();
+    }
+    held_[i] = p.offset < first ? Held::kLeftover : Held::kZero;
+  }
+}
+
+void Parameters::clear_leftovers(size_t first, size_t last) {
+  for (size_t i = first; i < last; ++i) {
+    if (held_[i] != Held::kLeftover) continue;
+    parameters_[i].gradient.zero_();
+    held_[i] = Held::kZero;
+  }
+}
+
+void Parameters::finish_gradients(size_t first, size_t last) {
+  collect_gradients(first, last);
+  clear_leftovers(first, last);
+}
+
+Tensor& Parameters::gradients() {
+  clear_leftovers(0, parameters_.size());
+  return gradients_;
 }
 
 void Parameters::refresh_copies() const {
@@ -130,19 +163,35 @@ void Parameters::collect_gradients(size_t first, size_t last) {
   for (size_t i = first; i < last; ++i) {
     Parameter& p = parameters_[i];
     if (!p.has_copy() || !p.leaf.grad().defined()) continue;
-    (collected_[i] ? sums : fresh).push_back(p.gradient);
-    (collected_[i] ? more_grads : fresh_grads).push_back(p.leaf.grad());
+    const bool adds = held_[i] == Held::kSum;
+    (adds ? sums : fresh).push_back(p.gradient);
+    (adds ? more_grads : fresh_grads).push_back(p.leaf.grad());
     p.leaf.mutable_grad().reset();
-    collected_[i] = true;
+    held_[i] = Held::kSum;
   }
   if (last - first == parameters_.size()) waiting_bytes_ = 0;
   if (!fresh.empty()) at::_foreach_copy_(fresh, fresh_grads);
   if (!sums.empty()) at::_foreach_add_(sums, more_grads);
+  for (size_t i = first; i < last; ++i)
+    if (parameters_[i].has_copy() && !parameters_[i].rows->waiting.empty()) add_waiting_rows(i);
+}
+
+// In float32, after what came for the whole table.
+void Parameters::add_waiting_rows(size_t parameter) {
+  clear_leftovers(parameter, parameter + 1);
+  Parameter& p = parameters_[parameter];
+  for (const RowGradients::Lookup& lookup : p.rows->waiting) {
+    const Tensor index_n1 = lookup.index_n.to(at::kInt).unsqueeze(1);
+    add_token_sums_(p.gradient, index_n1, at::ones(index_n1.sizes(), p.gradient.options()),
+                    lookup.row_bar_nd);
+  }
+  p.rows->waiting.clear();
+  held_[parameter] = Held::kSum;
 }
 
 void Parameters::backward(const Tensor& objective) {
-  objective.backward();
-  collect_gradients();
+  objective.backward(unit_cotangent(objective));
+  finish_gradients(0, parameters_.size());
 }
 
 ElementRange Parameters::range_of(ParameterGroup group) const {

@@ -26,6 +26,16 @@ enum class ParameterGroup {
 };
 constexpr int kParameterGroups = 3;
 
+// Gradients of rows of a table that a backward has left, to be added to the table's when it is collected: of
+// a lookup of n rows a tensor of the table's size would be next to nothing but zeros. An autograd function
+// keeps it.
+struct RowGradients : torch::CustomClassHolder {
+  struct Lookup {
+    Tensor index_n, row_bar_nd;
+  };
+  std::vector<Lookup> waiting;
+};
+
 struct Parameter {
   std::string name;
   ParameterGroup group;
@@ -33,6 +43,7 @@ struct Parameter {
   Tensor gradient;  // view of the flat gradients
   Tensor leaf;      // what graphs are made of: `value`, or its copy in the compute dtype
   int64_t offset;   // first element in the flat tensor
+  c10::intrusive_ptr<RowGradients> rows;  // of the copy; null without
   bool has_copy() const { return !leaf.is_same(value); }
 };
 
@@ -53,14 +64,18 @@ class Parameters {
   const Tensor& operator[](
       const std::string& name) const;                 // the value; throws InternalError for an unknown name
   const Tensor& leaf(const std::string& name) const;  // likewise
+  // Where lookups of a parameter's rows leave their gradients; null where its gradient is no copy's.
+  c10::intrusive_ptr<RowGradients> row_gradients(const std::string& name) const;
   bool has(const std::string& name) const { return index_.count(name) > 0; }
   const std::vector<Parameter>& all() const { return parameters_; }
   int64_t count() const { return gradients_.numel(); }
   at::ScalarType compute_type() const { return (copies_.defined() ? copies_ : values_).scalar_type(); }
 
-  Tensor& values();                           // flat, [count()]; throws InternalError once they are released
-  Tensor& gradients() { return gradients_; }  // flat; every parameter's grad() is a view of it
+  Tensor& values();     // flat, [count()]; throws InternalError once they are released
+  Tensor& gradients();  // flat; every parameter's grad() is a view of it
   ElementRange range_of(ParameterGroup group) const;
+  // Of parameters with copies the zeros are written when somebody looks: by gradients(), finish_gradients()
+  // or backward(), if no gradient has come by then.
   void zero_gradients();
 
   // Before every forward that reads the copies: they take the values if these may have changed, which is to
@@ -74,10 +89,10 @@ class Parameters {
   // values().
   bool has_fresh_copies() const { return copies_.defined() && copied_version_ == values_._version(); }
   void copies_are_fresh() { copied_version_ = values_._version(); }
-  // gradients() += what a backward left in the copies of parameters [first, last), which is freed. A backward
-  // does so itself whenever much has come together.
-  void collect_gradients(size_t first, size_t last);
-  void collect_gradients() { collect_gradients(0, parameters_.size()); }
+  // gradients() += what a backward left in the copies of parameters [first, last), which is freed: their
+  // gradients are whole then, if no more are to come. A backward takes up itself what has come whenever that
+  // is much.
+  void finish_gradients(size_t first, size_t last);
   // Differentiates and collects the rest.
   void backward(const Tensor& objective);
 
@@ -92,8 +107,13 @@ class Parameters {
   const Tensor& kept_values() const { return values_; }
 
  private:
-  const Parameter& find(const std::string& name) const;
   class CollectHook;
+  // What lies in a parameter's part of gradients_: of the step before, to be written over; or this one's.
+  enum class Held : char { kLeftover, kZero, kSum };
+  const Parameter& find(const std::string& name) const;
+  void collect_gradients(size_t first, size_t last);
+  void clear_leftovers(size_t first, size_t last);
+  void add_waiting_rows(size_t parameter);
   struct Declared {
     std::string name;
     ParameterGroup group;
@@ -108,7 +128,7 @@ class Parameters {
   int64_t released_ = 0;
   Tensor copies_;                                   // flat, of the first groups; undefined without copies
   mutable std::optional<uint32_t> copied_version_;  // of values_; none: it may have changed
-  std::vector<bool> collected_;                     // since zero_gradients(): the gradient is no longer zero
+  std::vector<Held> held_;                          // of each parameter
   int64_t waiting_bytes_ = 0;                       // of gradients in the copies
   std::vector<std::shared_ptr<torch::autograd::Node>> accumulators_;  // they hold the hooks
 };

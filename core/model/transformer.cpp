@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "core/base/autograd.h"
 #include "core/base/error.h"
 #include "core/kernels/matmul.h"
 #include "core/kernels/norm.h"
@@ -48,7 +49,7 @@ bool has_rotary(const ModelConfig& c) {
 }
 
 Tensor embed(const ModelConfig& c, const WeightView& w, const Tensor& token_bt, int64_t first_position) {
-  const Tensor x_btd = at::embedding(w("embedding"), token_bt);
+  const Tensor x_btd = w.rows("embedding", token_bt);
   if (has_rotary(c)) return x_btd;
   const Tensor table_pd = w("positions");
   const int64_t length = token_bt.size(1);
@@ -93,7 +94,30 @@ Tensor feed_forward(const ModelConfig& c, const WeightView& w, int64_t layer, co
                       c.feed_forward == "gelu" ? Activation::kGelu : Activation::kSquaredRelu);
 }
 
+// Leaves its rows' gradients to the parameters, which add them to the table's.
+class LookupFunction : public torch::autograd::Function<LookupFunction> {
+ public:
+  static Tensor forward(AutogradContext* ctx, const Tensor& table_vd, const Tensor& index,
+                        const c10::intrusive_ptr<RowGradients>& rows) {
+    ctx->saved_data["rows"] = c10::IValue::make_capsule(rows);
+    ctx->save_for_backward({index});
+    return at::embedding(table_vd, index);
+  }
+  static variable_list backward(AutogradContext* ctx, const variable_list& bars) {
+    const auto rows = c10::static_intrusive_pointer_cast<RowGradients>(ctx->saved_data["rows"].toCapsule());
+    rows->waiting.push_back({ctx->get_saved_variables()[0].flatten(), bars[0].flatten(0, -2)});
+    return {Tensor(), Tensor(), Tensor()};
+  }
+};
+
 }  // namespace
+
+Tensor WeightView::rows(const std::string& name, const Tensor& index) const {
+  const Tensor table = (*this)(name);
+  const auto rows = parameters_.row_gradients(name);
+  const bool leaves_rows = rows && table.is_same(parameters_.leaf(name)) && at::GradMode::is_enabled();
+  return leaves_rows ? LookupFunction::apply(table, index, rows) : at::embedding(table, index);
+}
 
 void declare_body(const ModelConfig& c, at::Generator& generator, Parameters& parameters) {
   const double residual_std = kInitStd / std::sqrt(2.0 * static_cast<double>(std::max<int64_t>(c.layers, 1)));

@@ -25,6 +25,8 @@ class WeightView {
   }
   // The parameter itself, or an undefined tensor when the model has none of this name.
   Tensor optional(const std::string& name) const { return parameters_.has(name) ? (*this)(name) : Tensor(); }
+  // Rows of a table of the model, [..., d], for indices [...]. Differentiable.
+  Tensor rows(const std::string& name, const Tensor& index) const;
   at::ScalarType compute() const { return compute_; }
 
  private:

@@ -22,6 +22,7 @@
 #include "core/kernels/softmax_rows.h"
 #include "core/kernels/state_scan.h"
 #include "core/kernels/step_rows.h"
+#include "core/kernels/token_sums.h"
 #include "core/model/attention.h"
 #include "core/model/projections.h"
 #include "tests/support/likely_lists.h"
@@ -230,7 +231,7 @@ TEST_F(KernelsOnGpu, LikelyHessianAndItsProductsEqualTheCpu) {
                                                 moved_wide(weight_n), moved_wide(nll_bar_n)},
                                                moved(weight_vd));
         Tensor sum_vd = at::ones({s.vocabulary, s.width}, at::TensorOptions().dtype(wide).device(device));
-        add_listed_products_(sum_vd, h, moved(x_nd));
+        add_token_sums_(sum_vd, h.token_nk, h.h_nk, moved(x_nd));
         return std::vector<Tensor>{h.x_bar_nd, h.factor_nd, h.h_nk, sum_vd, h.weight_bar_n};
       };
       const auto cpu = on(at::kDouble, at::kCPU), gpu = on(type, at::kCUDA), again = on(type, at::kCUDA);

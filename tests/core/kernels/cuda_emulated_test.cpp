@@ -25,6 +25,8 @@
 #include "core/kernels/state_scan.h"
 #include "core/kernels/state_scan_cuda.h"
 #include "core/kernels/step_rows_cuda.h"
+#include "core/kernels/token_sums.h"
+#include "core/kernels/token_sums_cuda.h"
 #include "emulation.h"
 #include "tests/support/likely_lists.h"
 
@@ -184,9 +186,40 @@ TEST(EmulatedCuda, LikelyHessianAndItsProductsEqualTheCpu) {
       EXPECT_EQ(found.h_nk[1].abs().max().item<double>(), 0) << "a row of weight 0";
       Tensor sum = at::ones({s.vocabulary, s.width}, probability.options()),
              expected_sum = at::ones({s.vocabulary, s.width}, at::kDouble);
-      emulated::add_listed_products_(sum, found, x.stored);
-      add_listed_products_(expected_sum, expected, x.wide);
+      emulated::add_token_sums_(sum, found.token_nk, found.h_nk, x.stored);
+      add_token_sums_(expected_sum, expected.token_nk, expected.h_nk, x.wide);
       EXPECT_LT(distance(sum, expected_sum), tolerance);
+    }
+  }
+}
+
+// Keys of 16 and of 32 bits; a token in most rows, tokens in one, more of them than blocks, rows without.
+TEST(EmulatedCuda, TokenSumsEqualTheCpu) {
+  at::manual_seed(8);
+  struct Shape {
+    int64_t rows, places, vocabulary, width;
+  };
+  for (const Shape& s :
+       {Shape{300, 1, 40, 24}, Shape{70, 3, 65534, 768}, Shape{70, 3, 65535, 17}, Shape{2600, 1, 9000, 8}}) {
+    for (const auto& [type, tolerance] : kTypes) {
+      SCOPED_TRACE(cat(type, ", ", s.rows, " x ", s.places, ", V ", s.vocabulary));
+      Tensor token_nk = s.rows < s.vocabulary / 2 && s.places == 1
+                            ? at::randperm(s.vocabulary).narrow(0, 0, s.rows).view({-1, 1})
+                            : at::randint(-1, s.vocabulary, {s.rows, s.places});
+      token_nk = token_nk.to(at::kInt);
+      token_nk.narrow(0, 0, s.rows / 2).select(1, 0).fill_(s.vocabulary - 1);
+      token_nk[1] = -1;
+      const Pair factor = random_wide({s.rows, s.places}, type), x = random({s.rows, s.width}, type);
+      Tensor sum = at::ones({s.vocabulary, s.width}, factor.stored.options()),
+             expected = at::ones({s.vocabulary, s.width}, at::kDouble), by_index = expected.clone();
+      emulated::add_token_sums_(sum, token_nk, factor.stored, x.stored);
+      add_token_sums_(expected, token_nk, factor.wide, x.wide);
+      for (int64_t k = 0; k < s.places; ++k) {
+        const Tensor own = token_nk.select(1, k).to(at::kLong), is = (own >= 0).to(at::kDouble);
+        by_index.index_add_(0, own.clamp_min(0), x.wide * (factor.wide.select(1, k) * is).unsqueeze(1));
+      }
+      EXPECT_LT(distance(expected, by_index), 1e-12);
+      EXPECT_LT(distance(sum, expected), tolerance);
     }
   }
 }
@@ -244,13 +277,13 @@ TEST(EmulatedCuda, SteppedRowsEqualTheCpu) {
 TEST(EmulatedCuda, NormsEqualTheCpu) {
   at::manual_seed(4);
   for (const auto& [type, tolerance] : kTypes) {
-    for (const int64_t width : {16, 192, 768, 1040, 2064}) {
+    for (const int64_t width : {16, 192, 768, 1040, 1544, 2064, 3080}) {
       for (const bool layer : {true, false}) {
         SCOPED_TRACE(cat(type, ", width ", width, layer ? ", layer norm" : ", rms norm"));
         if (!emulated::norm_width_fits(at::empty({1, width}, type))) continue;
-        const Pair x = random({11, width}, type), delta = random({11, width}, type),
+        const Pair x = random({43, width}, type), delta = random({43, width}, type),
                    scale = random({width}, type), bias = random({width}, type),
-                   norm_bar = random({11, width}, type), sum_bar = random({11, width}, type);
+                   norm_bar = random({43, width}, type), sum_bar = random({43, width}, type);
         std::vector<Tensor> leaves = {x.wide, delta.wide, scale.wide, bias.wide};
         for (Tensor& leaf : leaves) leaf = leaf.clone().requires_grad_(true);
         const AddNorm expected =
@@ -357,10 +390,12 @@ TEST(EmulatedCuda, RotaryPositionsEqualTheCpu) {
       const RotaryTable table = rotary_table(3, 5, head_dim, 10000, at::TensorOptions().dtype(wide));
       const RotaryTable exact = {table.cosine_te.to(at::kDouble), table.sine_te.to(at::kDouble)};
       const Pair qkv = random({2, 5, 3, 2, head_dim}, type);
-      Tensor found = qkv.stored.clone(), expected = qkv.wide.clone();
-      emulated::rotate_queries_keys_(found, table);
-      rotate_queries_keys_(expected, exact);
-      EXPECT_LT(distance(found, expected), tolerance);
+      for (const Turn turn : {Turn::kForward, Turn::kBack}) {
+        Tensor found = qkv.stored.clone(), expected = qkv.wide.clone();
+        emulated::rotate_queries_keys_(found, table, turn);
+        rotate_queries_keys_(expected, exact, turn);
+        EXPECT_LT(distance(found, expected), tolerance);
+      }
       const Pair q = random({2, 2, 5, head_dim}, type), v = random({2, 5, 2, head_dim}, type);
       EXPECT_LT(distance(emulated::gather_qkv_gradient(q.stored, {}, v.stored.transpose(1, 2), table,
                                                        qkv.stored.sizes(), qkv.stored.options()),
