@@ -50,11 +50,11 @@ Tensor stepped(const Tensor& x, const Tensor& sum, const Tensor& step_size) {
 Activations slow_activations(const FastWeightWeights& w, const FastWeightOptions& options,
                              const Tensor& hidden_btd) {
   Activations s;
-  s.input_btd =
-      w.input_norm_scale_d.defined()
-          ? add_norm(hidden_btd, {}, w.input_norm_scale_d, w.input_norm_bias_d, options.norm_epsilon).norm
-          : hidden_btd;
-  if (options.residual) s.residual_btd = hidden_btd;
+  const AddNorm in = w.input_norm_scale_d.defined() ? add_norm(hidden_btd, {}, w.input_norm_scale_d,
+                                                               w.input_norm_bias_d, options.norm_epsilon)
+                                                    : AddNorm{hidden_btd, hidden_btd};
+  s.input_btd = in.norm;
+  if (options.residual) s.residual_btd = in.sum;
   s.before_act_btf = at::linear(s.input_btd, w.dense1_fd, w.dense1_bias_f);
   s.act_btf = squared_relu(s.before_act_btf);
   const AddNorm out =

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "core/kernels/instructions.cuh"
 #include "core/kernels/scalar_type.cu.h"
 
 namespace fwl::cuda {
@@ -51,6 +52,16 @@ __device__ Vector<Scalar, kCount> load_vector(const Scalar* from) {
 template <int kCount, typename Scalar>
 __device__ void store_vector(Scalar* to, const Vector<Scalar, kCount>& value) {
   *reinterpret_cast<Vector<Scalar, kCount>*>(to) = value;
+}
+
+// The same by one store whatever the compiler makes of the vector.
+template <int kCount, typename Scalar>
+__device__ void store_vector_whole(Scalar* to, const Vector<Scalar, kCount>& value) {
+  if constexpr (sizeof(value) == 8 || sizeof(value) == 16) {
+    store_whole(to, value);
+  } else {
+    store_vector(to, value);
+  }
 }
 
 template <typename A>

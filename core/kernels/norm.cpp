@@ -9,7 +9,7 @@ namespace {
 
 class AddNormFunction : public torch::autograd::Function<AddNormFunction> {
  public:
-  // Without a delta the sum is x, which is no output: autograd adds its gradient itself.
+  // Without a delta the sum is x itself, as an output: its gradient comes with the norm's, in the same pass.
   static variable_list forward(AutogradContext* ctx, const Tensor& x, const std::optional<Tensor>& delta,
                                const Tensor& scale_d, const std::optional<Tensor>& bias, double epsilon) {
     const auto kernel = x.is_cuda() ? &cuda::add_norm : &cpu::add_norm;
@@ -18,12 +18,12 @@ class AddNormFunction : public torch::autograd::Function<AddNormFunction> {
     ctx->set_materialize_grads(false);
     ctx->saved_data["has_delta"] = delta.has_value();
     ctx->save_for_backward({f.sum, scale_d, f.mean_n, f.inverse_sigma_n});
-    return delta.has_value() ? variable_list{f.norm, f.sum} : variable_list{f.norm};
+    return {f.norm, delta.has_value() ? f.sum : x};
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list bars) {
     const bool has_delta = ctx->saved_data["has_delta"].toBool();
-    const Tensor norm_bar = bars[0], sum_bar = has_delta ? bars[1] : Tensor();
+    const Tensor norm_bar = bars[0], sum_bar = bars[1];
     if (!norm_bar.defined()) return {sum_bar, has_delta ? sum_bar : Tensor(), Tensor(), Tensor(), Tensor()};
     const auto saved = ctx->get_saved_variables();
     const auto whole = [](const Tensor& t) { return t.defined() ? t.contiguous() : t; };
@@ -54,7 +54,7 @@ AddNorm add_norm(const Tensor& x, const Tensor& delta, const Tensor& scale_d, co
   const Tensor whole_delta = delta.defined() ? delta.contiguous() : delta;
   const variable_list result =
       AddNormFunction::apply(x.contiguous(), optional_of(whole_delta), scale_d, optional_of(bias_d), epsilon);
-  return {delta.defined() ? result[1] : x, result[0]};
+  return {result[1], result[0]};
 }
 
 }  // namespace fwl

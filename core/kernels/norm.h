@@ -1,6 +1,6 @@
 // Residual addition and normalisation in one pass over the rows, and the same for their gradients. CUDA
-// kernels: norm.cu (one warp a row, everything of a row in registers); elsewhere, and for rows that do not
-// fit a warp, ATen operations. Statistics and sums are taken in float32 (float64 for float64).
+// kernels: norm.cu; elsewhere, and for rows that are no whole vectors, ATen operations. Statistics and sums
+// are taken in float32 (float64 for float64).
 #pragma once
 
 #include "core/base/torch.h"
@@ -8,7 +8,7 @@
 namespace fwl {
 
 struct AddNorm {
-  Tensor sum;   // x + delta, or x
+  Tensor sum;   // x + delta, or x: to go on with, so that its gradient is added in the norm's pass
   Tensor norm;  // LayerNorm of the sum, or RMSNorm where there is no bias
 };
 

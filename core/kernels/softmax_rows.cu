@@ -5,7 +5,12 @@ namespace fwl::cuda {
 namespace {
 
 constexpr int kLossThreads = 128;
-constexpr int kShortRowThreads = 256;
+constexpr int kShortRowThreads = 256, kShortGradientThreads = 128;
+// Of a multiprocessor, by registers.
+template <int kThreads>
+constexpr int kGradientBlocks = kThreads == kMostThreads       ? 2
+                                : kThreads == kShortRowThreads ? 4
+                                                               : 6;
 
 template <typename Scalar, int kCount, int kThreads>
 __global__ void __launch_bounds__(kThreads)
@@ -40,8 +45,9 @@ __device__ void list_likely(const LikelyRow<kThreads, A>& likely, const Scalar* 
   }
 }
 
+// All of a row that is staged is under way at once.
 template <typename Scalar, int kCount, bool kStaged, int kThreads, bool kLists>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kGradientBlocks<kThreads>)
     cross_entropy_gradient_kernel(Scalar* logits, const int64_t* label, const AccumulateOf<Scalar>* weight,
                                   AccumulateOf<Scalar>* nll, const LikelyTokensArguments lists,
                                   int64_t vocabulary) {
@@ -51,12 +57,14 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t t = blockIdx.x;
   const int vectors = static_cast<int>(vocabulary / kCount);
   Scalar* const row = logits + t * vocabulary;
-  const A log_sum =
-      log_sum_of<kThreads, A, kCount>(row, vectors, [&](int v, const Vector<Scalar, kCount>& x) {
-        if (kStaged) store_vector(stage + v * kCount, x);
-      });
+  const Scalar* const read = kStaged ? stage : row;
+  if constexpr (kStaged) {  // a thread reads what it has copied itself
+    for (int v = threadIdx.x; v < vectors; v += kThreads) copy_async_16(stage + v * kCount, row + v * kCount);
+  }
   const int y = static_cast<int>(label[t]);
   const A w = weight == nullptr ? A(1) : weight[t];
+  if constexpr (kStaged) wait_for_all_copies();
+  const A log_sum = log_sum_of<kThreads, A, kCount>(read, vectors, [](int, const Vector<Scalar, kCount>&) {});
   const ShiftedExponential<A> power(log_sum);
   LikelyRow<kThreads, A> likely(vectors, log_sum + static_cast<A>(lists.log_threshold));
   if (kLists && !kStaged) {  // before it is overwritten; a thread meets the vectors that it will write
@@ -64,18 +72,17 @@ __global__ void __launch_bounds__(kThreads)
                                       [&](int v, const Vector<Scalar, kCount>& x) { likely.look_at(v, x); });
     list_likely<kCount>(likely, row, power, lists);
   }
-  if (threadIdx.x == 0) nll[t] = log_sum - widen(row[y]);
-  __syncthreads();  // the label's logit is read before it is overwritten
-  for_each_vector<kThreads, kCount>(
-      kStaged ? stage : row, vectors, [&](int v, const Vector<Scalar, kCount>& x) {
-        Vector<Scalar, kCount> out;
-        const int label_at = y - v * kCount;
-        if (kLists && kStaged) likely.look_at(v, x);
+  if (threadIdx.x == 0) nll[t] = log_sum - widen(read[y]);
+  if (!kStaged) __syncthreads();  // the label's logit is read before it is overwritten
+  for_each_vector<kThreads, kCount>(read, vectors, [&](int v, const Vector<Scalar, kCount>& x) {
+    Vector<Scalar, kCount> out;
+    const int label_at = y - v * kCount;
+    if (kLists && kStaged) likely.look_at(v, x);
 #pragma unroll
-        for (int e = 0; e < kCount; ++e)
-          out.at[e] = narrow<Scalar>(w * (power(widen(x.at[e])) - (e == label_at ? A(1) : A(0))));
-        store_vector(row + v * kCount, out);
-      });
+    for (int e = 0; e < kCount; ++e)
+      out.at[e] = narrow<Scalar>(w * (power(widen(x.at[e])) - (e == label_at ? A(1) : A(0))));
+    store_vector_whole(row + v * kCount, out);
+  });
   if (kLists && kStaged) list_likely<kCount>(likely, stage, power, lists);
 }
 
@@ -164,18 +171,25 @@ cudaError_t launch_cross_entropy_gradient(ScalarType type, void* logits_nv, cons
   return dispatch(type, [&](auto* tag) {
     using Scalar = std::remove_pointer_t<decltype(tag)>;
     using A = AccumulateOf<Scalar>;
-    choose_form<Scalar, kShortRowThreads>(
-        vocabulary, on_vectors(logits_nv), [&](auto count, auto staged, auto threads, size_t bytes) {
-          constexpr int kCount = decltype(count)::value, kOfBlock = decltype(threads)::value;
-          constexpr bool kStaged = decltype(staged)::value;
-          const auto kernel = likely.token_nk != nullptr
-                                  ? cross_entropy_gradient_kernel<Scalar, kCount, kStaged, kOfBlock, true>
-                                  : cross_entropy_gradient_kernel<Scalar, kCount, kStaged, kOfBlock, false>;
-          allow_stage(kernel, bytes);
-          kernel<<<static_cast<unsigned>(rows), kOfBlock, bytes, stream>>>(
-              static_cast<Scalar*>(logits_nv), label_n, static_cast<const A*>(weight_n),
-              static_cast<A*>(nll_n), likely, vocabulary);
-        });
+    const auto run = [&](auto lists) {
+      constexpr bool kLists = decltype(lists)::value;
+      constexpr int kShort = kLists ? kShortRowThreads : kShortGradientThreads;
+      choose_form<Scalar, kShort>(
+          vocabulary, on_vectors(logits_nv), [&](auto count, auto staged, auto threads, size_t bytes) {
+            constexpr int kCount = decltype(count)::value, kOfBlock = decltype(threads)::value;
+            constexpr bool kStaged = decltype(staged)::value;
+            const auto kernel = cross_entropy_gradient_kernel<Scalar, kCount, kStaged, kOfBlock, kLists>;
+            allow_stage(kernel, bytes);
+            kernel<<<static_cast<unsigned>(rows), kOfBlock, bytes, stream>>>(
+                static_cast<Scalar*>(logits_nv), label_n, static_cast<const A*>(weight_n),
+                static_cast<A*>(nll_n), likely, vocabulary);
+          });
+    };
+    if (likely.token_nk != nullptr) {
+      run(std::true_type());
+    } else {
+      run(std::false_type());
+    }
   });
 }
 

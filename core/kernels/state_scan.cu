@@ -27,7 +27,7 @@ __global__ void __launch_bounds__(kThreads)
       found.at[e] = narrow<Scalar>(state.at[e]);
       state.at[e] = factor * state.at[e] + more.at[e];
     }
-    store_vector(before + chunk * size + element, found);
+    store_vector_whole(before + chunk * size + element, found);
   }
   store_vector(end + sequence * size + element, state);
 }

@@ -56,7 +56,7 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
     for (int e = 0; e < kCount; ++e)
       a.at[e] = narrow<Scalar>(widen(a.at[e]) - widen(factor.at[e]) * widen(b.at[e]));
-    store_vector(y + row * width + place.column, a);
+    store_vector_whole(y + row * width + place.column, a);
   });
 }
 
@@ -76,7 +76,7 @@ __global__ void __launch_bounds__(kThreads)
       sum[e] -= widen(bar.at[e]) * widen(b.at[e]);
       bar.at[e] = narrow<Scalar>(-widen(factor.at[e]) * widen(bar.at[e]));
     }
-    store_vector(r_bar + row * width + place.column, bar);
+    store_vector_whole(r_bar + row * width + place.column, bar);
   });
 #pragma unroll
   for (int e = 0; e < kCount; ++e) partial[place.first_row * width + place.column + e] = sum[e];

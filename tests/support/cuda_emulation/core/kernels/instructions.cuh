@@ -23,6 +23,11 @@ inline uint32_t larger_of_pairs(uint32_t a, uint32_t b) {
   return (high & 0xffff0000u) | (low & 0xffffu);
 }
 
+template <typename Value>
+void store_whole(void* to, const Value& value) {
+  std::memcpy(to, &value, sizeof value);
+}
+
 // At once: what is asked for before its place has been read is found.
 inline void copy_async_16(void* shared, const void* global) {
   std::memcpy(shared, global, 16);
@@ -30,5 +35,6 @@ inline void copy_async_16(void* shared, const void* global) {
 inline void commit_copies() {}
 template <int kLeft>
 void wait_for_copies() {}
+inline void wait_for_all_copies() {}
 
 }  // namespace fwl::emulated
