@@ -206,7 +206,7 @@ Gpt2Import import_gpt2(const std::string& folder, const std::vector<std::string>
   result.model = std::make_unique<LanguageModel>(result.config.model, at::kCPU, at::kFloat,
                                                  static_cast<uint64_t>(result.config.train.seed));
   copy_weights(weights, result.config.model, result.model->parameters());
-  make_slow_pass_identity(result.model->parameters());
+  if (result.config.model.fast_weight.has_block()) make_slow_pass_identity(result.model->parameters());
   return result;
 }
 

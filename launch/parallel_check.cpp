@@ -123,6 +123,7 @@ class Side {
     const at::NoGradGuard no_grad;
     Parameters& own = step_.model().parameters();
     own.values().copy_(other.step_.model().parameters().values());
+    if (!own.has("fast_weight.dense1.bias")) return;
     own["fast_weight.dense1.bias"].add_(
         at::linalg_vector_norm(own["fast_weight.dense1.weight"], 2, at::IntArrayRef{1}), shift);
   }

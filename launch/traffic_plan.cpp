@@ -95,7 +95,7 @@ ExchangeNames exchanges_of(const RunConfig& c, const MeshShape& shape) {
   ExchangeNames names;
   names.attention = name_of(
       choose_attention_algorithm(c.parallel.attention, shape.sequence, c.model.heads, c.model.window));
-  if (c.model.fast_weight.update != "none")
+  if (c.model.fast_weight.learns())
     names.state = name_of(state_algorithm(c, shape.sequence, first_micro_rows(c, shape)));
   return names;
 }
@@ -111,7 +111,7 @@ StepTraffic predicted_traffic(const RunConfig& c, const MeshShape& shape, int da
   for (int64_t done = 0; done < rows; done += micro) {
     const int64_t part = std::min(micro, rows - done);
     traffic.attention += attention_step_bytes(c, sequence_rank, shape.sequence, part);
-    if (c.model.fast_weight.update != "none")
+    if (c.model.fast_weight.learns())
       traffic.state += state_bytes(c, sequence_rank, shape.sequence, part);
   }
   return traffic;

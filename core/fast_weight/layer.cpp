@@ -50,6 +50,12 @@ Tensor stepped(const Tensor& x, const Tensor& sum, const Tensor& step_size) {
 Activations slow_activations(const FastWeightWeights& w, const FastWeightOptions& options,
                              const Tensor& hidden_btd) {
   Activations s;
+  if (!w.dense1_fd.defined()) {
+    const AddNorm out = output_norm(w, options, hidden_btd, {});
+    s.output_btd = out.sum;
+    s.normed_btd = out.norm;
+    return s;
+  }
   const AddNorm in = w.input_norm_scale_d.defined() ? add_norm(hidden_btd, {}, w.input_norm_scale_d,
                                                                w.input_norm_bias_d, options.norm_epsilon)
                                                     : AddNorm{hidden_btd, hidden_btd};

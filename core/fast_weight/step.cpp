@@ -145,6 +145,11 @@ Tensor output_gradient(const FastWeightWeights& w, const FastWeightOptions& opti
 
 PassRows slow_rows(const FastWeightWeights& w, const FastWeightOptions& options, const Tensor& hidden_nd) {
   PassRows s;
+  if (!w.dense1_fd.defined()) {
+    s.output_nd = hidden_nd;
+    s.normed_nd = layer_norm(hidden_nd, w.norm_scale_d, w.norm_bias_d, options.norm_epsilon);
+    return s;
+  }
   s.input_nd = w.input_norm_scale_d.defined()
                    ? layer_norm(hidden_nd, w.input_norm_scale_d, w.input_norm_bias_d, options.norm_epsilon)
                    : hidden_nd;

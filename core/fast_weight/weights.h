@@ -36,7 +36,7 @@ struct StepRates {
 // Weights and hyperparameters of one block. Undefined optional tensors switch their part off.
 struct FastWeightWeights {
   Tensor input_norm_scale_d, input_norm_bias_d;  // optional: no input norm
-  Tensor dense1_fd, dense1_bias_f;
+  Tensor dense1_fd, dense1_bias_f;  // undefined, as the second's: no block, a static model's output norm alone
   Tensor dense2_df, dense2_bias_d;
   Tensor norm_scale_d, norm_bias_d;
   Unembedding unembedding;

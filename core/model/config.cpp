@@ -15,8 +15,10 @@ double slowest_start(const FastWeightConfig& f) {
 }  // namespace
 
 void FastWeightConfig::visit_fields(FieldList& list) {
-  list.add_choice("update", update, {"none", "slow_gradient"},
-                  "none: step size zero, the parameter-matched static control");
+  list.add_choice(
+      "update", update, {"absent", "none", "slow_gradient"},
+      "none: step size zero, the parameter-matched static control; absent: an ordinary transformer, "
+      "whose last block meets the output norm without the layer between them");
   list.add("width", width, "hidden width of the layer; 0: 4 x model.width", at_least(0));
   list.add(
       "chunk", chunk,
@@ -101,6 +103,11 @@ void ModelConfig::visit_fields(FieldList& list) {
   list.section("fast_weight", fast_weight);
 }
 
+int64_t layer_width(const ModelConfig& c) {
+  const FastWeightConfig& f = c.fast_weight;
+  return !f.has_block() ? 0 : f.width > 0 ? f.width : 4 * c.width;
+}
+
 double largest_decay(const ModelConfig& c) {
   const FastWeightConfig& f = c.fast_weight;
   if (f.decay_init >= 1) return 1;
@@ -119,7 +126,7 @@ void validate(const ModelConfig& c) {
                        "model.max_positions = ", c.max_positions, " is below model.context = ", c.context,
                        " (later tokens would have no position). Raise it, or shorten the context.");
   const FastWeightConfig& f = c.fast_weight;
-  const int64_t hidden = f.width > 0 ? f.width : 4 * c.width;
+  const int64_t hidden = layer_width(c);
   require<ConfigError>(hidden % f.decay_heads == 0, "model.fast_weight.decay_heads = ", f.decay_heads,
                        " does not divide the layer's ", hidden,
                        " hidden units (heads are equal parts of them). Choose a divisor.");

@@ -35,6 +35,8 @@ struct FastWeightConfig {
   double slow_loss_weight = 1.0;
   bool document_reset = true;
 
+  bool learns() const { return update == "slow_gradient"; }
+  bool has_block() const { return update != "absent"; }
   void visit_fields(FieldList& list);
 };
 
@@ -60,6 +62,8 @@ struct ModelConfig {
   void visit_fields(FieldList& list);
 };
 
+// Hidden width of the layer; 0 where the model has none.
+int64_t layer_width(const ModelConfig& config);
 // What no decay exceeds: decay_max, or by itself 1 - 1/context (a state then weighs at most as many tokens as
 // a training sequence has), but never less than halfway from the decays' start to 1. 1 where decay is not
 // trained.

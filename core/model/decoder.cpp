@@ -83,9 +83,10 @@ at::ScalarType decoding_type(const LanguageModel& model) {
 
 Decoder::Decoder(const LanguageModel& model, Pass pass)
     : model_(model), pass_(pass), weights_(model.parameters(), decoding_type(model)) {
-  require<ConfigError>(pass == Pass::kSlow || model.has_fast_weights(),
-                       "this model has no fast weights (model.fast_weight.update is none: it is a static "
-                       "control). Ask for the slow pass, or give a model trained with update slow_gradient.");
+  require<ConfigError>(
+      pass == Pass::kSlow || model.has_fast_weights(),
+      "this model has no fast weights (model.fast_weight.update is none or absent: it is static "
+      "control). Ask for the slow pass, or give a model trained with update slow_gradient.");
   require<ConfigError>(!model.layer_options().inner.float8_logits,
                        "decoding with inner logits of 8 bits (it reads the unembedding token by token, which "
                        "8-bit products do not serve). Use the logits of the model's type.");

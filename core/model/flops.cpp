@@ -16,8 +16,7 @@ struct Widths {
 
 Widths widths_of(const ModelConfig& c) {
   const auto d = static_cast<double>(c.width);
-  const auto f = static_cast<double>(c.fast_weight.width > 0 ? c.fast_weight.width : 4 * c.width);
-  return {d, static_cast<double>(std::llround(c.feed_forward_ratio * d)), f,
+  return {d, static_cast<double>(std::llround(c.feed_forward_ratio * d)), static_cast<double>(layer_width(c)),
           static_cast<double>(c.vocab_size)};
 }
 
@@ -153,7 +152,7 @@ Flops backward_flops(const ModelConfig& config, Pass pass, const SequenceRead& r
 }
 
 Flops training_flops(const ModelConfig& config, int64_t length, at::Device device) {
-  const Pass pass = config.fast_weight.update == "none" ? Pass::kSlow : Pass::kFast;
+  const Pass pass = config.fast_weight.learns() ? Pass::kFast : Pass::kSlow;
   SequenceRead read;
   read.positions = length;
   read.device = device;

@@ -27,10 +27,6 @@ FastWeightOptions options_of(const FastWeightConfig& c) {
   return o;
 }
 
-int64_t hidden_width(const ModelConfig& c) {
-  return c.fast_weight.width > 0 ? c.fast_weight.width : 4 * c.width;
-}
-
 // Inverse of decay = largest exp(-softplus(r)): softplus(r) = log largest - log decay.
 double raw_decay(double decay, double largest) {
   return std::log(std::expm1(std::log(largest) - std::log(decay)));
@@ -84,7 +80,7 @@ void declare_decays(const ModelConfig& c, int64_t step, int64_t tensors, Paramet
 
 void declare_layer(const ModelConfig& c, at::Generator& generator, Parameters& parameters) {
   const FastWeightConfig& f = c.fast_weight;
-  const int64_t d = c.width, hidden = hidden_width(c);
+  const int64_t d = c.width, hidden = layer_width(c);
   const double out_std =
       f.residual ? 0.02 / std::sqrt(2.0 * static_cast<double>(std::max<int64_t>(c.layers, 1))) : 0.02;
   const auto matrix = [&](const std::string& name, int64_t rows, int64_t columns, double std) {
@@ -94,19 +90,21 @@ void declare_layer(const ModelConfig& c, at::Generator& generator, Parameters& p
   const auto vector = [&](const std::string& name, const Tensor& initial) {
     parameters.declare(name, ParameterGroup::kNoDecay, initial);
   };
-  if (f.input_norm) {
-    vector("fast_weight.input_norm.scale", at::ones({d}));
-    vector("fast_weight.input_norm.bias", at::zeros({d}));
+  if (f.has_block()) {
+    if (f.input_norm) {
+      vector("fast_weight.input_norm.scale", at::ones({d}));
+      vector("fast_weight.input_norm.bias", at::zeros({d}));
+    }
+    matrix("fast_weight.dense1.weight", hidden, d, 0.02);
+    vector("fast_weight.dense1.bias", at::zeros({hidden}));
+    matrix("fast_weight.dense2.weight", d, hidden, out_std);
+    vector("fast_weight.dense2.bias", at::zeros({d}));
   }
-  matrix("fast_weight.dense1.weight", hidden, d, 0.02);
-  vector("fast_weight.dense1.bias", at::zeros({hidden}));
-  matrix("fast_weight.dense2.weight", d, hidden, out_std);
-  vector("fast_weight.dense2.bias", at::zeros({d}));
   vector("fast_weight.norm.scale", at::ones({d}));
   vector("fast_weight.norm.bias", at::zeros({d}));
   if (!c.tied_embedding) matrix("unembedding.weight", c.vocab_size, d, 0.02);
   if (c.unembedding_bias) vector("unembedding.bias", at::zeros({c.vocab_size}));
-  if (f.update == "none") return;
+  if (!f.learns()) return;
   const std::vector<std::string> fast = fast_tensors_of(f);
   for (int64_t k = 0; k < f.inner_steps; ++k) {
     for (const std::string& name : fast)
@@ -184,10 +182,10 @@ FastWeightWeights LanguageModel::layer_weights(const WeightView& view) const {
   FastWeightWeights w;
   w.input_norm_scale_d = view.optional("fast_weight.input_norm.scale");
   w.input_norm_bias_d = view.optional("fast_weight.input_norm.bias");
-  w.dense1_fd = view("fast_weight.dense1.weight");
-  w.dense1_bias_f = view("fast_weight.dense1.bias");
-  w.dense2_df = view("fast_weight.dense2.weight");
-  w.dense2_bias_d = view("fast_weight.dense2.bias");
+  w.dense1_fd = view.optional("fast_weight.dense1.weight");
+  w.dense1_bias_f = view.optional("fast_weight.dense1.bias");
+  w.dense2_df = view.optional("fast_weight.dense2.weight");
+  w.dense2_bias_d = view.optional("fast_weight.dense2.bias");
   w.norm_scale_d = view("fast_weight.norm.scale");
   w.norm_bias_d = view("fast_weight.norm.bias");
   w.unembedding = {view(config_.tied_embedding ? "embedding" : "unembedding.weight"),
@@ -217,7 +215,7 @@ FastWeightResult LanguageModel::fast_forward(const WeightView& weights, const To
                                              SequenceView& view) const {
   require<ConfigError>(
       has_fast_weights(),
-      "this model has no fast weights (model.fast_weight.update is none: it is a static control). "
+      "this model has no fast weights (model.fast_weight.update is none or absent: it is static control). "
       "Ask for the slow pass, or give a model trained with update slow_gradient.");
   require<ConfigError>(
       options_.inner.exact() || !at::GradMode::is_enabled(),

@@ -41,7 +41,7 @@ class LanguageModel {
   at::Device device() const { return device_; }
   at::ScalarType accumulation_type() const;
   at::ScalarType compute_type() const { return compute_; }
-  bool has_fast_weights() const { return config_.fast_weight.update != "none"; }
+  bool has_fast_weights() const { return config_.fast_weight.learns(); }
 
   // Every forward goes over a SequenceView: what this rank computes of the sequences, and what came before
   // them. Without one, the batch holds whole sequences. Collective over the view's ranks, if it has any.

@@ -77,7 +77,8 @@ void add_import_gpt2_command(CLI::App& app) {
   auto a = std::make_shared<ImportArguments>();
   CLI::App* command = app.add_subcommand(
       "import-gpt2",
-      "make a run at step 0 from a Hugging Face GPT-2; the Fast Weight Layer on top starts as the identity");
+      "make a run at step 0 from a Hugging Face GPT-2; the Fast Weight Layer on top starts as the identity (with --set model.fast_weight.update=absent there is "
+      "none)");
   command->add_option("folder", a->folder, "holds config.json and model.safetensors")
       ->required()
       ->type_name("DIR");

@@ -70,7 +70,7 @@ json to_json(const Prediction& p) {
 std::string model_name(const RunConfig& c) {
   char text[64];
   std::snprintf(text, sizeof(text), "%.0fM%s", static_cast<double>(count_parameters(c.model)) / 1e6,
-                c.model.fast_weight.update == "none" ? "" : ", fast weights");
+                c.model.fast_weight.learns() ? ", fast weights" : "");
   return text;
 }
 

@@ -57,7 +57,7 @@ Generator::Generator(const LanguageModel& model, const Tokenizer& tokenizer, Gen
     : model_(model), tokenizer_(tokenizer), options_(std::move(options)) {
   require<ConfigError>(options_.adapt == Adapt::kOff || model.has_fast_weights(), "--adapt ",
                        name_of(options_.adapt),
-                       ": this model has no fast weights (model.fast_weight.update is none: it is a static "
+                       ": this model has no fast weights (model.fast_weight.update is none or absent: it is static "
                        "control). Use --adapt off.");
   require<ConfigError>(options_.sampling.top_p > 0, "--top-p must be above 0 (no token would be left).");
 }

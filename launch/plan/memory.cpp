@@ -37,7 +37,7 @@ int64_t block_parameters(const ModelConfig& c) {
 
 int64_t fast_parameters(const ModelConfig& c) {
   const FastWeightConfig& f = c.fast_weight;
-  if (f.update == "none") return 0;
+  if (!f.learns()) return 0;
   const int64_t d = c.width, hidden = layer_width(c);
   const bool both = f.fast_layers == "both", row = f.step_size == "row";
   const int64_t tensors = 1 + (both ? 1 : 0) + (f.fast_norm ? 1 : 0);
@@ -62,10 +62,11 @@ double activation_bytes(const RunConfig& c, double tokens) {
   const ModelConfig& m = c.model;
   const double d = real(m.width), f = real(layer_width(m));
   const double up = (m.feed_forward == "swiglu" ? 3 : 1) * real(feed_forward_width(m));
-  double widths = real(m.layers) * (kBlockWidths * d + up) + kBlockWidths * d + f;
+  double widths = real(m.layers) * (kBlockWidths * d + up);
+  if (m.fast_weight.has_block()) widths += kBlockWidths * d + f;
   // With the first layer slow, what is as wide as the hidden units is there from the slow pass.
   const double fast = d + (m.fast_weight.fast_layers == "both" ? f : 0);
-  if (m.fast_weight.update != "none") widths += real(m.fast_weight.inner_steps) * kLayerWidths * fast;
+  if (m.fast_weight.learns()) widths += real(m.fast_weight.inner_steps) * kLayerWidths * fast;
   return tokens * widths * element_bytes(c);
 }
 
@@ -75,14 +76,14 @@ double head_bytes(const RunConfig& c, double tokens) {
   const double most = real(head_block_tokens(m.vocab_size, at::kCUDA, HeadPass::kWithGradient));
   const double block = std::min(tokens, most) * v * s;
   const double gradient = v * real(m.width) * (accumulation_bytes(c) + s);
-  if (m.fast_weight.update == "none" || !m.fast_weight.second_order) return block + gradient;
+  if (!m.fast_weight.learns() || !m.fast_weight.second_order) return block + gradient;
   const double residuals = real(m.fast_weight.inner_steps) * tokens * v * s;
   return gradient + block + (residuals <= kKeptResidualBytes ? residuals : block);
 }
 
 double chunk_state_bytes(const RunConfig& c, int64_t length, int64_t rows) {
   const FastWeightConfig& f = c.model.fast_weight;
-  if (f.update == "none") return 0;
+  if (!f.learns()) return 0;
   const int64_t d = c.model.width, hidden = layer_width(c.model);
   const int64_t chunk = f.chunk > 0 ? std::min(f.chunk, length) : fastest_chunk(length, hidden, d, at::kCUDA);
   if (chunk >= length) return 0;
@@ -100,21 +101,18 @@ double communication_bytes(const RunConfig& c, const MeshShape& shape, double to
                states = steps * real(rows) * layers * d * real(layer_width(c.model));
   const bool gathers = c.model.window == 0 && c.model.heads % shape.sequence != 0;
   const double keys = tokens * 2 * d * element_bytes(c) * (gathers ? shape.sequence : 2);
-  const double exchanged = c.model.fast_weight.update == "none" ? 0 : 3 * states * accumulation_bytes(c);
+  const double exchanged = c.model.fast_weight.learns() ? 3 * states * accumulation_bytes(c) : 0;
   return bytes + kNcclGroupBytes + keys + exchanged;
 }
 
 }  // namespace
 
-int64_t layer_width(const ModelConfig& c) {
-  return c.fast_weight.width > 0 ? c.fast_weight.width : 4 * c.width;
-}
-
 int64_t count_parameters(const ModelConfig& c) {
   const int64_t d = c.width, hidden = layer_width(c);
   const int64_t positions = c.positions == "rotary" ? 0 : c.max_positions > 0 ? c.max_positions : c.context;
-  const int64_t norms = (c.fast_weight.input_norm ? 2 * d : 0) + 2 * d;
-  const int64_t layer = 2 * hidden * d + hidden + d + norms;
+  const int64_t input_norm = c.fast_weight.input_norm ? 2 * d : 0, output_norm = 2 * d;
+  const int64_t block = 2 * hidden * d + hidden + d + input_norm;
+  const int64_t layer = (c.fast_weight.has_block() ? block : 0) + output_norm;
   const int64_t unembedding =
       (c.tied_embedding ? 0 : c.vocab_size * d) + (c.unembedding_bias ? c.vocab_size : 0);
   return (c.vocab_size + positions) * d + c.layers * block_parameters(c) + layer + unembedding +

@@ -9,8 +9,6 @@ namespace fwl {
 
 // Number of the model's parameters; tests hold it against the model. `vocab_size` must be set.
 int64_t count_parameters(const ModelConfig& config);
-// Width of the layer's hidden activations.
-int64_t layer_width(const ModelConfig& config);
 
 // Bytes.
 struct MemoryPlan {

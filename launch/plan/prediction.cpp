@@ -37,7 +37,7 @@ double fraction_of_slowest(int ranks) {
 }
 
 bool is_fast(const ModelConfig& m) {
-  return m.fast_weight.update != "none";
+  return m.fast_weight.learns();
 }
 
 void add_gradients(const RunConfig& c, const MeshShape& shape, const Machine& m, const StepTraffic& sent,

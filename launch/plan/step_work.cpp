@@ -19,7 +19,7 @@ double real(int64_t value) {
 }
 
 bool is_fast(const ModelConfig& m) {
-  return m.fast_weight.update != "none";
+  return m.fast_weight.learns();
 }
 
 // Forward and backward of one sequence's part on one rank. Attention: the whole sequence's, shared evenly.
@@ -64,7 +64,7 @@ StepWork count_work(const RunConfig& c, const MeshShape& shape, int64_t micro_ro
   work[kMatrixProducts] = real(rows) * (part.body + part.layer + part.head) / 1e12;
   work[windowed ? kWindowAttention : kFullAttention] =
       real(rows) * part.attention / 1e12 * (1 + kHalfRateReach / mean_reach(m));
-  work[kElementwise] = tokens * real(m.layers + 1) * d * 2 / 1e9;
+  work[kElementwise] = tokens * real(m.layers + (m.fast_weight.has_block() ? 1 : 0)) * d * 2 / 1e9;
   const int64_t steps = is_fast(m) ? m.fast_weight.inner_steps : 0;
   const bool hessian = m.fast_weight.second_order && m.fast_weight.hessian_threshold == 0;
   work[kSoftmaxRows] = tokens * real(m.vocab_size) * 2 * real(1 + (hessian ? 2 : 1) * steps) / 1e9;

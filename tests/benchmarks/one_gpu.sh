@@ -34,11 +34,13 @@ row() { # NAME train|eval SETTINGS...
   printf '%-34s %s\n' "$name" "$(grep -E 'tokens/s' "$out/$name.txt" | tr -s ' ' | paste -sd ';')"
 }
 control=model.fast_weight.update=none
+plain=model.fast_weight.update=absent  # an ordinary transformer, as other systems have it
 # The peers' form, but for the Hessian: keys as they are, no gate.
 both=(model.fast_weight.fast_layers=both model.fast_weight.key_norm=none model.fast_weight.write_gate=none)
 exact=("${both[@]}" model.fast_weight.hessian_threshold=0)
 small=(model.layers=8 model.width=512 model.heads=8 model.vocab_size=16384 model.context=2048 model.window=512 train.global_batch=16)
 long=(model.vocab_size=16384 model.context=4096 model.window=0 train.global_batch=4)
+row static-124m-64x1024-plain train model.window=0 train.global_batch=64 $plain
 row static-128m-64x1024 train model.window=0 train.global_batch=64 $control
 row static-128m-16x1024 train model.window=0 train.global_batch=16 $control
 row fwl-128m-16x1024 train model.window=0 train.global_batch=16
@@ -53,6 +55,7 @@ row fwl-36m-16x2048-window train "${small[@]}"
 row fwl-36m-16x2048-window-both-layers train "${small[@]}" "${both[@]}"
 row fwl-36m-16x2048-window-both-layers-exact train "${small[@]}" "${exact[@]}"
 row fwl-heads-36m-16x2048-window train "${small[@]}" model.fast_weight.decay_heads=4
+row static-354m-32x1024-plain train model.layers=24 model.width=1024 model.heads=16 model.window=0 train.global_batch=32 $plain
 row static-362m-32x1024 train model.layers=24 model.width=1024 model.heads=16 model.window=0 train.global_batch=32 $control
 row eval-128m-16x1024 eval model.window=0 train.global_batch=16
 row eval-102m-4x4096 eval "${long[@]}"

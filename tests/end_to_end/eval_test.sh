@@ -14,6 +14,7 @@ train() { # RUN UPDATE ARGUMENTS...
 }
 train fwl slow_gradient
 train control none
+train plain absent
 eval_ranks() { # RANKS OUT ARGUMENTS...
   local ranks=$1 out=$2
   shift 2
@@ -124,6 +125,16 @@ assert {t["rule"] for t in dynamic["trials"]} == {"sgd", "rms"} and {t["decay"] 
 assert dynamic["tuned"] and c["modes"]["dynamic"]["difference_to_static"]["nats_per_token"] < 0
 P
 
+echo "== an ordinary transformer, without the layer"
+eval_ranks 1 plain plain --dynamic-statistics 1 --max-documents 2
+eval_ranks 1 beside control --modes slow --static plain --max-documents 2
+python3 - <<'P' || fail "ordinary transformer"
+import json
+plain, beside = json.load(open("plain.json"))["modes"], json.load(open("beside.json"))["modes"]
+assert set(plain) == {"slow", "dynamic"}, list(plain)
+assert beside["static"]["nats_per_token"] == plain["slow"]["nats_per_token"] and plain["slow"]["flops"] < beside["slow"]["flops"]
+P
+
 echo "== refusals"
 refused 2 "--stride 65 is above --context 64" "$fwl" eval fwl --data data/test --context 64 --stride 65
 refused 2 "--carry 100 is no multiple of the context of 64 tokens" "$fwl" eval fwl --data data/test --context 64 --modes carried --carry 64,100
@@ -142,6 +153,7 @@ refused 2 "fp4 not in {exact,fp8}" "$fwl" eval fwl --data data/test --modes fast
 refused 2 "attends to whole windows" "$fwl" eval full --data data/test --modes slow-carried
 refused 2 "this model has no fast weights" "$fwl" eval control --data data/test --modes carried
 refused 2 "this model was trained with fast weights" "$fwl" eval fwl --data data/test --modes fast-untrained
+refused 2 "no layer that could be fast" "$fwl" eval plain --data data/test --modes fast-untrained
 
 echo "== fwl bench eval: random weights and tokens, or a run's and a split's"
 bench() { quietly "$fwl" bench eval fwl/config.yaml --set train.device=cpu --steps 1 --warmup 1 --repetitions 1 --json "$@"; }

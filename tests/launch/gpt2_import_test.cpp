@@ -67,6 +67,10 @@ void expect_same_logits(const std::string& folder) {
   EXPECT_LT(largest_difference(imported.model->logits(batch, Pass::kSlow), theirs), kTolerance);
   // The layer on top is there and learns: its fast pass differs from the first tokens on.
   EXPECT_GT(largest_difference(imported.model->logits(batch, Pass::kFast), theirs), kTolerance);
+  // Or it is not, and the model has GPT-2's parameters alone.
+  const Gpt2Import plain = import_gpt2(folder, {"model.fast_weight.update=absent"});
+  EXPECT_LT(largest_difference(plain.model->logits(batch, Pass::kSlow), theirs), kTolerance);
+  EXPECT_FALSE(plain.model->parameters().has("fast_weight.dense1.weight"));
 }
 
 TEST_F(Gpt2ImportTest, SlowLogitsEqualHuggingFace) {

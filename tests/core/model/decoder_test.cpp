@@ -263,6 +263,20 @@ TEST(Decoder, MemoryDoesNotGrowWithASlidingWindow) {
   EXPECT_EQ(decoder.position(sequence), 300);
 }
 
+TEST(Decoder, AnOrdinaryTransformerEqualsItsBatchForward) {
+  ModelConfig config = small_model_config();
+  config.fast_weight.update = "absent";
+  const Model model(config, at::kDouble);
+  const Tensor tokens = at::arange(20, at::kLong).remainder(31).unsqueeze(0);
+  const Tensor expected = model.logits({tokens, {}, {}, {}}, Pass::kSlow)[0];
+  Decoder decoder(model, Pass::kSlow);
+  const int64_t sequence = decoder.add_sequence();
+  for (int64_t t = 0; t < tokens.size(1); ++t) {
+    const Tensor found = decoder.read({{sequence, tokens[0][t].item<int64_t>(), false, true}});
+    EXPECT_LT((found.flatten() - expected[t]).abs().max().item<double>(), 1e-10) << t;
+  }
+}
+
 TEST(Decoder, AControlHasNoFastPassAndLearnedPositionsEnd) {
   ModelConfig config = small_model_config();
   config.fast_weight.update = "none";

@@ -143,6 +143,9 @@ TEST(Flops, OfAStaticModelAreTwoForEachMatrixWeight) {
   const double weights = 12 * (4 * 768.0 * 768 + 3 * 4 * 768.0 * 768) + 2 * 768.0 * 3072 + 50304 * 768.0;
   const Flops f = forward_flops(c, Pass::kSlow, positions(1));
   EXPECT_DOUBLE_EQ(f.total() - f.attention, 2 * weights);
+  c.fast_weight.update = "absent";
+  const Flops plain = forward_flops(c, Pass::kSlow, positions(1));
+  EXPECT_DOUBLE_EQ(plain.total() - plain.attention, 2 * (weights - 2 * 768.0 * 3072));
 }
 
 }  // namespace

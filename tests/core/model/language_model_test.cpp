@@ -124,6 +124,39 @@ TEST(LanguageModel, ControlHasTheSameBlockWithoutStepSizes) {
   EXPECT_THROW(control.token_losses(batch, Pass::kFast), ConfigError);
 }
 
+// GPT-2's own form: what a control computes whose block adds nothing to what it reads.
+TEST(LanguageModel, WithoutTheLayerItIsAnOrdinaryTransformer) {
+  ModelConfig config = small_model_config();
+  config.fast_weight.residual = true;
+  config.fast_weight.update = "none";
+  LanguageModel control = make_model(config);
+  config.fast_weight.update = "absent";
+  LanguageModel plain = make_model(config);
+  const at::NoGradGuard no_grad;
+  for (const char* name : {"fast_weight.dense2.weight", "fast_weight.dense2.bias"})
+    Tensor(control.parameters()[name]).zero_();
+  int64_t left_out = 0;
+  for (const Parameter& p : control.parameters().all()) {
+    if (plain.parameters().has(p.name)) {
+      Tensor(plain.parameters()[p.name]).copy_(p.value);
+    } else {
+      left_out += p.value.numel();
+    }
+  }
+  EXPECT_EQ(plain.parameters().count() + left_out, control.parameters().count());
+  EXPECT_EQ(left_out, 2 * config.width * layer_width(control.config()) + layer_width(control.config()) +
+                          3 * config.width);
+  EXPECT_EQ(layer_width(config), 0);
+  const TokenBatch batch = random_batch(config, 2, config.context, at::kDouble, 3);
+  EXPECT_TRUE(at::equal(plain.token_losses(batch, Pass::kSlow), control.token_losses(batch, Pass::kSlow)));
+  EXPECT_FALSE(plain.has_fast_weights());
+  EXPECT_THROW(plain.token_losses(batch, Pass::kFast), ConfigError);
+  const at::AutoGradMode grad(true);
+  plain.training_loss(batch, 1.0 / 48).objective.backward();
+  for (const Parameter& p : plain.parameters().all())
+    EXPECT_GT(p.value.grad().abs().max().item<double>(), 0) << p.name;
+}
+
 TEST(LanguageModel, EveryParameterGetsAGradient) {
   ModelConfig config = small_model_config();
   config.fast_weight.query_gain = config.fast_weight.fast_norm = config.fast_weight.fast_biases = true;

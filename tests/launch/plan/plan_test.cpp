@@ -53,8 +53,10 @@ TEST(Plan, ParametersAreThoseOfTheModel) {
   c.fast_weight.fast_layers = "second";
   c.fast_weight.step_size = "scalar";
   expect_counted();
-  c.fast_weight.update = "none";
-  expect_counted();
+  for (const char* update : {"none", "absent"}) {
+    c.fast_weight.update = update;
+    expect_counted();
+  }
 }
 
 TEST(Plan, TheBestLayoutIsTheFastestThatFitsAndSaysWhy) {
