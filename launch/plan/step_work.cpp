@@ -99,8 +99,8 @@ const WorkRates& rate_doubts() {
 }
 
 const WorkRates& h200_rates() {
-  static const WorkRates rates = {1.5550e-3, 3.0602e-3, 3.6115e-3, 5.0923e-3, 0.74130e-3,
-                                  15.723e-3, 4.0000e-3, 1.1253e-3, 0.12205e-3};
+  static const WorkRates rates = {1.4632e-3, 3.0530e-3, 3.4754e-3, 4.7814e-3, 0.73753e-3,
+                                  16.139e-3, 4.0000e-3, 0.90114e-3, 0.34552e-3};
   return rates;
 }
 
