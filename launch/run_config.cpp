@@ -53,7 +53,11 @@ void ParallelConfig::visit_fields(FieldList& list) {
   list.add("sequence", sequence, "ranks that share sequences, each with a chunk; -1: all that are left",
            at_least(-1));
   list.add("timeout_s", timeout_s, "seconds that a collective may take", at_least(0.1));
-  list.add("bucket_mb", bucket_mb, "MiB of gradients per all-reduce", at_least(0.001));
+  list.add(
+      "bucket_mb", bucket_mb,
+      "MiB of gradients per all-reduce; large ones disturb the backward less, small ones leave less to sum "
+      "after it",
+      at_least(0.001));
   list.add("shard_optimizer", shard_optimizer,
            "each rank keeps the moments of its share of the weights and updates that share (ZeRO-1)");
   list.add_choice("attention", attention, {"auto", "all_to_all", "all_gather", "halo"},

@@ -52,7 +52,7 @@ struct ParallelConfig {
   int64_t data = -1;
   int64_t sequence = 1;
   double timeout_s = 600;
-  double bucket_mb = 25;
+  double bucket_mb = 100;
   bool shard_optimizer = false;
   std::string attention = "auto";
   std::string state_exchange = "auto";
