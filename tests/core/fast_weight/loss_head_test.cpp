@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include "core/base/autograd.h"
+
 namespace fwl {
 namespace {
 
@@ -100,6 +102,22 @@ TEST(OuterLoss, EqualsAutogradOfCrossEntropy) {
   const Tensor nll_n = log_p_nv.gather(1, c.label_n.unsqueeze(1)).squeeze(1).neg();
   expect_close({op.total, op.nll_n}, {at::dot(nll_n, c.weight_n), nll_n});
   expect_close(leaf_gradients(c, op.total * 1.7), leaf_gradients(c, at::dot(nll_n, c.weight_n) * 1.7));
+}
+
+TEST(OuterLoss, AKnownCotangentOfOneIsNotMultipliedWith) {
+  const HeadCase c = make_case(70, 300);
+  const auto gradients = [&](const Tensor& cotangent) {
+    const OuterLoss op = outer_loss(c.x_nd, {c.weight_vd, c.bias_v}, c.label_n, c.weight_n);
+    return torch::autograd::grad({op.total}, {c.x_nd, c.weight_vd, c.bias_v}, {cotangent});
+  };
+  const Tensor one = unit_cotangent(c.weight_n);
+  const auto by_one = gradients(one), by_ones = gradients(at::ones({}, one.options())),
+             by_three = gradients(one * 3);
+  for (size_t i = 0; i < by_one.size(); ++i) {
+    EXPECT_TRUE(at::equal(by_one[i], by_ones[i])) << i;
+    EXPECT_LT((by_three[i] - 3 * by_one[i]).abs().max().item<double>(), 1e-12) << i;
+    EXPECT_GT(by_one[i].abs().max().item<double>(), 0) << i;
+  }
 }
 
 TEST(OuterLoss, WithoutGradientGivesTheSameValues) {

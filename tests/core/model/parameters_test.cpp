@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include "core/base/autograd.h"
 #include "core/base/error.h"
+#include "core/model/transformer.h"
 
 namespace fwl {
 namespace {
@@ -49,6 +51,60 @@ TEST(Parameters, GradientsOfTheCopiesAreThoseOfCastingInTheGraph) {
   copies.parameters.backward(copies.leaf_loss(5));
   casts.parameters.backward(casts.cast_loss(5));
   EXPECT_TRUE(at::equal(copies.parameters.gradients(), casts.parameters.gradients()));
+}
+
+// What a step leaves is written over; where the next one has no gradient, it must not stay.
+TEST(Parameters, NothingOfAStepIsLeftWhereTheNextHasNoGradient) {
+  Fixture f(at::kBFloat16);
+  f.parameters.backward(f.leaf_loss(2));
+  EXPECT_GT(f.parameters.gradients().abs().min().item<float>(), 0);
+  f.parameters.zero_gradients();
+  f.parameters.refresh_copies();
+  f.parameters.backward(f.parameters.leaf("bias").to(at::kFloat).square().sum());
+  EXPECT_EQ(f.parameters["weight"].grad().abs().max().item<float>(), 0);
+  EXPECT_EQ(f.parameters["step"].grad().abs().max().item<float>(), 0);
+  EXPECT_TRUE(at::equal(f.parameters["bias"].grad(), 2 * f.parameters.leaf("bias").detach().to(at::kFloat)));
+  f.parameters.backward(f.leaf_loss(2));
+  f.parameters.zero_gradients();
+  EXPECT_EQ(f.parameters.gradients().abs().max().item<float>(), 0) << "read without a backward";
+  f.parameters.backward(f.leaf_loss(2));
+  f.parameters.zero_gradients();
+  f.parameters.finish_gradients(0, f.parameters.all().size());
+  for (const Parameter& p : f.parameters.all())
+    EXPECT_EQ(p.gradient.abs().max().item<float>(), 0) << p.name << ": a bucket without a backward";
+}
+
+// Frequent tokens, repeated ones and none; twice, as micro-batches; with a gradient of the whole table
+// beside.
+TEST(Parameters, LookupsAddTheirRowsInFloat32) {
+  Fixture f(at::kBFloat16);
+  const Tensor index = at::tensor({0, 3, 3, 5, 3, 0}, at::kLong).view({2, 3});
+  at::manual_seed(9);
+  const Tensor factor = at::randn({2, 3, 5});
+  Tensor expected = at::zeros({6, 5});
+  for (const bool whole : {false, true, false}) {
+    const WeightView view(f.parameters, at::kBFloat16);
+    const Tensor rows = view.rows("weight", index);
+    EXPECT_TRUE(at::equal(rows, at::embedding(f.parameters.leaf("weight"), index)));
+    Tensor objective = (rows.to(at::kFloat) * factor).sum();
+    if (whole) objective = objective + f.parameters.leaf("weight").to(at::kFloat).sum();
+    f.parameters.backward(objective);
+    expected.index_add_(0, index.flatten(), factor.to(at::kBFloat16).to(at::kFloat).flatten(0, 1));
+    if (whole) expected += 1;
+    EXPECT_LT((f.parameters["weight"].grad() - expected).abs().max().item<float>(), 1e-6) << whole;
+  }
+  f.parameters.zero_gradients();
+  EXPECT_EQ(f.parameters.gradients().abs().max().item<float>(), 0);
+  const at::NoGradGuard no_grad;
+  EXPECT_FALSE(WeightView(f.parameters, at::kBFloat16).rows("weight", index).requires_grad());
+}
+
+TEST(Parameters, TheCotangentOfAnObjectiveIsKnownAndAnyOtherIsNot) {
+  const Tensor like = at::zeros({}, at::kFloat), wide = at::zeros({}, at::kDouble);
+  EXPECT_EQ(unit_cotangent(like).item<float>(), 1);
+  EXPECT_TRUE(is_unit_cotangent(unit_cotangent(like)) && is_unit_cotangent(unit_cotangent(wide)));
+  EXPECT_FALSE(is_unit_cotangent(at::ones({}, at::kFloat)) || is_unit_cotangent({}) ||
+               is_unit_cotangent(unit_cotangent(like) * 1));
 }
 
 TEST(Parameters, CopiesTakeTheValuesWhenRefreshed) {
