@@ -1,7 +1,9 @@
-// What the kernels share: 16-byte vectors, accumulation types, reductions in a warp. Device code only.
+// What the kernels share: 16-byte vectors, accumulation types, reductions in a warp; and their launchers:
+// types, vector lengths, shared memory. For .cu files alone.
 #pragma once
 
 #include <cuda_bf16.h>
+#include <cuda_runtime_api.h>
 
 #include <cstdint>
 #include <type_traits>
@@ -99,6 +101,25 @@ cudaError_t dispatch(ScalarType type, Launch launch) {
       break;
   }
   return cudaGetLastError();
+}
+
+// Vectors of 16 bytes where rows of `width` elements are whole vectors, else single elements: `launch` gets a
+// constant for the length.
+template <typename Scalar, typename Launch>
+void choose_columns(int64_t width, bool aligned, Launch launch) {
+  constexpr int kWide = kVector<Scalar>;
+  if (width % kWide == 0 && aligned) {
+    launch(std::integral_constant<int, kWide>());
+  } else {
+    launch(std::integral_constant<int, 1>());
+  }
+}
+
+// Dynamic shared memory of a kernel, whose static part is at most 16 KiB; before its launch.
+template <typename Kernel>
+void allow_shared(Kernel kernel, size_t bytes) {
+  if (bytes > (32 << 10))
+    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
 }
 
 }  // namespace fwl::cuda

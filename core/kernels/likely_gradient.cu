@@ -156,7 +156,7 @@ cudaError_t launch_likely_gradient(ScalarType type, const LikelyGradientArgument
         const size_t sums = kOfBlock * (kColumns + 1) * sizeof(A);
         const bool over = a.width <= kOfBlock * kColumns;
         const size_t bytes = over ? std::max(kept_bytes, sums) : kept_bytes + sums;
-        allow_stage(kernel, bytes);
+        allow_shared(kernel, bytes);
         kernel<<<static_cast<unsigned>(a.rows), kOfBlock, bytes, stream>>>(a, over ? 0 : kept_bytes);
       });
     };

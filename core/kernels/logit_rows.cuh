@@ -268,22 +268,4 @@ void choose_form(int64_t vocabulary, bool aligned, Launch launch, size_t beside 
   }
 }
 
-// The same for rows of `width` elements beside them: `launch` gets a constant for the vector's length.
-template <typename Scalar, typename Launch>
-void choose_columns(int64_t width, bool aligned, Launch launch) {
-  constexpr int kWide = kVector<Scalar>;
-  if (width % kWide == 0 && aligned) {
-    launch(std::integral_constant<int, kWide>());
-  } else {
-    launch(std::integral_constant<int, 1>());
-  }
-}
-
-// `bytes`: of dynamic shared memory; a kernel's static part is at most 16 KiB.
-template <typename Kernel>
-void allow_stage(Kernel kernel, size_t bytes) {
-  if (bytes > (32 << 10))
-    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
-}
-
 }  // namespace fwl::cuda

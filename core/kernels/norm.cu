@@ -19,7 +19,7 @@ __global__ void __launch_bounds__(kThreads, kForwardBlocks<kVectors>)
   using L = Lane<Scalar, kVectors, kGroup>;
   using A = typename L::A;
   extern __shared__ __align__(16) unsigned char shared_bytes[];
-  const Queue<L, Scalar, kVectors, 2, kForwardStages> queue{
+  const Queue<L, 2, kForwardStages> queue{
       reinterpret_cast<typename L::Columns*>(shared_bytes), {x, delta}, rows, width};
   const int64_t stride = static_cast<int64_t>(gridDim.x) * L::kGroups;
   int64_t row = static_cast<int64_t>(blockIdx.x) * L::kGroups + L::group();
@@ -88,7 +88,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   using A = typename L::A;
   using Columns = typename L::Columns;
   extern __shared__ __align__(16) unsigned char shared_bytes[];
-  const Queue<L, Scalar, kVectors, 3, kBackwardStages> queue{
+  const Queue<L, 3, kBackwardStages> queue{
       reinterpret_cast<Columns*>(shared_bytes), {sum, norm_bar, sum_bar}, rows, width};
   const bool center = bias_partial != nullptr;
   const int64_t stride = static_cast<int64_t>(gridDim.x) * L::kGroups;
@@ -172,7 +172,7 @@ cudaError_t launch_add_norm(ScalarType type, const void* x, const void* delta, c
     for_width<S>(width, [&](auto vectors, auto group) {
       constexpr int kVectors = decltype(vectors)::value, kGroup = decltype(group)::value;
       using L = Lane<S, kVectors, kGroup>;
-      constexpr size_t kBytes = Queue<L, S, kVectors, 2, kForwardStages>::kBytes;
+      constexpr size_t kBytes = Queue<L, 2, kForwardStages>::kBytes;
       const auto kernel = add_norm_kernel<S, kVectors, kGroup>;
       allow_shared(kernel, kBytes);
       kernel<<<blocks_of(rows, L::kGroups, kForwardBlocks<kVectors>), kThreads, kBytes, stream>>>(
@@ -193,7 +193,7 @@ cudaError_t launch_add_norm_backward(ScalarType type, const void* sum, const voi
     for_width<S>(width, [&](auto vectors, auto group) {
       constexpr int kVectors = decltype(vectors)::value, kGroup = decltype(group)::value;
       using L = Lane<S, kVectors, kGroup>;
-      const size_t bytes = std::max(Queue<L, S, kVectors, 3, kBackwardStages>::kBytes, L::sums_bytes(width));
+      const size_t bytes = std::max(Queue<L, 3, kBackwardStages>::kBytes, L::sums_bytes(width));
       const auto kernel = add_norm_backward_kernel<S, kVectors, kGroup>;
       allow_shared(kernel, bytes);
       kernel<<<static_cast<unsigned>(partials), kThreads, bytes, stream>>>(

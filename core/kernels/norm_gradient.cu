@@ -20,8 +20,7 @@ __global__ void __launch_bounds__(kThreads, kForwardBlocks<kVectors>)
   using L = Lane<Scalar, kVectors, kGroup>;
   using A = typename L::A;
   extern __shared__ __align__(16) unsigned char shared_bytes[];
-  const Queue<L, Scalar, kVectors, 2, 1> queue{
-      reinterpret_cast<typename L::Columns*>(shared_bytes), {o, q}, rows, width};
+  const Queue<L, 2, 1> queue{reinterpret_cast<typename L::Columns*>(shared_bytes), {o, q}, rows, width};
   const A share = A(1) / static_cast<A>(width);
   const int64_t stride = static_cast<int64_t>(gridDim.x) * L::kGroups;
   int64_t row = static_cast<int64_t>(blockIdx.x) * L::kGroups + L::group();
@@ -95,8 +94,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   using A = typename L::A;
   using Columns = typename L::Columns;
   extern __shared__ __align__(16) unsigned char shared_bytes[];
-  const Queue<L, Scalar, kVectors, 3, kBackwardStages> queue{
-      reinterpret_cast<Columns*>(shared_bytes), {o, q, v}, rows, width};
+  const Queue<L, 3, kBackwardStages> queue{reinterpret_cast<Columns*>(shared_bytes), {o, q, v}, rows, width};
   const A share = A(1) / static_cast<A>(width);
   const int64_t stride = static_cast<int64_t>(gridDim.x) * L::kGroups;
   int64_t row = static_cast<int64_t>(blockIdx.x) * L::kGroups + L::group();
@@ -171,7 +169,7 @@ cudaError_t launch_norm_gradient(ScalarType type, const void* o, const void* sca
     for_width<S>(width, [&](auto vectors, auto group) {
       constexpr int kVectors = decltype(vectors)::value, kGroup = decltype(group)::value;
       using L = Lane<S, kVectors, kGroup>;
-      constexpr size_t kBytes = Queue<L, S, kVectors, 2, 1>::kBytes;
+      constexpr size_t kBytes = Queue<L, 2, 1>::kBytes;
       const auto kernel = norm_gradient_kernel<S, kVectors, kGroup>;
       allow_shared(kernel, kBytes);
       kernel<<<blocks_of(rows, L::kGroups, kForwardBlocks<kVectors>), kThreads, kBytes, stream>>>(
@@ -192,7 +190,7 @@ cudaError_t launch_norm_gradient_backward(ScalarType type, const void* o, const 
     for_width<S>(width, [&](auto vectors, auto group) {
       constexpr int kVectors = decltype(vectors)::value, kGroup = decltype(group)::value;
       using L = Lane<S, kVectors, kGroup>;
-      const size_t bytes = std::max(Queue<L, S, kVectors, 3, kBackwardStages>::kBytes, L::sums_bytes(width));
+      const size_t bytes = std::max(Queue<L, 3, kBackwardStages>::kBytes, L::sums_bytes(width));
       const auto kernel = norm_gradient_backward_kernel<S, kVectors, kGroup>;
       allow_shared(kernel, bytes);
       kernel<<<static_cast<unsigned>(partials), kThreads, bytes, stream>>>(

@@ -18,9 +18,11 @@ constexpr int kMostVectors = 16;                   // of a row, for each lane of
 
 // Of a lane in a group of kGroup warps: the vectors l, l + 32 kGroup, ... of the row, kVectors of them at
 // most.
-template <typename Scalar, int kVectors, int kGroup>
+template <typename OfRows, int kOfRow, int kGroup>
 struct Lane {
+  using Scalar = OfRows;
   using A = AccumulateOf<Scalar>;
+  static constexpr int kVectors = kOfRow;
   static constexpr int kCount = kVector<Scalar>;
   static constexpr int kGroups = kWarps / kGroup;  // of a block
   using Columns = Vector<Scalar, kCount>;
@@ -42,16 +44,16 @@ struct Lane {
 };
 
 // Rows that are on their way: kStages of them of kTensors tensors, those of a lane beside nobody else's.
-template <typename L, typename Scalar, int kVectors, int kTensors, int kStages>
+template <typename L, int kTensors, int kStages>
 struct Queue {
-  static constexpr size_t kBytes = size_t{16} * kStages * kTensors * kVectors * kThreads;
+  static constexpr size_t kBytes = size_t{16} * kStages * kTensors * L::kVectors * kThreads;
   typename L::Columns* own;
-  const Scalar* from[kTensors];  // null: none
+  const typename L::Scalar* from[kTensors];  // null: none
   int64_t rows;
   int width;
 
   __device__ typename L::Columns& at(int stage, int tensor, int i) const {
-    return own[((stage * kTensors + tensor) * kVectors + i) * kThreads + static_cast<int>(threadIdx.x)];
+    return own[((stage * kTensors + tensor) * L::kVectors + i) * kThreads + static_cast<int>(threadIdx.x)];
   }
   // Also of a row that does not exist: what waits counts calls.
   __device__ void fetch(int stage, int64_t row) const {
@@ -138,11 +140,6 @@ inline int64_t multiprocessors() {
 inline unsigned blocks_of(int64_t rows, int64_t groups, int64_t most) {
   return static_cast<unsigned>(
       std::clamp<int64_t>((rows + groups - 1) / groups, 1, most * multiprocessors()));
-}
-
-template <typename Kernel>
-void allow_shared(Kernel kernel, size_t bytes) {
-  cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
 }
 
 }  // namespace fwl::cuda

@@ -179,7 +179,7 @@ cudaError_t launch_cross_entropy_gradient(ScalarType type, void* logits_nv, cons
             constexpr int kCount = decltype(count)::value, kOfBlock = decltype(threads)::value;
             constexpr bool kStaged = decltype(staged)::value;
             const auto kernel = cross_entropy_gradient_kernel<Scalar, kCount, kStaged, kOfBlock, kLists>;
-            allow_stage(kernel, bytes);
+            allow_shared(kernel, bytes);
             kernel<<<static_cast<unsigned>(rows), kOfBlock, bytes, stream>>>(
                 static_cast<Scalar*>(logits_nv), label_n, static_cast<const A*>(weight_n),
                 static_cast<A*>(nll_n), likely, vocabulary);
@@ -222,7 +222,7 @@ cudaError_t launch_cross_entropy_gradient_backward(ScalarType type, void* logits
           const auto kernel =
               cross_entropy_gradient_backward_kernel<Scalar, decltype(count)::value, decltype(staged)::value,
                                                      decltype(threads)::value>;
-          allow_stage(kernel, bytes);
+          allow_shared(kernel, bytes);
           kernel<<<static_cast<unsigned>(rows), decltype(threads)::value, bytes, stream>>>(
               static_cast<Scalar*>(logits_nv), static_cast<Scalar*>(error_bar_nv), label_n,
               static_cast<const A*>(weight_n), static_cast<const A*>(nll_n), static_cast<const A*>(nll_bar_n),
@@ -245,7 +245,7 @@ cudaError_t launch_cross_entropy_residual_backward(ScalarType type, const void* 
           const auto kernel =
               cross_entropy_residual_backward_kernel<Scalar, decltype(count)::value, decltype(staged)::value,
                                                      decltype(threads)::value>;
-          allow_stage(kernel, bytes);
+          allow_shared(kernel, bytes);
           kernel<<<static_cast<unsigned>(rows), decltype(threads)::value, bytes, stream>>>(
               static_cast<const Scalar*>(residual_nv), static_cast<Scalar*>(error_bar_nv), label_n,
               static_cast<const A*>(weight_n), static_cast<const A*>(nll_bar_n), vocabulary);

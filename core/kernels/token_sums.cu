@@ -3,7 +3,7 @@
 // the bits.
 #include <algorithm>
 
-#include "core/kernels/logit_rows.cuh"
+#include "core/kernels/device.cuh"
 #include "core/kernels/row_sums.cuh"
 #include "core/kernels/token_sums.cu.h"
 
@@ -104,7 +104,7 @@ cudaError_t launch_token_sums(ScalarType type, const TokenSumsArguments& a, cuda
       few<<<static_cast<unsigned>(std::min<int64_t>(a.vocabulary, kFewBlocks)), kFewThreads, 0, stream>>>(a);
       const auto many = many_pairs_kernel<Scalar, decltype(columns)::value>;
       const size_t bytes = kManyThreads * decltype(columns)::value * sizeof(A);
-      allow_stage(many, bytes);
+      allow_shared(many, bytes);
       many<<<static_cast<unsigned>(std::min<int64_t>(a.vocabulary, kManyBlocks)), kManyThreads, bytes,
              stream>>>(a);
     });
