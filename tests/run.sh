@@ -17,7 +17,7 @@ stage "configure"
 nvcc=$(find_nvcc)
 cuda=OFF
 if [ -n "$nvcc" ]; then export CUDACXX=$nvcc && cuda=AUTO; fi
-cmake -S . -B build -G Ninja -DCMAKE_BUILD_TYPE=Release -DFWL_TESTS=ON -DFWL_CUDA=$cuda
+cmake -S . -B build -G Ninja -DCMAKE_BUILD_TYPE=Release -DFWL_TESTS=ON -DFWL_CUDA=$cuda -DFWL_WERROR="${FWL_WERROR:-OFF}"
 
 stage "build"
 cmake --build build
