@@ -80,7 +80,9 @@ def section(path):
     lines += ["", *table(r["columns"], r["rows"])]
     source = f"{r['date']}; {r['machine']}; recorded in commit {r['commit']}; `results/{path.name}`."
     lines += [*textwrap.wrap(source, WIDTH), "", "```"]
-    lines += textwrap.wrap(r["command"], WIDTH, break_long_words=False, break_on_hyphens=False, subsequent_indent="    ")
+    for command in r["command"].split("; "):
+        wrapped = textwrap.wrap(command, WIDTH - 2, break_long_words=False, break_on_hyphens=False, subsequent_indent="    ")
+        lines += [line + " \\" for line in wrapped[:-1]] + wrapped[-1:]
     return lines + ["```", ""]
 
 
