@@ -6,7 +6,9 @@
 #include "core/base/clock.h"
 #include "core/base/device.h"
 #include "core/base/error.h"
+#include "core/base/log.h"
 #include "core/base/profile.h"
+#include "core/model/fused_parts.h"
 #include "data/loader.h"
 #include "launch/batches.h"
 #include "launch/load_model.h"
@@ -94,6 +96,9 @@ EvaluationBenchResult bench_evaluation(RunConfig config, const EvaluationBenchOp
   if (!options.weights.empty())
     read_checkpoint_tensors(find_checkpoint(options.weights), model.parameters(), nullptr, nullptr);
   const TokenBatch batch = batch_of(config, options, model);
+  const ForwardShape shape{device, model.compute_type(), batch.input_bt.size(0), batch.input_bt.size(1)};
+  if (const std::string kernels = describe(fused_parts(config.model, shape)); !kernels.empty())
+    log_info(kernels);
   EvaluationBenchResult result{
       device.str(), config.train.dtype, batch.label_bt.numel(), model.parameters().count(), 0, {}};
   result.loss = model.token_losses(batch, Pass::kSlow).mean().item<double>();

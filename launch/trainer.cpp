@@ -103,6 +103,7 @@ Trainer::Trainer(RunConfig config, ConfigChanges changes)
                config_.parallel.shard_optimizer ? ", optimizer sharded" : "", "; ",
                config_.train.global_batch, " x ", config_.model.context, " tokens a step"));
   if (shape.sequence > 1) log_info(step_->gradient().describe_exchange());
+  if (const std::string kernels = step_->gradient().describe_kernels(); !kernels.empty()) log_info(kernels);
 }
 
 Trainer::~Trainer() = default;

@@ -346,6 +346,7 @@ Comparison compare(const ComparisonOptions& options, Communicator& group) {
   if (eval.reading.context == 0) eval.reading.context = loaded.config.model.context;
   const Evaluator evaluator(*loaded.model, split, eval,
                             group);  // bad data is refused before anything is tuned
+  if (const std::string kernels = evaluator.describe_kernels(); !kernels.empty()) log_info(kernels);
   const std::vector<Carry> carries = options.carries.empty() ? std::vector<Carry>{{}} : options.carries;
   for (const Carry& carry : carries) check_carry(carry, eval.reading.context);
   const std::vector<EvalMode> modes = options.modes.empty() ? default_modes(*loaded.model) : options.modes;

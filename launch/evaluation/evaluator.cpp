@@ -10,6 +10,7 @@
 #include "core/base/error.h"
 #include "core/base/profile.h"
 #include "core/fast_weight/linear_attention.h"
+#include "core/model/fused_parts.h"
 #include "data/loader.h"
 #include "launch/batches.h"
 #include "launch/evaluation/carried_window.h"
@@ -140,6 +141,11 @@ int64_t Evaluator::suitable_length(int64_t longest) const {
   constexpr int64_t kMultiple = 8;  // elsewhere, so that padding is tested
   return model_.device().is_cuda() ? length_of_whole_chunks(longest)
                                    : (longest + kMultiple - 1) / kMultiple * kMultiple;
+}
+
+std::string Evaluator::describe_kernels() const {
+  return describe(fused_parts(model_.config(), {model_.device(), model_.compute_type(), options_.batch,
+                                                suitable_length(plan_.options().context)}));
 }
 
 // Nothing goes on from a row's only window.

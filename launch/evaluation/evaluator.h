@@ -40,6 +40,8 @@ class Evaluator {
   // Collective over the group. kFastUntrained runs as kFast: give the model that fast weights were added to.
   // Throws ConfigError when the model has no fast weights that the mode needs.
   EvalResult run(EvalMode mode, const DynamicSetup& dynamic = {});
+  // Which parts run on the fused GPU kernels, and why the others do not; empty on a CPU.
+  std::string describe_kernels() const;
   const ReadingPlan& plan() const { return plan_; }
   const EvalOptions& options() const { return options_; }
   // The mode's streams have to be read from begin to end, by one rank each.
