@@ -12,7 +12,7 @@ std::string step_name(int64_t step);  // "step-0001000"
 int64_t step_of_name(const std::string& name);
 
 // Complete step folders in `checkpoints_dir`, newest first; empty when the folder does not exist. Throws
-// DataError when it cannot be listed.
+// UnavailableError when it cannot be listed.
 std::vector<std::string> list_checkpoints(const std::string& checkpoints_dir);
 // Folders of unfinished or half-removed checkpoints.
 std::vector<std::string> list_unfinished(const std::string& checkpoints_dir);
@@ -28,9 +28,9 @@ struct Retention {
 // Removes the others. A kill in the middle leaves no folder that looks complete. Throws DataError.
 void remove_old(const std::string& checkpoints_dir, Retention retention);
 
-// Renames checkpoints of later steps than `step`, which belong to a past that the run has not continued (it was
-// resumed from before them, or they are damaged), to "aside-step-N", which nothing reads or removes; warns of
-// each. Without it they would count as the newest. Throws DataError.
+// Renames checkpoints of later steps than `step`, which belong to a past that the run has not continued (it
+// was resumed from before them, or they are damaged), to "aside-step-N", which nothing reads or removes;
+// warns of each. Without it they would count as the newest. Throws DataError.
 void set_later_aside(const std::string& checkpoints_dir, int64_t step);
 
 // Where a checkpoint of `step` is written before it has its name.

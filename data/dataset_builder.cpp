@@ -11,6 +11,8 @@
 #include "core/base/error.h"
 #include "core/base/file.h"
 #include "core/base/hash.h"
+#include "core/base/json.h"
+#include "core/base/system_error.h"
 #include "data/dataset_tokenizer.h"
 #include "data/encoder_pool.h"
 #include "data/shard_reader.h"
@@ -120,7 +122,7 @@ class Builder {
   bool can_go_on() const {
     if (o_.existing == ExistingDataset::kReplace || reads_stdin_) return false;
     if (!fs::exists(journal_path())) return false;
-    const json journal = json::parse(read_file(journal_path(), "journal"), nullptr, false);
+    const json journal = parse_json(read_file(journal_path(), "journal"));
     return journal.is_object() && journal.value("fingerprint", "") == fingerprint_;
   }
 
@@ -140,7 +142,7 @@ class Builder {
     fresh.documents_published.resize(splits_.size(), 0);
     if (!fs::exists(journal_path(group))) return fresh;
     try {
-      const json journal = json::parse(read_file(journal_path(group), "journal"));
+      const json journal = parse_json(read_file(journal_path(group), "journal"));
       GroupState state = fresh;
       state.done = journal.at("done");
       for (size_t s = 0; s < splits_.size(); ++s) {
@@ -156,6 +158,9 @@ class Builder {
     } catch (const json::exception&) {
       return fresh;
     } catch (const DataError&) {
+      return fresh;
+    } catch (const SystemError& error) {
+      if (!error.is_missing()) throw;  // not to be read now: what it holds is not made again for that
       return fresh;
     }
   }

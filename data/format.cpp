@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 
 #include "core/base/error.h"
 #include "core/base/file.h"
 #include "core/base/hdf5.h"
+#include "core/base/json.h"
 #include "data/base64.h"
 #include "data/dataset_folder.h"
 
@@ -25,10 +25,7 @@ constexpr size_t kMostShards = size_t{1} << 18;
 }
 
 int64_t count_of(const json& object, const char* key) {
-  const json& value = object.at(key);
-  if (!value.is_number_integer() || value < 0 || value > kMostInShard)
-    refuse(cat(key, " = ", value.dump(), " is absurd"));
-  return value.get<int64_t>();
+  return whole_number(object.at(key), 0, kMostInShard);
 }
 
 // A manifest must not make us read outside its folder.
@@ -36,8 +33,17 @@ std::string safe_path(const std::string& file) {
   const std::filesystem::path path(file);
   bool leaves = path.is_absolute();
   for (const auto& part : path) leaves = leaves || part == "..";
-  if (leaves || file.empty()) refuse(cat("shard file '", file, "' is outside the data set"));
+  if (leaves || file.empty() || file.find('\0') != std::string::npos)
+    refuse(cat("shard file '", file, "' is outside the data set"));
   return file;
+}
+
+// A split's name is a folder's.
+std::string safe_name(const std::string& name) {
+  if (name.empty() || name == "." || name == ".." ||
+      name.find_first_of(std::string("/\0", 2)) != std::string::npos)
+    refuse(cat("split '", name, "' is no name of a folder"));
+  return name;
 }
 
 void check_total(const json& object, const char* key, int64_t sum) {
@@ -133,27 +139,13 @@ Compression parse_compression(const std::string& name) {
   throw ConfigError(cat("compression '", name, "' does not exist. Choose among deflate, none, zstd."));
 }
 
-std::string path_inside(const std::string& dataset_dir, const std::string& file) {
-  namespace fs = std::filesystem;
-  const std::string path = dataset_dir + "/" + file;
-  std::error_code error;
-  const fs::path folder = fs::canonical(dataset_dir, error);
-  const fs::path target = fs::canonical(path, error);
-  if (error) return path;  // opening it will say what is wrong
-  const fs::path relative = target.lexically_relative(folder);
-  require<DataError>(
-      !relative.empty() && *relative.begin() != "..", path, " leads to '", target.string(),
-      "', outside the data set (it may change without notice). Copy the file into the data set.");
-  return path;
-}
-
 std::string to_json_text(const ShardEntry& shard) {
   return to_json(shard).dump();
 }
 
 ShardEntry shard_from_json_text(const std::string& text, const std::string& where) {
   try {
-    return shard_from(json::parse(text));
+    return shard_from(parse_json(text));
   } catch (const json::exception& error) {
     throw DataError(cat(where, ": ", error.what(), " (damaged). Make the data set again."));
   }
@@ -161,7 +153,7 @@ ShardEntry shard_from_json_text(const std::string& text, const std::string& wher
 
 Manifest read_manifest(const std::string& dataset_dir) {
   namespace fs = std::filesystem;
-  const std::string path = path_inside(dataset_dir, kManifestName);
+  const std::string path = dataset_dir + "/" + kManifestName;
   require<DataError>(fs::is_directory(dataset_dir), "data set '", dataset_dir,
                      fs::exists(dataset_dir) ? "' is no folder. Give the folder that `fwl tokenize` made."
                                              : "' does not exist. Make one with `fwl tokenize`.");
@@ -171,7 +163,7 @@ Manifest read_manifest(const std::string& dataset_dir) {
           ? ": the data set is unfinished (what it holds is not complete). Give the command that "
             "began it once more: it goes on."
           : " (it is no data set). Give the folder that `fwl tokenize` made.");
-  const json root = json::parse(read_file(path, "data set manifest"), nullptr, /*allow_exceptions=*/false);
+  const json root = parse_json(read_file(path, "data set manifest"));
   require<DataError>(
       root.is_object() && root.value("format", json()) == kDatasetFormat, path,
       " is no manifest of an fwl data set (damaged, or something else). Make the data set again.");
@@ -189,7 +181,8 @@ Manifest read_manifest(const std::string& dataset_dir) {
     const std::string compression = root.value("compression", "deflate");
     for (const Compression c : {Compression::kNone, Compression::kZstd})
       if (compression == name_of(c)) manifest.compression = c;
-    for (const auto& [name, split] : root.at("splits").items()) manifest.splits[name] = split_from(split);
+    for (const auto& [name, split] : root.at("splits").items())
+      manifest.splits[safe_name(name)] = split_from(split);
   } catch (const json::exception& error) {
     throw DataError(cat(path, ": ", error.what(), " (the manifest is damaged). Make the data set again."));
   }

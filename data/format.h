@@ -51,10 +51,8 @@ struct Manifest {
 };
 
 // Throws DataError naming the manifest and what is wrong (missing, no JSON, another version, absurd numbers,
-// a shard path that leaves the folder).
+// a shard path or a split's name that leaves the folder).
 Manifest read_manifest(const std::string& dataset_dir);
-// `dataset_dir`/`file`. Throws DataError when a symbolic link leads out of the data set.
-std::string path_inside(const std::string& dataset_dir, const std::string& file);
 // Publishes the manifest by rename.
 void write_manifest(const std::string& dataset_dir, const Manifest& manifest);
 

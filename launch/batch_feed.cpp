@@ -96,10 +96,12 @@ BatchFeed::BatchFeed(const RunConfig& config, const BatchShare& share, int64_t m
 BatchFeed::Item BatchFeed::make(int64_t number) {
   use_device(device_);  // of the reader's thread: pinned memory is handed out again by asking the GPU
   const int64_t step = number / micro_batches_, done = number % micro_batches_ * micro_rows_;
-  Item item{share_.first_row + done, std::min(micro_rows_, share_.rows - done), {}};
+  Item item{share_.first_row + done, std::min(micro_rows_, share_.rows - done), {}, 0};
   const Batch batch = loader_.read(first_sample_ + step * global_batch_ + item.first_row, item.rows,
                                    share_.first_position, share_.positions);
   left_out_ = loader_.documents_left_out();
+  item.labels =
+      batch.rows * batch.length - std::count(batch.left_out.begin(), batch.left_out.end(), uint8_t{1});
   item.host = to_host(batch, accumulation_, device_);
   return item;
 }
@@ -108,6 +110,7 @@ TokenBatch BatchFeed::next(int64_t first_row, int64_t rows) {
   const Item item = prefetcher_->next();
   require<InternalError>(item.first_row == first_row && item.rows == rows, "rows ", first_row, " + ", rows,
                          " were asked for, rows ", item.first_row, " + ", item.rows, " come next");
+  labels_ += item.labels;
   return send(item.host, device_);
 }
 

@@ -39,11 +39,14 @@ class BatchFeed {
   TokenBatch next(int64_t first_row, int64_t rows);
   double waited_s() const { return prefetcher_->waited_s(); }
   int64_t documents_left_out() const { return left_out_; }
+  // Labels of the micro-batches handed out so far that count: not left out.
+  int64_t labels() const { return labels_; }
 
  private:
   struct Item {
     int64_t first_row, rows;
     TokenBatch host;
+    int64_t labels;  // of them those that count
   };
   Item make(int64_t number);
 
@@ -54,6 +57,7 @@ class BatchFeed {
   TrainingData data_;  // the reader thread's own
   Loader loader_;
   std::atomic<int64_t> left_out_ = 0;
+  int64_t labels_ = 0;
   std::unique_ptr<Prefetcher<Item>> prefetcher_;
 };
 

@@ -46,6 +46,8 @@ bool Checkpointer::prepare(int64_t step) {
       prepare_checkpoint(dir_, step);
     } catch (const DataError& error) {
       problem = error.what();
+    } catch (const UnavailableError& error) {
+      problem = error.what();
     }
   }
   if (all_agree(group_, problem.empty() ? Vote::kYes : Vote::kNo)) return true;
@@ -158,7 +160,11 @@ std::optional<double> Checkpointer::take_written_s() {
 }
 
 void Checkpointer::warn(const Outcome& outcome) const {
-  const auto whole = list_checkpoints(dir_);
+  std::vector<std::string> whole;
+  try {
+    whole = list_checkpoints(dir_);
+  } catch (const UnavailableError&) {  // the outcome says enough
+  }
   log_warn(cat("checkpoint of step ", info_.progress.step, " was not written: ", outcome,
                " Training goes on; the newest complete checkpoint is ",
                whole.empty() ? "none" : "'" + whole.front() + "'", "."));

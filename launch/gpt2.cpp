@@ -5,6 +5,7 @@
 #include "checkpoints/safetensors.h"
 #include "core/base/error.h"
 #include "core/base/file.h"
+#include "core/base/json.h"
 
 namespace fwl {
 namespace {
@@ -18,13 +19,9 @@ constexpr int64_t kLargestSize = int64_t{1} << 31;
 class Gpt2Config {
  public:
   explicit Gpt2Config(const std::string& path) : path_(path) {
-    try {
-      values_ = json::parse(read_file(path, "GPT-2 config"));
-    } catch (const json::exception& error) {
-      throw DataError(cat(path, ": no JSON (", error.what(), "). Check the file."));
-    }
+    values_ = parse_json(read_file(path, "GPT-2 config"));
     require<DataError>(values_.is_object(), path_,
-                       ": no JSON object (it is no model's config). Check the file.");
+                       ": no JSON object (damaged, or no model's config). Check the file.");
     expect("model_type", std::string("gpt2"));
     expect("scale_attn_weights", true);
     expect("scale_attn_by_inverse_layer_idx", false);

@@ -8,6 +8,7 @@
 #include "core/base/device.h"
 #include "core/base/error.h"
 #include "core/base/log.h"
+#include "core/base/open_files.h"
 #include "launch/command.h"
 #include "parallel/session.h"
 
@@ -52,6 +53,7 @@ int fail(fwl::ExitCode code, const std::string& message) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  fwl::raise_open_file_limit();
   CLI::App app("fwl: trains, evaluates and runs Fast Weight Language Models", "fwl");
   try {
     declare_commands(app);

@@ -20,15 +20,26 @@ std::string broadcast_text(Communicator& group, std::string text) {
 }
 
 // Runs `body` on all ranks. The problem of this rank, or that another rank has one; empty when none has.
+// Throws UnavailableError on all ranks when one cannot read the checkpoint: taken for damaged, the run would
+// go back to an older one, or start afresh, because of a missing right or a file server that rests.
 template <typename Body>
 std::string problem_of(Communicator& group, Body body) {
   std::string problem;
+  bool unavailable = false;
   try {
     body();
   } catch (const DataError& error) {
     problem = error.what();
+  } catch (const UnavailableError& error) {
+    problem = error.what();
+    unavailable = true;
   }
   if (all_agree(group, problem.empty() ? Vote::kYes : Vote::kNo)) return {};
+  const bool everywhere_readable = all_agree(group, unavailable ? Vote::kNo : Vote::kYes);
+  if (!everywhere_readable)
+    throw UnavailableError(unavailable
+                               ? cat(problem, " The run is not resumed from an older checkpoint meanwhile.")
+                               : "another rank cannot read the checkpoint (see its message).");
   return problem.empty() ? "another rank cannot use the checkpoint (see its message)." : problem;
 }
 

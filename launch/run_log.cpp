@@ -10,6 +10,7 @@
 
 #include "core/base/error.h"
 #include "core/base/file.h"
+#include "core/base/json.h"
 #include "core/base/log.h"
 
 namespace fwl {
@@ -95,7 +96,7 @@ void drop_lines_after(const std::string& path, int64_t step) {
   std::istringstream lines(read_file(path, "training log"));
   std::string kept;
   for (std::string line; std::getline(lines, line);) {
-    const json entry = json::parse(line, nullptr, false);
+    const json entry = parse_json(line);
     if (entry.is_object() && entry.value("step", step + 1) <= step) kept += line + "\n";
   }
   publish_file(path, kept);

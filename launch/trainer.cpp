@@ -222,7 +222,10 @@ void Trainer::run() {
     if (log_) log_->progress(progress_.step);
     // A wish to stop is seen when a step is finished. No step is in the queue here.
     // Saving counts as time of the next interval: tokens/s is what a user gets.
-    if (saves || stop_) save();
+    if (saves || stop_) {
+      require_text();
+      save();
+    }
     if (stop_) break;
   }
   feed_.reset();
@@ -250,9 +253,11 @@ LossSums Trainer::sum_over_ranks(const LossSums& own) {
   const std::string wish = wish_to_stop();
   if (!wish.empty() && !stop_) log_warn(cat(wish, ": ending after this step."));
   const Checkpointer::Status status = checkpointer_->status();
-  const std::vector<double> sums = all_reduce_sum(
-      mesh_->host(), {own.main, own.slow, wish.empty() ? 0.0 : 1.0, status.busy, status.failed});
+  const std::vector<double> sums =
+      all_reduce_sum(mesh_->host(), {own.main, own.slow, wish.empty() ? 0.0 : 1.0, status.busy, status.failed,
+                                     static_cast<double>(feed_->labels())});
   stop_ = sums[2] > 0;
+  labels_read_ = sums[5];
   checkpointer_->advance({sums[3], sums[4]});
   return {sums[0], sums[1]};
 }
@@ -413,6 +418,14 @@ void Trainer::restore_carried_streams(CheckpointReader& reader) {
   step_->gradient().set_stream_state(read_streams(reader, step_->gradient().share().first_row,
                                                   step_->gradient().share().rows, device_,
                                                   parse_dtype(config_.train.dtype)));
+}
+
+// Where everything is left out, nothing is learned.
+void Trainer::require_text() const {
+  require<DataError>(
+      labels_read_ > 0, "all text that was read up to step ", progress_.step,
+      " is damaged and was left out (data.skip_bad; nothing was learned, and nothing was saved). "
+      "Run `fwl data check`, and make the data set again or put good copies of its files back.");
 }
 
 void Trainer::save() {

@@ -67,6 +67,7 @@ class Trainer {
   void restore_carried_streams(CheckpointReader& reader);
   void save();
   void finish_saving();
+  void require_text() const;
 
   RunConfig config_;
   at::Device device_;
@@ -83,7 +84,8 @@ class Trainer {
   TrainingProgress progress_;  // its sums and counts are those of the finished steps
   std::optional<QueuedStep> queued_;
   double last_gradient_norm_ = 0, last_learning_rate_ = 0;  // of the last finished step
-  bool stop_ = false;  // some rank wants to end early; the same on all ranks
+  double labels_read_ = 0;  // over all ranks since run() began: those that count
+  bool stop_ = false;       // some rank wants to end early; the same on all ranks
   double constructed_at_s_ = 0;
   double started_at_s_ = 0, waited_before_s_ = 0;
 };

@@ -52,15 +52,21 @@ json describe_checkpoint(const std::string& path) {
           {"config", info.config_yaml}};
 }
 
-// What is wrong with a checkpoint; empty when every byte of it is right.
-std::string problem_of(const std::string& step_dir) {
+struct Verdict {
+  std::string problem;          // empty when every byte is right
+  bool is_unavailable = false;  // it could not be read: whether it is damaged is not known
+};
+
+Verdict verdict_on(const std::string& step_dir) {
   try {
     CheckpointReader reader(step_dir);
     reader.check_files();
     reader.check_slices();
     return {};
   } catch (const DataError& error) {
-    return error.what();
+    return {error.what()};
+  } catch (const UnavailableError& error) {
+    return {error.what(), true};
   }
 }
 
@@ -74,24 +80,33 @@ std::vector<std::string> checkpoints_at(const std::string& path) {
 }
 
 // Checks every byte of the checkpoint, or of all checkpoints of the run. Throws DataError, after the report,
-// when one is damaged.
+// when one is damaged, UnavailableError when one cannot be read.
 void verify_checkpoints(const std::string& path, const std::string& json_path) {
   require<DataError>(fs::exists(path), "'", path, "' does not exist. Give a run's folder or a checkpoint.");
   json report = {{"kind", "verification"}, {"checkpoints", json::array()}};
-  int damaged = 0;
+  int damaged = 0, unavailable = 0;
   for (const std::string& step_dir : checkpoints_at(path)) {
-    const std::string problem = problem_of(step_dir);
+    const auto [problem, is_unavailable] = verdict_on(step_dir);
     std::cout << step_dir << ": " << (problem.empty() ? "good" : problem) << "\n";
-    report["checkpoints"].push_back({{"path", step_dir}, {"good", problem.empty()}, {"problem", problem}});
-    damaged += problem.empty() ? 0 : 1;
+    report["checkpoints"].push_back({{"path", step_dir},
+                                     {"good", problem.empty()},
+                                     {"unavailable", is_unavailable},
+                                     {"problem", problem}});
+    unavailable += is_unavailable ? 1 : 0;
+    damaged += problem.empty() || is_unavailable ? 0 : 1;
   }
   for (const std::string& dir : {path + "/checkpoints", path})
     for (const std::string& unfinished : list_unfinished(dir))
       std::cout << unfinished << ": unfinished, never read\n";
   report["damaged"] = damaged;
+  report["unavailable"] = unavailable;
   write_json(json_path, report);
   require<DataError>(damaged == 0, damaged, " of ", report["checkpoints"].size(), " checkpoints of '", path,
                      "' are damaged (see above). train.resume=auto passes over them; remove them.");
+  require<UnavailableError>(
+      unavailable == 0, unavailable, " of ", report["checkpoints"].size(), " checkpoints of '", path,
+      "' cannot be read now, or not by this user (see above; whether they are damaged is "
+      "not known). Remedy that and look again.");
 }
 
 json describe(const std::string& path) {

@@ -17,6 +17,7 @@
 #include "core/base/error.h"
 #include "core/base/file.h"
 #include "core/base/hash.h"
+#include "core/base/open_files.h"
 #include "launch/doctor/ports.h"
 
 namespace fwl {
@@ -130,6 +131,8 @@ RankFacts collect_facts(const Placement& place, const std::string& device, const
   facts.numa_nodes = numa_nodes_of(facts.cores);
   facts.memory_bytes = available_memory_bytes();
   facts.shared_memory_bytes = free_bytes("/dev/shm");
+  facts.open_files = open_file_limit();
+  facts.data_files = open_file_budget();
   facts.binary_hash = hash_text(read_file("/proc/self/exe", "program"));
   if (!config_yaml.empty()) facts.config_hash = hash_text(config_yaml);
   describe_gpu(facts, device);

@@ -145,14 +145,14 @@ FolderTrial try_folder(Communicator& group, const std::string& folder, int64_t b
     const double start = now_s();
     publish_file(own_file, own_content);
     trial.write_bytes_s = static_cast<double>(bytes) / (now_s() - start);
-  } catch (const DataError& error) {
+  } catch (const Error& error) {
     trial.problem = error.what();
   }
   // Without the next rank's file there is nothing to read; its writer reports why.
   const bool all_written = all_agree(group, trial.problem.empty() ? Vote::kYes : Vote::kNo);
   try {
     if (all_written) read_back(file_of(next), next_content, &trial);
-  } catch (const DataError& error) {
+  } catch (const Error& error) {
     trial.problem = error.what();
   }
   group.barrier();

@@ -27,7 +27,8 @@ double default_rate(const std::string& rule) {
 
 // The split `name` beside the one that is evaluated.
 std::string beside(const std::string& data, const char* name) {
-  return (std::filesystem::path(data).lexically_normal() / ".." / name).lexically_normal().string();
+  const std::optional<SplitPlace> place = find_split(data);
+  return cat(place ? place->dataset_dir : data + "/..", "/", name);
 }
 
 std::string training_split(const ComparisonOptions& options) {
@@ -37,7 +38,7 @@ std::string training_split(const ComparisonOptions& options) {
 bool is_split(const std::string& path) {
   try {
     return Split(path).num_documents() > 0;
-  } catch (const Error&) {
+  } catch (const DataError&) {
     return false;
   }
 }

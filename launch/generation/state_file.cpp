@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
-#include <cstring>
 #include <filesystem>
 
 #include "checkpoints/checksum.h"
@@ -14,6 +13,7 @@
 #include "core/base/file.h"
 #include "core/base/hash.h"
 #include "core/base/hdf5.h"
+#include "core/base/system_error.h"
 #include "launch/carried_state.h"
 
 namespace fwl {
@@ -94,8 +94,9 @@ void write_state(const std::string& path, const ReadingState& reading, uint64_t 
   const std::string temporary = cat(path, ".tmp-", getpid());
   try {
     write_file(temporary, reading, identity);
-    require<DataError>(std::rename(temporary.c_str(), path.c_str()) == 0, path,
-                       ": cannot be replaced: ", std::strerror(errno), ". Choose another file.");
+    const int error = std::rename(temporary.c_str(), path.c_str()) == 0 ? 0 : errno;
+    require<DataError>(error == 0, path, ": cannot be replaced: ", system_words(error),
+                       ". Choose another file.");
   } catch (...) {
     std::error_code ignored;
     std::filesystem::remove(temporary, ignored);

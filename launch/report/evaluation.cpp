@@ -8,6 +8,7 @@
 
 #include "core/base/error.h"
 #include "core/base/file.h"
+#include "core/base/json.h"
 #include "launch/report/reading.h"
 
 namespace fwl {
@@ -20,7 +21,7 @@ constexpr std::array<const char*, 9> kModeOrder = {"static",  "slow",         "s
                                                    "dynamic", "fast-dynamic", "carried-dynamic"};
 
 json read_modes(const std::string& path) {
-  const json file = json::parse(read_file(path, "evaluation result"), nullptr, /*allow_exceptions=*/false);
+  const json file = parse_json(read_file(path, "evaluation result"));
   require<DataError>(
       file.is_object() && file.contains("modes") && file["modes"].is_object() && !file["modes"].empty(), path,
       " is no result of `fwl eval --json` (it needs an object 'modes'). Evaluate again, or "

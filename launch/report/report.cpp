@@ -8,6 +8,7 @@
 
 #include "core/base/error.h"
 #include "core/base/file.h"
+#include "core/base/json.h"
 #include "launch/report/reading.h"
 #include "launch/report/tables.h"
 
@@ -200,7 +201,7 @@ void add_input(Report& report, const std::string& argument) {
     report.runs.push_back(read_run(argument));
     return;
   }
-  const json file = json::parse(read_file(path, "input of the report"), nullptr, /*allow_exceptions=*/false);
+  const json file = parse_json(read_file(path, "input of the report"));
   require<DataError>(
       file.is_object() && (file.contains("modes") || file.contains("scaling") || file.contains("plan")), path,
       " is neither a run's folder nor JSON with 'modes', 'scaling' or 'plan'. Name a run, a result of "

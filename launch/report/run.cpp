@@ -6,6 +6,7 @@
 
 #include "core/base/error.h"
 #include "core/base/file.h"
+#include "core/base/json.h"
 #include "launch/report/reading.h"
 
 namespace fwl {
@@ -46,7 +47,7 @@ std::map<int64_t, LogPoint> parse_log(const std::string& content, const std::str
     const std::string where = cat("line ", ++number, " of ", path);
     const std::string text = content.substr(begin, end - begin);
     if (text.find_first_not_of(" \t\r") == std::string::npos) continue;
-    if (end == content.size() && !json::accept(text)) break;
+    if (end == content.size() && parse_json(text).is_discarded()) break;
     LogPoint point = parse_log_line(text, where);
     points.insert_or_assign(point.step, std::move(point));
   }
@@ -68,7 +69,7 @@ double LogPoint::number(const std::string& name) const {
 }
 
 LogPoint parse_log_line(const std::string& line, const std::string& where) {
-  const json object = json::parse(line, nullptr, /*allow_exceptions=*/false);
+  const json object = parse_json(line);
   require<DataError>(!object.is_discarded(), where,
                      " is no JSON (each line is one logged step). Look for damage there, or train again.");
   return to_point(object, where);

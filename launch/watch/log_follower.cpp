@@ -2,10 +2,12 @@
 
 #include <sys/stat.h>
 
+#include <cerrno>
 #include <chrono>
 #include <fstream>
 
 #include "core/base/error.h"
+#include "core/base/system_error.h"
 
 namespace fwl {
 
@@ -33,6 +35,12 @@ void LogFollower::poll() {
   if (!begun_) return;
   file_ = status.st_ino;
   std::ifstream file(path_, std::ios::binary);
+  const int error = errno;
+  if (!file.is_open()) {
+    const SystemError refused(error, cat("'", path_, "' cannot be opened"));
+    if (!refused.may_pass()) throw refused;
+    return;
+  }
   file.seekg(read_bytes_);
   std::string added(static_cast<size_t>(status.st_size - read_bytes_), '\0');
   file.read(added.data(), static_cast<std::streamsize>(added.size()));

@@ -25,6 +25,7 @@ std::vector<RankFacts> healthy_ranks() {
     rank.cores = {rank.local_rank};
     rank.numa_nodes = {rank.local_rank};
     rank.shared_memory_bytes = int64_t{1} << 30;
+    rank.open_files = 1024;
     rank.libraries = {{"libmpi", "libmpi.so.40 (1 bytes)"}};
   }
   return ranks;
@@ -33,9 +34,19 @@ using Hosts = std::vector<std::string>;
 
 TEST(DoctorChecks, HealthyRanksPassAll) {
   const auto ranks = healthy_ranks();
-  for (const Check& check : {check_same_binary(ranks), check_same_config(ranks), check_same_libraries(ranks),
-                             check_gpus(ranks), check_cores(ranks), check_shared_memory(ranks)})
+  for (const Check& check :
+       {check_same_binary(ranks), check_same_config(ranks), check_same_libraries(ranks), check_gpus(ranks),
+        check_cores(ranks), check_shared_memory(ranks), check_open_files(ranks)})
     EXPECT_EQ(check.verdict, Verdict::kOk) << check.name << ": " << check.detail;
+}
+
+TEST(DoctorChecks, FewOpenFilesAreAWarning) {
+  auto ranks = healthy_ranks();
+  ranks[2].open_files = 160;
+  const Check check = check_open_files(ranks);
+  EXPECT_EQ(check.verdict, Verdict::kWarning);
+  EXPECT_EQ(check.hosts, Hosts{"b"});
+  EXPECT_NE(check.detail.find("160"), std::string::npos) << check.detail;
 }
 
 TEST(DoctorChecks, TheMinorityIsAtFault) {
