@@ -16,7 +16,7 @@ namespace {
 
 class FileDescriptor {
  public:
-  FileDescriptor(const std::string& path, int flags) : fd_(::open(path.c_str(), flags, 0644)) {
+  FileDescriptor(const std::string& path, int flags) : fd_(::open(path.c_str(), flags, 0666)) {
     require<DataError>(fd_ >= 0, "cannot open '", path, "': ", std::strerror(errno),
                        ". Check the folder and its permissions.");
   }

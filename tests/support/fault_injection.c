@@ -1,7 +1,7 @@
 /* A library to preload (LD_PRELOAD) into a program under test. It makes file operations fail or slow:
  *
- *   FWL_FAULT=OPERATION:ERROR:PART   each OPERATION (write, fsync, rename, mkdir) on a path that holds PART fails
- *                                    with ERROR (EIO, ENOSPC, EROFS, EACCES); PART may be empty
+ *   FWL_FAULT=OPERATION:ERROR:PART   each OPERATION (write, fsync, rename, renameat2, mkdir) on a path that holds
+ *                                    PART fails with ERROR (EIO, ENOSPC, EROFS, EACCES, EINVAL); PART may be empty
  *   FWL_FAULT_FROM=N                 from the N-th such operation of the process on (default 1)
  *   FWL_FAULT_COUNT=N                for N of them (default: all)
  *   FWL_FAULT_SLOW_US=N              every write on a path that holds FWL_FAULT_SLOW_PART takes N microseconds longer
@@ -31,6 +31,7 @@ static int error_of(const char* name) {
   if (strncmp(name, "ENOSPC", 6) == 0) return ENOSPC;
   if (strncmp(name, "EROFS", 5) == 0) return EROFS;
   if (strncmp(name, "EACCES", 6) == 0) return EACCES;
+  if (strncmp(name, "EINVAL", 6) == 0) return EINVAL;
   return EIO;
 }
 
@@ -102,6 +103,11 @@ int fsync(int fd) {
 int rename(const char* from, const char* to) {
   FIND_REAL(rename);
   FAIL_OR(to, "rename", real(from, to));
+}
+
+int renameat2(int from_folder, const char* from, int to_folder, const char* to, unsigned int flags) {
+  FIND_REAL(renameat2);
+  FAIL_OR(to, "renameat2", real(from_folder, from, to_folder, to, flags));
 }
 
 int mkdir(const char* path, mode_t mode) {
