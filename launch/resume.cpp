@@ -90,7 +90,7 @@ std::string config_to_resume(const std::string& from, const std::string& checkpo
       try {
         text = read_checkpoint_info(step_dir).config_yaml;
         break;
-      } catch (const DataError&) {
+      } catch (const Error&) {
         // Named when it is its turn to be read.
       }
     }

@@ -16,25 +16,16 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Empty: from before there were ids, or it cannot be read, which is for those who need the rest of it to say.
-std::string id_in(const std::string& yaml, const std::string& where) {
+// Empty: from before there were ids, or it cannot be read, which proves nothing either.
+std::string id_of_folder(const std::string& run_dir) {
   try {
-    return parse_run_config(yaml, where).run_id;
-  } catch (const ConfigError&) {
+    const std::string config = run_dir + "/config.yaml";
+    if (fs::exists(config)) return parse_run_config(read_file(config, "the run's config"), config).run_id;
+    const auto checkpoints = list_checkpoints(run_dir + "/checkpoints");
+    return checkpoints.empty() ? std::string() : run_id_of(read_checkpoint_info(checkpoints.front()));
+  } catch (const Error&) {
     return {};
   }
-}
-
-std::string id_of_checkpoint(const std::string& step_dir) {
-  const CheckpointInfo info = read_checkpoint_info(step_dir);
-  return id_in(info.config_yaml, info.path);
-}
-
-std::string id_of_folder(const std::string& run_dir) {
-  const std::string config = run_dir + "/config.yaml";
-  if (fs::exists(config)) return id_in(read_file(config, "the run's config"), config);
-  const auto checkpoints = list_checkpoints(run_dir + "/checkpoints");
-  return checkpoints.empty() ? std::string() : id_of_checkpoint(checkpoints.front());
 }
 
 bool lies_in(const std::string& path, const std::string& folder) {
@@ -56,11 +47,17 @@ bool holds_run(const std::string& run_dir) {
          !list_checkpoints(run_dir + "/checkpoints").empty();
 }
 
-bool is_of_run(const std::string& checkpoint, const std::string& run_dir) {
-  const std::string step_dir = find_checkpoint(checkpoint);
-  if (lies_in(step_dir, run_dir)) return true;
-  const std::string id = id_of_checkpoint(step_dir);
-  return !id.empty() && id == id_of_folder(run_dir);
+std::string run_id_of(const CheckpointInfo& info) {
+  try {
+    return parse_run_config(info.config_yaml, info.path).run_id;
+  } catch (const ConfigError&) {
+    return {};  // check_resume() says what is wrong with it
+  }
+}
+
+bool is_of_run(const CheckpointInfo& info, const std::string& run_dir) {
+  const std::string id = run_id_of(info);
+  return lies_in(info.path, run_dir) || (!id.empty() && id == id_of_folder(run_dir));
 }
 
 bool set_old_run_aside(const std::string& run_dir) {

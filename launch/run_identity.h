@@ -4,6 +4,8 @@
 
 #include <string>
 
+#include "checkpoints/manifest.h"
+
 namespace fwl {
 
 // 16 hexadecimal digits, other ones at each call.
@@ -12,9 +14,11 @@ std::string new_run_id();
 // Whether a run has begun in the folder: it has a config.yaml, a log or a checkpoint.
 bool holds_run(const std::string& run_dir);
 
-// Whether the run in `run_dir` is the one that the checkpoint (train.resume=PATH) is of: it lies in that
-// folder, or has the same id. Throws DataError when there is no such checkpoint.
-bool is_of_run(const std::string& checkpoint, const std::string& run_dir);
+// Empty for checkpoints from before runs had ids.
+std::string run_id_of(const CheckpointInfo& info);
+// Whether the run in `run_dir` is the one that the checkpoint is of: it lies in that folder, or has the same
+// id.
+bool is_of_run(const CheckpointInfo& info, const std::string& run_dir);
 
 // A fresh run in a folder that holds one: the old run is renamed to "DIR.previous-N", never mixed or lost; a
 // link to a folder stays, what it leads to is renamed. Returns whether there was one. Throws ConfigError when

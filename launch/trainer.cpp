@@ -12,6 +12,7 @@
 #include "core/base/log.h"
 #include "launch/batches.h"
 #include "launch/carried_state.h"
+#include "launch/generation/text_stream.h"
 #include "launch/interval_times.h"
 #include "launch/load_model.h"
 #include "launch/resume.h"
@@ -50,10 +51,6 @@ std::vector<SliceBlock> optimizer_blocks(Parameters& parameters, ShardedOptimize
           spread("first_moments", own.first_moments()), spread("second_moments", own.second_moments())};
 }
 
-std::string stored_run_id(const CheckpointInfo& info) {
-  return parse_run_config(info.config_yaml, info.path).run_id;  // check_resume() has read it
-}
-
 std::vector<DocumentCursor> cursors_of(const OrderAnchor& anchor) {
   require<DataError>(anchor.stream_dealt.size() == anchor.stream_first_window.size(),
                      "the checkpoint's anchor names ", anchor.stream_dealt.size(), " streams' documents and ",
@@ -82,8 +79,8 @@ Trainer::Trainer(RunConfig config, ConfigChanges changes)
   settle_config();
   step_ = std::make_unique<TrainingStep>(config_, *mesh_, device_);
   resume(changes);
-  prepare_run_folder();
   check_room();
+  prepare_run_folder();
   checkpointer_ = std::make_unique<Checkpointer>(
       config_.run_dir + "/checkpoints", Retention{config_.checkpoints.keep, config_.checkpoints.keep_every},
       config_.checkpoints.asynchronous ? Checkpointer::Mode::kAsynchronous : Checkpointer::Mode::kSynchronous,
@@ -115,13 +112,18 @@ void Trainer::take_run_folder() {
   lock_ = wait_for_run_lock(config_.run_dir, config_.lock_wait_s, mesh_->host());
   if (!is_first_rank()) return;
   const std::string& from = config_.train.resume;
-  const bool by_path = from != "none" && from != "auto";
-  require<ConfigError>(
-      !by_path || is_of_run(from, config_.run_dir) || !holds_run(config_.run_dir), "run.dir '",
-      config_.run_dir, "' holds a run, and train.resume = '", from,
-      "' is of another one (their checkpoints and logs would be mixed, and checkpoints.keep would delete "
-      "them). Choose "
-      "another run.dir for the new run, or train.resume=auto to go on with the one that is there.");
+  if (from != "none" && from != "auto") {
+    const bool is_same = with_checkpoint(from, [&](const std::string& step_dir) {
+      return is_of_run(read_checkpoint_info(step_dir), config_.run_dir);
+    });
+    require<ConfigError>(
+        is_same || !holds_run(config_.run_dir), "run.dir '", config_.run_dir,
+        "' holds a run, and train.resume = '", from,
+        "' is of another one (their checkpoints and logs would be mixed, and checkpoints.keep would "
+        "delete them). Choose another run.dir for the new run, or train.resume=auto to go on with the one "
+        "that "
+        "is there.");
+  }
   require_writable(config_.run_dir + "/checkpoints");
 }
 
@@ -234,8 +236,8 @@ void Trainer::resume(ConfigChanges changes) {
                   {[&](const CheckpointInfo& stored) { check_resume(stored, config_, data, changes); },
                    [&](CheckpointReader& reader) { load(reader); }},
                   mesh_->host());
-  config_.run_id =
-      info && is_first_rank() && is_of_run(info->path, config_.run_dir) ? stored_run_id(*info) : "";
+  // Rank 0's is the one that is stored.
+  config_.run_id = info && is_first_rank() && is_of_run(*info, config_.run_dir) ? run_id_of(*info) : "";
   if (config_.run_id.empty()) config_.run_id = new_run_id();
   if (!info) return;
   progress_ = info->progress;
@@ -304,13 +306,13 @@ void Trainer::end_run() {
   const bool saved = checkpointer_->finish();
   if (has_diverged()) unsound_ = unsound();
   if (!unsound_.empty()) {
-    const std::string good = newest_checkpoint();
-    end_early(CheckFailed(cat("step ", progress_.step, ": ", unsound_,
-                              " (training has diverged). The newest checkpoint, from before that, is ",
-                              good.empty() ? "none" : "'" + good + "'",
-                              ". Lower train.learning_rate or model.fast_weight.step_size_init and ",
-                              good.empty() ? "start afresh." : "start again with train.resume=auto.")),
-              "diverged", unsound_);
+    const std::string what = cat("step ", progress_.step, ": ", unsound_, " (training has diverged).");
+    const std::string good = is_first_rank() ? newest_checkpoint() : std::string();
+    const std::string advice =
+        cat(" The newest checkpoint, from before that, is ", good.empty() ? "none" : "'" + good + "'",
+            ". Lower train.learning_rate or model.fast_weight.step_size_init and ",
+            good.empty() ? "start afresh." : "start again with train.resume=auto.");
+    end_early(CheckFailed(is_first_rank() ? what + advice : what), "diverged", unsound_);
   }
   // A run may not end as if all were well without its last checkpoint.
   if (!saved)
@@ -323,10 +325,10 @@ void Trainer::end_run() {
     end_early(Interrupted(cat("ended early after step ", progress_.step, " of ", config_.train.steps,
                               ", saved. Start again with train.resume=auto to go on (exit code 75).")),
               "stopped", stopped_by_.empty() ? "another rank was told to" : stopped_by_);
-  require<DataError>(
-      progress_.tokens > 0 || progress_.step == 0,
-      "no step had a label (the documents are empty, or "
-      "all of them were left out), so nothing was learned. Check the data set with fwl data check.");
+  require<DataError>(progress_.tokens > 0 || progress_.step == 0,
+                     "no step had a label (the documents are empty, or all of them were left out), so "
+                     "nothing was learned. Check "
+                     "the data set with fwl data check.");
 }
 
 std::string Trainer::next_command() const {
@@ -475,8 +477,8 @@ CheckpointInfo Trainer::checkpoint_info() {
   info.layout = {mesh_->shape().ranks(), mesh_->shape().data, mesh_->shape().sequence,
                  config_.parallel.shard_optimizer, device_.str()};
   RunConfig stored = stored_form(config_);
-  info.config_yaml = to_yaml(fields_of(stored));
-  info.is_finite = true;  // save() has seen to it
+  info.config_yaml = as_utf8(to_yaml(fields_of(stored)));  // paths may be other bytes, JSON may not
+  info.is_finite = true;                                   // save() has seen to it
   info.tokenizer_kind = tokenizer.kind();
   if (info.tokenizer_kind != "byte") info.tokenizer_bytes = tokenizer.serialized();
   return info;
