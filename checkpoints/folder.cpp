@@ -105,13 +105,24 @@ void remove_old(const std::string& checkpoints_dir, Retention retention) {
   });
 }
 
+std::string aside_name_of(const std::string& step_dir) {
+  const std::string plain =
+      cat(fs::path(step_dir).parent_path().string(), "/", kAsidePrefix, name_of(step_dir));
+  std::string name = plain;
+  for (int n = 2; fs::exists(name); ++n) name = cat(plain, ".", n);
+  return name;
+}
+
+bool is_folder(const std::string& path) {
+  std::error_code unknown;
+  return fs::is_directory(path, unknown);
+}
+
 void set_later_aside(const std::string& checkpoints_dir, int64_t step) {
   on_files_of(checkpoints_dir, [&] {
     for (const std::string& later : list_checkpoints(checkpoints_dir)) {
       if (step_of_name(name_of(later)) <= step) return;
-      std::string aside = cat(checkpoints_dir, "/", kAsidePrefix, name_of(later));
-      for (int n = 2; fs::exists(aside); ++n)
-        aside = cat(checkpoints_dir, "/", kAsidePrefix, name_of(later), ".", n);
+      const std::string aside = aside_name_of(later);
       fs::rename(later, aside);
       log_warn(
           cat("'", later,

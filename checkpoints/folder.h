@@ -20,6 +20,22 @@ std::vector<std::string> list_unfinished(const std::string& checkpoints_dir);
 // there is none.
 std::string find_checkpoint(const std::string& path);
 
+// Whether a folder is there now.
+bool is_folder(const std::string& path);
+// Runs `body` on the checkpoint that find_checkpoint(path) names. Retention of a run that goes on may remove
+// it meanwhile: then on the one that is the newest now.
+template <typename Body>
+auto with_checkpoint(const std::string& path, Body body) {
+  for (int tries = 1;; ++tries) {
+    const std::string step_dir = find_checkpoint(path);
+    try {
+      return body(step_dir);
+    } catch (...) {
+      if (tries == 5 || is_folder(step_dir)) throw;
+    }
+  }
+}
+
 // Which checkpoints stay: the `newest` newest (0: all), and those whose step `every` divides (0: none).
 struct Retention {
   int64_t newest = 0;
@@ -32,6 +48,10 @@ void remove_old(const std::string& checkpoints_dir, Retention retention);
 // was resumed from before them, or they are damaged), to "aside-step-N", which nothing reads or removes;
 // warns of each. Without it they would count as the newest. Throws DataError.
 void set_later_aside(const std::string& checkpoints_dir, int64_t step);
+
+// A free name beside the checkpoint `step_dir`, "aside-step-N" or "aside-step-N.2", which nothing reads or
+// removes.
+std::string aside_name_of(const std::string& step_dir);
 
 // Where a checkpoint of `step` is written before it has its name.
 std::string writing_dir_of(const std::string& checkpoints_dir, int64_t step);

@@ -147,6 +147,7 @@ json info_to_json(const CheckpointInfo& info) {
                   {"floor", rate.floor}}}}},
               {"loss", {{"sum", p.loss_sum}, {"slow_sum", p.slow_loss_sum}, {"tokens", p.loss_tokens}}},
               {"config", info.config_yaml}};
+  if (info.is_finite) out["finite"] = true;
   // The beginning of the order is not worth a key, and checkpoints from before there were anchors have none.
   if (info.data.anchor.sample > 0) out["data"]["anchor"] = anchor_to_json(info.data.anchor);
   return out;
@@ -186,6 +187,7 @@ CheckpointInfo info_from_json(const json& m, const std::string& where) {
   info.program = m.at("program").get<std::map<std::string, std::string>>();
   info.config_yaml = m.at("config");
   info.tokenizer_kind = m.at("tokenizer").at("kind");
+  info.is_finite = m.value("finite", false);
   return info;
 }
 

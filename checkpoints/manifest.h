@@ -74,6 +74,8 @@ struct CheckpointInfo {
   std::string config_yaml;
   std::string tokenizer_kind;
   std::string tokenizer_bytes;  // empty for the byte tokenizer
+  bool is_finite =
+      false;  // weights and moments were found finite before it was published; not said by older ones
 };
 
 // A range of a tensor's elements (row-major) and the dataset that holds it.

@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "checkpoints/elements.h"
+#include "checkpoints/finite.h"
 #include "core/base/error.h"
 #include "core/base/file.h"
 #include "core/base/hash.h"
@@ -137,9 +138,14 @@ void CheckpointReader::check_files(int index, int parts) const {
   }
 }
 
-void CheckpointReader::check_slices() {
-  for (const auto& [name, tensor] : manifest_.tensors)
-    for (const SliceEntry& slice : tensor.slices) read_slice(tensor, slice);
+std::vector<std::string> CheckpointReader::check_slices() {
+  std::vector<std::string> unsound;
+  for (const auto& [name, tensor] : manifest_.tensors) {
+    bool sound = true;
+    for (const SliceEntry& slice : tensor.slices) sound = is_sound(name, read_slice(tensor, slice)) && sound;
+    if (!sound) unsound.push_back(name);
+  }
+  return unsound;
 }
 
 void read_flat(CheckpointReader& reader, const std::string& kind, const Parameters& parameters,

@@ -35,8 +35,9 @@ class CheckpointReader {
   // Every byte of every file against its checksum: of the `index`-th of `parts` shares of the files. Throws
   // DataError.
   void check_files(int index = 0, int parts = 1) const;
-  // Every slice against its checksum. Throws DataError.
-  void check_slices();
+  // Every slice against its checksum. Throws DataError. Returns the names of tensors that is_sound() is not
+  // true of.
+  std::vector<std::string> check_slices();
 
  private:
   Tensor read_slice(const TensorEntry& tensor, const SliceEntry& slice);

@@ -85,7 +85,7 @@ WriterLock::WriterLock(const std::string& dir) : path_(cat(dir, "/", kLockName))
   fs::create_directories(dir, error);
   // Where the folder cannot be made or written, or the file system has no locks, preparing it says so or goes
   // on.
-  fd_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  fd_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
   const bool taken = fd_ >= 0 && ::flock(fd_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
   if (taken) ::close(std::exchange(fd_, -1));
   require<ConfigError>(

@@ -1,7 +1,10 @@
 #include "launch/batch_feed.h"
 
 #include <algorithm>
+#include <array>
+#include <cstdio>
 #include <filesystem>
+#include <numeric>
 #include <set>
 #include <sstream>
 
@@ -40,6 +43,12 @@ std::vector<NamedWeight> parse_mixture(const std::string& text) {
   return parts;
 }
 
+// "test", "valid", "validation-2", ...
+bool is_held_out_name(const std::string& split) {
+  const std::array<const char*, 6> names = {"test", "val", "dev", "eval", "held-out", "heldout"};
+  return std::any_of(names.begin(), names.end(), [&](const char* name) { return split.rfind(name, 0) == 0; });
+}
+
 std::string split_folder(const Split& split) {
   return split.path() + "/" + split.name();
 }
@@ -75,6 +84,27 @@ Loader TrainingData::make_loader(const RunConfig& config) const {
   for (size_t i = 0; i < splits_.size(); ++i) mixture.push_back({splits_[i].get(), weights_[i]});
   return Loader(mixture, config.model.context, seed,
                 config.data.skip_bad ? BadData::kLeaveOut : BadData::kStop);
+}
+
+std::vector<std::string> TrainingData::notes(const RunConfig& config) const {
+  std::vector<std::string> notes;
+  const double all = static_cast<double>(config.train.steps) *
+                     static_cast<double>(config.train.global_batch) *
+                     static_cast<double>(config.model.context);
+  const double weights = std::accumulate(weights_.begin(), weights_.end(), 0.0);
+  for (size_t i = 0; i < splits_.size(); ++i) {
+    const Split& split = *splits_[i];
+    const double passes =
+        all * weights_[i] / weights / static_cast<double>(std::max<int64_t>(1, split.num_tokens()));
+    char text[32];
+    std::snprintf(text, sizeof text, "%.4g", passes);
+    if (passes > 1)
+      notes.push_back(cat("train.steps makes ", text, " passes over '", split_folder(split), "'"));
+    if (is_held_out_name(split.name()))
+      notes.push_back(cat("training on '", split_folder(split), "', the split '", split.name(),
+                          "', which is held out by its name: figures on it will say nothing"));
+  }
+  return notes;
 }
 
 BatchFeed::BatchFeed(const RunConfig& config, const BatchShare& share, int64_t micro_rows,

@@ -22,6 +22,9 @@ class TrainingData {
   // The first data set: of it comes the tokenizer.
   const Split& split() const { return *splits_.front(); }
   Loader make_loader(const RunConfig& config) const;
+  // What a user should know of them before training, one line each: how often their text is read, and that a
+  // split is by its name held out.
+  std::vector<std::string> notes(const RunConfig& config) const;
 
  private:
   std::vector<std::unique_ptr<Split>> splits_;

@@ -4,6 +4,7 @@
 
 #include "core/base/error.h"
 #include "core/base/log.h"
+#include "launch/run_room.h"
 
 namespace fwl {
 namespace {
@@ -32,8 +33,9 @@ Tensor host_like(const Tensor& t) {
 
 }  // namespace
 
-Checkpointer::Checkpointer(std::string checkpoints_dir, Retention retention, Mode mode, Communicator& group)
-    : dir_(std::move(checkpoints_dir)), retention_(retention), mode_(mode), group_(group) {}
+Checkpointer::Checkpointer(std::string checkpoints_dir, Retention retention, Mode mode, Communicator& group,
+                           int64_t bytes)
+    : dir_(std::move(checkpoints_dir)), retention_(retention), mode_(mode), group_(group), bytes_(bytes) {}
 
 Checkpointer::~Checkpointer() {
   if (thread_.valid()) thread_.wait();
@@ -44,7 +46,8 @@ bool Checkpointer::prepare(int64_t step) {
   if (group_.rank() == 0) {
     try {
       prepare_checkpoint(dir_, step);
-    } catch (const DataError& error) {
+      require_room(dir_, bytes_);
+    } catch (const Error& error) {
       problem = error.what();
     } catch (const UnavailableError& error) {
       problem = error.what();

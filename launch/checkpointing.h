@@ -20,8 +20,10 @@ class Checkpointer {
  public:
   enum class Mode { kSynchronous, kAsynchronous };
 
-  // `group` is of host tensors, over all ranks, and outlives this object.
-  Checkpointer(std::string checkpoints_dir, Retention retention, Mode mode, Communicator& group);
+  // `group` is of host tensors, over all ranks, and outlives this object. `bytes`: of a whole checkpoint; a
+  // save for which the disk has no room is not begun.
+  Checkpointer(std::string checkpoints_dir, Retention retention, Mode mode, Communicator& group,
+               int64_t bytes = 0);
   // Waits for this rank's thread; does not communicate.
   ~Checkpointer();
   Checkpointer(const Checkpointer&) = delete;
@@ -69,6 +71,7 @@ class Checkpointer {
   Retention retention_;
   Mode mode_;
   Communicator& group_;
+  int64_t bytes_;
   Phase phase_ = Phase::kIdle;
   CheckpointInfo info_;  // of the save under way
   std::future<Outcome> thread_;

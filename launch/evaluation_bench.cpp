@@ -94,7 +94,8 @@ EvaluationBenchResult bench_evaluation(RunConfig config, const EvaluationBenchOp
   LanguageModel model(config.model, device, parse_dtype(config.train.dtype),
                       static_cast<uint64_t>(config.train.seed));
   if (!options.weights.empty())
-    read_checkpoint_tensors(find_checkpoint(options.weights), model.parameters(), nullptr, nullptr);
+    with_checkpoint(options.weights,
+                    [&](const std::string& path) { read_checkpoint_tensors(path, model.parameters()); });
   const TokenBatch batch = batch_of(config, options, model);
   const ForwardShape shape{device, model.compute_type(), batch.input_bt.size(0), batch.input_bt.size(1)};
   if (const std::string kernels = describe(fused_parts(config.model, shape)); !kernels.empty())

@@ -10,6 +10,7 @@
 #include "core/base/log.h"
 #include "core/base/open_files.h"
 #include "launch/command.h"
+#include "launch/path_options.h"
 #include "parallel/session.h"
 
 namespace {
@@ -37,6 +38,7 @@ void declare_commands(CLI::App& app) {
   fwl::add_doctor_command(app);
   fwl::add_export_command(app);
   fwl::add_import_gpt2_command(app);
+  fwl::expand_paths(app);
   app.footer(
       "Exit codes: 0 ok, 1 internal error, 2 bad config or usage, 3 bad data or checkpoint file, "
       "4 communication, 5 a check failed, 75 ended early by a signal or train.max_seconds (start again to go "

@@ -68,33 +68,63 @@ std::vector<std::string> lines_of(const std::string& text) {
   return lines;
 }
 
+// On rank 0, newest first.
+std::vector<std::string> look_for(const std::string& from, const std::string& checkpoints_dir) {
+  if (from == "none") return {};
+  return from == "auto" ? list_checkpoints(checkpoints_dir) : std::vector<std::string>{find_checkpoint(from)};
+}
+
 std::vector<std::string> candidates(const std::string& from, const std::string& checkpoints_dir,
                                     Communicator& group) {
   std::string text;
   if (group.rank() == 0) {
-    if (from != "auto") {
-      text = find_checkpoint(from) + "\n";
-    } else {
-      for (const std::string& dir : list_checkpoints(checkpoints_dir)) text += dir + "\n";
+    for (const std::string& dir : look_for(from, checkpoints_dir)) text += dir + "\n";
+    if (from == "auto")
       for (const std::string& dir : list_unfinished(checkpoints_dir))
         log_warn(cat("'", dir, "' is an unfinished checkpoint. Passed over."));
-    }
   }
   return lines_of(broadcast_text(group, std::move(text)));
 }
 
+// Whether the run that `step_dir` is of has removed it since it was found.
+bool is_gone(const std::string& step_dir, Communicator& group) {
+  return !all_agree(group, group.rank() != 0 || is_folder(step_dir) ? Vote::kYes : Vote::kNo);
+}
+
 }  // namespace
+
+std::string config_to_resume(const std::string& from, const std::string& checkpoints_dir,
+                             Communicator& group) {
+  std::string text;
+  if (group.rank() == 0) {
+    for (const std::string& step_dir : look_for(from, checkpoints_dir)) {
+      try {
+        text = read_checkpoint_info(step_dir).config_yaml;
+        break;
+      } catch (const Error&) {
+        // Named when it is its turn to be read.
+      }
+    }
+  }
+  return broadcast_text(group, std::move(text));
+}
 
 std::optional<CheckpointInfo> resume_from(const std::string& from, const std::string& checkpoints_dir,
                                           const ResumeSteps& steps, Communicator& group) {
   std::optional<CheckpointInfo> loaded;
   if (from == "none") return loaded;
-  const std::vector<std::string> found = candidates(from, checkpoints_dir, group);
-  for (const std::string& step_dir : found) {
+  std::vector<std::string> found = candidates(from, checkpoints_dir, group);
+  for (size_t i = 0, again = 0; i < found.size(); ++i) {
+    const std::string step_dir = found[i];
     const std::string problem = try_checkpoint(step_dir, steps, group, &loaded);
     if (problem.empty()) {
       log_info(cat("resumed from ", step_dir, " at step ", loaded->progress.step));
       return loaded;
+    }
+    if (from != "auto" && is_gone(step_dir, group) && ++again < 5) {
+      found = candidates(from, checkpoints_dir, group);
+      i = static_cast<size_t>(-1);
+      continue;
     }
     require<DataError>(from == "auto", problem);
     log_warn(cat(problem, " Passed over: trying the checkpoint before it."));

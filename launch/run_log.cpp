@@ -97,7 +97,8 @@ void drop_lines_after(const std::string& path, int64_t step) {
   std::string kept;
   for (std::string line; std::getline(lines, line);) {
     const json entry = parse_json(line);
-    if (entry.is_object() && entry.value("step", step + 1) <= step) kept += line + "\n";
+    const bool is_step = entry.is_object() && entry.count("ended") == 0;
+    if (is_step && entry.value("step", step + 1) <= step) kept += line + "\n";
   }
   publish_file(path, kept);
 }
@@ -138,6 +139,14 @@ void RunLog::write(const LogEntry& entry) {
   write_events(entry);
   if (terminal_) std::fputs(kClearLine, stderr);
   log_info(to_line(entry, total_steps_));
+}
+
+void RunLog::write_end(const EarlyEnd& end) {
+  pending_ +=
+      json{{"ended", end.how}, {"step", end.step}, {"why", end.why}, {"checkpoint", end.checkpoint}}.dump(
+          -1, ' ', false, json::error_handler_t::replace) +
+      "\n";
+  if (!append_pending()) log_warn(cat("writing '", path_, "' failed. Free space or check the disk."));
 }
 
 void RunLog::write_events(const LogEntry& entry) {

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <filesystem>
 #include <utility>
 
+#include "checkpoints/finite.h"
 #include "core/base/clock.h"
 #include "core/base/device.h"
 #include "core/base/error.h"
@@ -12,9 +12,12 @@
 #include "core/base/log.h"
 #include "launch/batches.h"
 #include "launch/carried_state.h"
+#include "launch/generation/text_stream.h"
 #include "launch/interval_times.h"
 #include "launch/load_model.h"
 #include "launch/resume.h"
+#include "launch/run_identity.h"
+#include "launch/run_room.h"
 #include "launch/signals.h"
 #include "launch/tensorboard/step_sizes.h"
 #include "parallel/session.h"
@@ -22,24 +25,8 @@
 namespace fwl {
 namespace {
 
-namespace fs = std::filesystem;
-
 // Transfers keep their times until they are taken, once a logged interval: a longer one would hold too many.
 constexpr int64_t kTimedSteps = 100;
-
-// A fresh run in a folder that holds one: the old run is renamed, never mixed or lost.
-bool set_old_run_aside(const std::string& dir) {
-  if (!fs::exists(dir + "/config.yaml") && !fs::exists(dir + "/checkpoints")) return false;
-  for (int n = 1;; ++n) {
-    const std::string aside = cat(dir, ".previous-", n);
-    if (fs::exists(aside)) continue;
-    fs::rename(dir, aside);
-    fs::remove(aside + "/lock");
-    log_info(cat("'", dir, "' held a run; it is now '", aside,
-                 "' (train.resume=auto would have gone on with it)"));
-    return true;
-  }
-}
 
 // What this rank writes of weights and moments, so that each element is written once. `even_share`: its part
 // where all ranks have everything.
@@ -87,15 +74,17 @@ Trainer::Trainer(RunConfig config, ConfigChanges changes)
   mesh_ = std::make_unique<Mesh>(shape, device_, config_.parallel.timeout_s);
   require_same_text(mesh_->host(), "the run's config", to_yaml(fields_of(config_)));
   install_stop_signals();
-  lock_run_folder();
+  take_run_folder();
   open_data();
+  settle_config();
   step_ = std::make_unique<TrainingStep>(config_, *mesh_, device_);
   resume(changes);
+  check_room();
   prepare_run_folder();
   checkpointer_ = std::make_unique<Checkpointer>(
       config_.run_dir + "/checkpoints", Retention{config_.checkpoints.keep, config_.checkpoints.keep_every},
       config_.checkpoints.asynchronous ? Checkpointer::Mode::kAsynchronous : Checkpointer::Mode::kSynchronous,
-      mesh_->host());
+      mesh_->host(), checkpoint_bytes());
   if (config_.train.save_every > 0) checkpointer_->reserve(owned_blocks());
   log_info(cat("training ", step_->model().parameters().count(), " parameters on ", place.size,
                " rank(s), layout ", shape.to_string(), " (data x sequence), ", device_.str(), ", ",
@@ -119,21 +108,75 @@ void Trainer::open_data() {
   loader_ = std::make_unique<Loader>(data_->make_loader(config_));
 }
 
-// Before anything of the folder is read. Only rank 0 looks; when it is refused, it ends all.
-void Trainer::lock_run_folder() {
-  if (is_first_rank()) lock_ = std::make_unique<RunLock>(config_.run_dir);
+// Before anything of the folder is read. What rank 0 alone refuses ends all.
+void Trainer::take_run_folder() {
+  lock_ = wait_for_run_lock(config_.run_dir, config_.lock_wait_s, mesh_->host());
+  if (!is_first_rank()) return;
+  const std::string& from = config_.train.resume;
+  if (from != "none" && from != "auto") {
+    const bool is_same = with_checkpoint(from, [&](const std::string& step_dir) {
+      return is_of_run(read_checkpoint_info(step_dir), config_.run_dir);
+    });
+    require<ConfigError>(
+        is_same || !holds_run(config_.run_dir), "run.dir '", config_.run_dir,
+        "' holds a run, and train.resume = '", from,
+        "' is of another one (their checkpoints and logs would be mixed, and checkpoints.keep would "
+        "delete them). Choose another run.dir for the new run, or train.resume=auto to go on with the one "
+        "that "
+        "is there.");
+  }
+  require_writable(config_.run_dir + "/checkpoints");
+}
+
+void Trainer::settle_config() {
+  if (is_first_rank())
+    for (const std::string& note : data_->notes(config_)) log_info(note);
+  const int64_t rows = config_.train.global_batch / mesh_->shape().data;
+  if (config_.train.micro_batch > rows)
+    log_info(cat("train.micro_batch = ", config_.train.micro_batch, " is without effect: a rank has ", rows,
+                 " sequences a step"));
+  settle_decays(config_to_resume(config_.train.resume, config_.run_dir + "/checkpoints", mesh_->host()),
+                &config_);
 }
 
 // Rank 0 alone touches the folder; the others wait, so that nobody reads a half-prepared one.
 void Trainer::prepare_run_folder() {
   if (is_first_rank()) {
-    if (config_.train.resume == "none" && set_old_run_aside(config_.run_dir))
+    if (config_.train.resume == "none" && set_old_run_aside(config_.run_dir)) {
       lock_ = std::make_unique<RunLock>(config_.run_dir);
-    publish_file(config_.run_dir + "/config.yaml", to_yaml(fields_of(config_)));
+      require_writable(config_.run_dir + "/checkpoints");
+    }
+    RunConfig stored = stored_form(config_);
+    publish_file(config_.run_dir + "/config.yaml", to_yaml(fields_of(stored)));
     log_ = std::make_unique<RunLog>(config_.run_dir, progress_.step, config_.train.steps,
                                     config_.train.tensorboard ? EventLog::kTensorBoard : EventLog::kOff);
   }
   mesh_->host().barrier();
+}
+
+// Of weights and moments, and a little for names and the manifest.
+int64_t Trainer::checkpoint_bytes() {
+  const auto element = static_cast<int64_t>(at::elementSize(step_->model().accumulation_type()));
+  return 3 * element * step_->model().parameters().count() * 51 / 50;
+}
+
+// What cannot be saved later is refused now.
+void Trainer::check_room() {
+  if (!is_first_rank()) return;
+  const std::string dir = config_.run_dir + "/checkpoints";
+  const int64_t left = config_.train.steps - progress_.step, every = config_.train.save_every;
+  if (left <= 0) return;
+  const int64_t keep_every = config_.checkpoints.keep_every;
+  require_room(dir, checkpoint_bytes());
+  const Retention retention{config_.checkpoints.keep, keep_every};
+  warn_of_little_room(dir, checkpoint_bytes(),
+                      most_kept(retention, every > 0 ? (left + every - 1) / every : 1,
+                                keep_every > 0 ? left / keep_every : 0));
+}
+
+std::string Trainer::newest_checkpoint() const {
+  const auto all = list_checkpoints(config_.run_dir + "/checkpoints");
+  return all.empty() ? std::string() : all.front();
 }
 
 OrderAnchor Trainer::anchor_here() const {
@@ -176,6 +219,11 @@ void Trainer::load(CheckpointReader& reader) {
   own.set_values(parameters.gradients());
   read_flat(reader, "first_moments", parameters, own.owned(), own.first_moments());
   read_flat(reader, "second_moments", parameters, own.owned(), own.second_moments());
+  require<DataError>(is_sound("weights/", parameters.gradients()) && is_sound("", own.first_moments()) &&
+                         is_sound("", own.second_moments()),
+                     reader.path(),
+                     ": its weights or moments are not finite (the run had diverged when it was "
+                     "saved). Use an earlier checkpoint.");
   if (config_.train.stream) restore_carried_streams(reader);
 }
 
@@ -189,6 +237,9 @@ void Trainer::resume(ConfigChanges changes) {
                   {[&](const CheckpointInfo& stored) { check_resume(stored, config_, data, changes); },
                    [&](CheckpointReader& reader) { load(reader); }},
                   mesh_->host());
+  // Rank 0's is the one that is stored.
+  config_.run_id = info && is_first_rank() && is_of_run(*info, config_.run_dir) ? run_id_of(*info) : "";
+  if (config_.run_id.empty()) config_.run_id = new_run_id();
   if (!info) return;
   progress_ = info->progress;
   progress_.order_hash = info->data.rolling_hash;
@@ -213,26 +264,83 @@ void Trainer::run() {
     const bool log = logs_after(progress_.step);
     const bool saves =
         last || (config_.train.save_every > 0 && progress_.step % config_.train.save_every == 0);
-    if (log || saves || stop_) finish_step(*std::exchange(queued_, std::nullopt));
+    if (log || saves || stop_ || has_diverged()) finish_step(*std::exchange(queued_, std::nullopt));
     if (log) {
       log_interval(now_s() - interval_start, interval_tokens);
       interval_start = now_s();
       interval_tokens = 0;
     }
     if (log_) log_->progress(progress_.step);
-    // A wish to stop is seen when a step is finished. No step is in the queue here.
+    if (has_diverged()) break;
+    // A wish to stop is seen when a step is finished. No step is in the queue here. It waits for one that was
+    // not skipped: what came since the last save is not lost for one step's sake.
+    const bool stops = stop_ && progress_.skipped_in_a_row == 0;
     // Saving counts as time of the next interval: tokens/s is what a user gets.
-    if (saves || stop_) {
+    if (saves || stops) {
       require_text();
       save();
     }
-    if (stop_) break;
+    if (stops) break;
   }
+  end_run();
+}
+
+bool Trainer::has_diverged() const {
+  return progress_.skipped_in_a_row >= config_.train.max_skipped;
+}
+
+// Collective over the world. Why what there is now must not be saved; empty when it may.
+std::string Trainer::unsound() {
+  if (progress_.skipped_in_a_row > 0)
+    return cat(progress_.skipped_in_a_row,
+               " steps in a row had a non-finite loss or gradient and were skipped");
+  if (!is_last_loss_finite_) return "the last step's loss is not finite";
+  const Vote vote = is_sound(owned_blocks()) ? Vote::kYes : Vote::kNo;
+  return all_agree(mesh_->host(), vote) ? std::string() : "weights or moments are not finite";
+}
+
+template <typename E>
+void Trainer::end_early(E error, const std::string& how, const std::string& why) {
+  if (log_) log_->write_end({progress_.step, how, why, newest_checkpoint()});
+  throw error;
+}
+
+void Trainer::end_run() {
   feed_.reset();
-  finish_saving();
+  const bool saved = checkpointer_->finish();
+  if (has_diverged()) unsound_ = unsound();
+  if (!unsound_.empty()) {
+    const std::string what = cat("step ", progress_.step, ": ", unsound_, " (training has diverged).");
+    const std::string good = is_first_rank() ? newest_checkpoint() : std::string();
+    const std::string advice =
+        cat(" The newest checkpoint, from before that, is ", good.empty() ? "none" : "'" + good + "'",
+            ". Lower train.learning_rate or model.fast_weight.step_size_init and ",
+            good.empty() ? "start afresh." : "start again with train.resume=auto.");
+    end_early(CheckFailed(is_first_rank() ? what + advice : what), "diverged", unsound_);
+  }
+  // A run may not end as if all were well without its last checkpoint.
+  if (!saved)
+    end_early(DataError(cat(
+                  "the last checkpoint, of step ", progress_.step,
+                  ", could not be written (see the warning above; what was trained since the one before "
+                  "it is lost). Make room or repair the folder, and start again with train.resume=auto.")),
+              "not saved", "the last checkpoint could not be written");
   if (progress_.step < config_.train.steps)
-    throw Interrupted(cat("ended early after step ", progress_.step, " of ", config_.train.steps,
-                          ", saved. Start again with train.resume=auto to go on (exit code 75)."));
+    end_early(Interrupted(cat("ended early after step ", progress_.step, " of ", config_.train.steps,
+                              ", saved. Start again with train.resume=auto to go on (exit code 75).")),
+              "stopped", stopped_by_.empty() ? "another rank was told to" : stopped_by_);
+  require<DataError>(progress_.tokens > 0 || progress_.step == 0,
+                     "no step had a label (the documents are empty, or all of them were left out), so "
+                     "nothing was learned. Check "
+                     "the data set with fwl data check.");
+}
+
+std::string Trainer::next_command() const {
+  const Split& split = data_->split();
+  for (const char* held_out : {"test", "valid"})
+    if (split.manifest().splits.count(held_out) > 0)
+      return cat("fwl eval ", config_.run_dir, " --data ", split.path(), "/", held_out);
+  return cat("fwl generate ", config_.run_dir, " --prompt TEXT");
 }
 
 bool Trainer::logs_after(int64_t step) const {
@@ -252,6 +360,7 @@ std::string Trainer::wish_to_stop() const {
 LossSums Trainer::sum_over_ranks(const LossSums& own) {
   const std::string wish = wish_to_stop();
   if (!wish.empty() && !stop_) log_warn(cat(wish, ": ending after this step."));
+  if (!wish.empty()) stopped_by_ = wish;
   const Checkpointer::Status status = checkpointer_->status();
   const std::vector<double> sums =
       all_reduce_sum(mesh_->host(), {own.main, own.slow, wish.empty() ? 0.0 : 1.0, status.busy, status.failed,
@@ -267,11 +376,12 @@ Trainer::QueuedStep Trainer::queue_step() {
   // The order says how many labels the windows have, so the global count is known without asking the other
   // ranks.
   const int64_t labels = loader_->labels_in(progress_.samples, config_.train.global_batch);
-  const auto tokens = static_cast<double>(labels);
+  // Without a label the gradient is zero, and so is the learning rate: the step passes over its text.
+  const auto tokens = static_cast<double>(std::max<int64_t>(1, labels));
   norms_.reset();
   if (step_->model().has_fast_weights() && logs_after(progress_.step + 1)) norms_.emplace(step_->model());
   step_->gradient().watch_states(norms_ ? &*norms_ : nullptr);
-  const double learning_rate = learning_rate_at(config_.train.schedule(), progress_.step);
+  const double learning_rate = labels > 0 ? learning_rate_at(config_.train.schedule(), progress_.step) : 0;
   const StepOutcome outcome = step_->run(
       [&](int64_t first_row, int64_t rows) { return feed_->next(first_row, rows); }, tokens, learning_rate);
   if (progress_.samples - anchor_.sample >= loader_->samples_checked_at_resume()) anchor_ = anchor_here();
@@ -280,7 +390,7 @@ Trainer::QueuedStep Trainer::queue_step() {
       loader_->rolling_hash(progress_.order_hash, progress_.samples, config_.train.global_batch);
   progress_.samples += config_.train.global_batch;
   progress_.tokens += labels;
-  return {progress_.step, tokens, learning_rate, outcome};
+  return {progress_.step, static_cast<double>(labels), learning_rate, outcome};
 }
 
 // Collective over the world.
@@ -290,7 +400,9 @@ void Trainer::finish_step(const QueuedStep& step) {
   last_gradient_norm_ = numbers.gradient_norm;
   last_learning_rate_ = step.learning_rate;
   // All ranks have the same norm, so all of them count alike.
-  count_skip(step, numbers, sums.main / step.tokens);
+  const double loss = sums.main / std::max(1.0, step.tokens);
+  is_last_loss_finite_ = std::isfinite(loss);
+  count_skip(step, numbers, loss);
   if (numbers.skipped) return;
   progress_.updates += 1;
   progress_.loss_sum += sums.main;
@@ -308,10 +420,6 @@ void Trainer::count_skip(const QueuedStep& step, const StepOutcome::Numbers& num
   if (is_first_rank())
     log_warn(cat("step ", step.number, " skipped: loss ", loss, ", gradient norm ", numbers.gradient_norm,
                  " (not finite)"));
-  require<CheckFailed>(
-      progress_.skipped_in_a_row < config_.train.max_skipped, progress_.skipped_in_a_row,
-      " steps in a row had a non-finite loss or gradient (training has diverged; nothing was updated since). "
-      "Lower train.learning_rate or model.fast_weight.step_size_init and resume from the last checkpoint.");
 }
 
 void Trainer::log_interval(double interval_s, int64_t interval_tokens) {
@@ -374,7 +482,9 @@ CheckpointInfo Trainer::checkpoint_info() {
                         config_.train.learning_rate_floor};
   info.layout = {mesh_->shape().ranks(), mesh_->shape().data, mesh_->shape().sequence,
                  config_.parallel.shard_optimizer, device_.str()};
-  info.config_yaml = to_yaml(fields_of(config_));
+  RunConfig stored = stored_form(config_);
+  info.config_yaml = as_utf8(to_yaml(fields_of(stored)));  // paths may be other bytes, JSON may not
+  info.is_finite = true;                                   // save() has seen to it
   info.tokenizer_kind = tokenizer.kind();
   if (info.tokenizer_kind != "byte") info.tokenizer_bytes = tokenizer.serialized();
   return info;
@@ -428,16 +538,11 @@ void Trainer::require_text() const {
       "Run `fwl data check`, and make the data set again or put good copies of its files back.");
 }
 
+// No checkpoint of a run that diverges: in time those from before would go for it.
 void Trainer::save() {
-  checkpointer_->begin(checkpoint_info(), owned_with_streams());
-}
-
-// A run may not end as if all were well without its last checkpoint.
-void Trainer::finish_saving() {
-  require<DataError>(
-      checkpointer_->finish(), "the last checkpoint, of step ", progress_.step,
-      ", could not be written (see the warning above; what was trained since the one before it is "
-      "lost). Make room or repair the folder, and start again with train.resume=auto.");
+  unsound_ = unsound();
+  if (unsound_.empty()) return checkpointer_->begin(checkpoint_info(), owned_with_streams());
+  if (is_first_rank()) log_warn(cat("no checkpoint of step ", progress_.step, ": ", unsound_, "."));
 }
 
 }  // namespace fwl

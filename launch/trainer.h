@@ -29,14 +29,21 @@ class Trainer {
   explicit Trainer(RunConfig config, ConfigChanges changes = ConfigChanges::kRefuse);
   ~Trainer();
 
-  // Collective over the world. Trains to train.steps, with log lines and checkpoints. Throws Interrupted on
-  // all ranks, after saving, when a signal or train.max_seconds ended it early; DataError when the last
-  // checkpoint cannot be written.
+  // Collective over the world. Trains to train.steps, with log lines and checkpoints. Throws, on all ranks,
+  // Interrupted, after saving, when a signal or train.max_seconds ended it early; DataError when the last
+  // checkpoint cannot be written; CheckFailed when training has diverged: the loss, a gradient or the weights
+  // are not finite at its end, or were not for train.max_skipped steps. No checkpoint is written of such
+  // weights.
   void run();
 
   LanguageModel& model() { return step_->model(); }
   const TrainingProgress& progress() const { return progress_; }
   bool is_first_rank() const { return mesh_->is_first_rank(); }
+  const RunConfig& config() const { return config_; }
+  // The newest checkpoint; empty when there is none.
+  std::string newest_checkpoint() const;
+  // What a user may do with the trained model, as a command line.
+  std::string next_command() const;
 
  private:
   // A step that the device may still be at.
@@ -47,8 +54,11 @@ class Trainer {
   };
 
   void open_data();
-  void lock_run_folder();
+  void take_run_folder();
+  void settle_config();
   void prepare_run_folder();
+  int64_t checkpoint_bytes();
+  void check_room();
   void resume(ConfigChanges changes);
   void continue_order(const CheckpointInfo& info);
   OrderAnchor anchor_here() const;
@@ -65,9 +75,13 @@ class Trainer {
   std::vector<SliceBlock> owned_with_streams();
   int64_t stream_position() const;
   void restore_carried_streams(CheckpointReader& reader);
+  std::string unsound();
+  bool has_diverged() const;
   void save();
-  void finish_saving();
   void require_text() const;
+  void end_run();
+  template <typename E>
+  [[noreturn]] void end_early(E error, const std::string& how, const std::string& why);
 
   RunConfig config_;
   at::Device device_;
@@ -85,6 +99,9 @@ class Trainer {
   std::optional<QueuedStep> queued_;
   double last_gradient_norm_ = 0, last_learning_rate_ = 0;  // of the last finished step
   double labels_read_ = 0;  // over all ranks since run() began: those that count
+  bool is_last_loss_finite_ = true;
+  std::string unsound_;     // why the last save was not begun; empty when it was. The same on all ranks
+  std::string stopped_by_;  // this rank's own wish
   bool stop_ = false;       // some rank wants to end early; the same on all ranks
   double constructed_at_s_ = 0;
   double started_at_s_ = 0, waited_before_s_ = 0;

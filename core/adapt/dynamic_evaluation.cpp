@@ -19,7 +19,7 @@ void DynamicEvaluationConfig::visit_fields(FieldList& list) {
   list.add_choice("rule", rule, {"sgd", "rms"}, "update rule");
   list.add("learning_rate", learning_rate, "learning rate", at_least(0));
   list.add("decay", decay, "decay towards the trained weights", between(0, 1));
-  list.add("epsilon", epsilon, "added to the root of the mean squares (rms)", at_least(0));
+  list.add("epsilon", epsilon, "added to the root of the mean squares (rms)", at_least(1e-30));
   list.add("segment", segment, "tokens between updates", at_least(1));
   list.add_choice("reset", reset, {"document", "stream"},
                   "go back to the trained weights at each document, or never");

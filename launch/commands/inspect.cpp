@@ -1,4 +1,5 @@
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <filesystem>
 #include <iostream>
 #include <memory>
@@ -23,7 +24,8 @@ bool looks_like_checkpoint(const std::string& path) {
 }
 
 json describe_checkpoint(const std::string& path) {
-  const CheckpointReader reader(find_checkpoint(path));
+  const auto reader =
+      with_checkpoint(path, [](const std::string& step_dir) { return CheckpointReader(step_dir); });
   const CheckpointInfo& info = reader.info();
   int64_t parameters = 0, bytes = 0;
   for (const auto& [name, tensor] : reader.manifest().tensors)
@@ -53,21 +55,34 @@ json describe_checkpoint(const std::string& path) {
 }
 
 struct Verdict {
-  std::string problem;          // empty when every byte is right
-  bool is_unavailable = false;  // it could not be read: whether it is damaged is not known
+  std::string problem;                  // empty when every byte is right
+  bool is_unavailable = false;          // it could not be read: whether it is damaged is not known
+  std::vector<std::string> not_finite;  // tensors
 };
 
-Verdict verdict_on(const std::string& step_dir) {
+Verdict verdict_of(const std::string& step_dir) {
   try {
     CheckpointReader reader(step_dir);
     reader.check_files();
-    reader.check_slices();
-    return {};
+    return {{}, false, reader.check_slices()};
   } catch (const DataError& error) {
     return {error.what()};
   } catch (const UnavailableError& error) {
     return {error.what(), true};
   }
+}
+
+// "weights/a, weights/b and 12 more"
+std::string some_of(const std::vector<std::string>& names) {
+  constexpr size_t kNamed = 4;
+  std::string text;
+  for (size_t i = 0; i < std::min(kNamed, names.size()); ++i) text += (i > 0 ? ", " : "") + names[i];
+  return names.size() > kNamed ? cat(text, " and ", names.size() - kNamed, " more") : text;
+}
+
+std::string text_of(const Verdict& verdict) {
+  if (!verdict.problem.empty()) return verdict.problem;
+  return verdict.not_finite.empty() ? "good" : "not finite: " + some_of(verdict.not_finite);
 }
 
 std::vector<std::string> checkpoints_at(const std::string& path) {
@@ -80,26 +95,30 @@ std::vector<std::string> checkpoints_at(const std::string& path) {
 }
 
 // Checks every byte of the checkpoint, or of all checkpoints of the run. Throws DataError, after the report,
-// when one is damaged, UnavailableError when one cannot be read.
+// when one is damaged, UnavailableError when one cannot be read, CheckFailed when one holds what is not finite.
 void verify_checkpoints(const std::string& path, const std::string& json_path) {
   require<DataError>(fs::exists(path), "'", path, "' does not exist. Give a run's folder or a checkpoint.");
   json report = {{"kind", "verification"}, {"checkpoints", json::array()}};
-  int damaged = 0, unavailable = 0;
+  int damaged = 0, unavailable = 0, not_finite = 0;
   for (const std::string& step_dir : checkpoints_at(path)) {
-    const auto [problem, is_unavailable] = verdict_on(step_dir);
-    std::cout << step_dir << ": " << (problem.empty() ? "good" : problem) << "\n";
+    const Verdict verdict = verdict_of(step_dir);
+    const bool good = verdict.problem.empty() && verdict.not_finite.empty();
+    std::cout << step_dir << ": " << text_of(verdict) << "\n";
     report["checkpoints"].push_back({{"path", step_dir},
-                                     {"good", problem.empty()},
-                                     {"unavailable", is_unavailable},
-                                     {"problem", problem}});
-    unavailable += is_unavailable ? 1 : 0;
-    damaged += problem.empty() || is_unavailable ? 0 : 1;
+                                     {"good", good},
+                                     {"unavailable", verdict.is_unavailable},
+                                     {"problem", good ? "" : text_of(verdict)},
+                                     {"not_finite", verdict.not_finite}});
+    unavailable += verdict.is_unavailable ? 1 : 0;
+    damaged += verdict.problem.empty() || verdict.is_unavailable ? 0 : 1;
+    not_finite += verdict.not_finite.empty() ? 0 : 1;
   }
   for (const std::string& dir : {path + "/checkpoints", path})
     for (const std::string& unfinished : list_unfinished(dir))
       std::cout << unfinished << ": unfinished, never read\n";
   report["damaged"] = damaged;
   report["unavailable"] = unavailable;
+  report["not_finite"] = not_finite;
   write_json(json_path, report);
   require<DataError>(damaged == 0, damaged, " of ", report["checkpoints"].size(), " checkpoints of '", path,
                      "' are damaged (see above). train.resume=auto passes over them; remove them.");
@@ -107,6 +126,10 @@ void verify_checkpoints(const std::string& path, const std::string& json_path) {
       unavailable == 0, unavailable, " of ", report["checkpoints"].size(), " checkpoints of '", path,
       "' cannot be read now, or not by this user (see above; whether they are damaged is "
       "not known). Remedy that and look again.");
+  require<CheckFailed>(
+      not_finite == 0, not_finite, " of ", report["checkpoints"].size(), " checkpoints of '", path,
+      "' hold numbers that are not finite (the run had diverged). train.resume=auto passes over "
+      "them; remove them.");
 }
 
 json describe(const std::string& path) {

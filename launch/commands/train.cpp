@@ -3,9 +3,13 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "core/base/error.h"
+#include "core/base/log.h"
 #include "launch/command.h"
+#include "launch/config_notes.h"
 #include "launch/run_config.h"
 #include "launch/trainer.h"
+#include "parallel/session.h"
 
 namespace fwl {
 namespace {
@@ -20,6 +24,8 @@ struct TrainArguments {
 
 void run_train(const TrainArguments& arguments) {
   RunConfig config = load_run_config(arguments.config, arguments.settings);
+  if (!arguments.print_config) set_log_rank(world().rank, world().size);
+  for (const std::string& note : notes_on(config, arguments.settings)) log_info(note);
   if (arguments.print_config) {
     std::cout << to_yaml(fields_of(config), HelpComments::kInclude);
     return;
@@ -28,6 +34,8 @@ void run_train(const TrainArguments& arguments) {
   trainer.run();
   if (!trainer.is_first_rank()) return;
   const TrainingProgress& p = trainer.progress();
+  log_info(cat("done: step ", p.step, ", checkpoint '", trainer.newest_checkpoint(),
+               "'. Next: ", trainer.next_command()));
   write_json(arguments.json_path, {{"run", config.run_dir},
                                    {"step", p.step},
                                    {"tokens", p.tokens},

@@ -48,6 +48,7 @@ std::map<int64_t, LogPoint> parse_log(const std::string& content, const std::str
     const std::string text = content.substr(begin, end - begin);
     if (text.find_first_not_of(" \t\r") == std::string::npos) continue;
     if (end == content.size() && parse_json(text).is_discarded()) break;
+    if (!end_in(text).empty()) continue;
     LogPoint point = parse_log_line(text, where);
     points.insert_or_assign(point.step, std::move(point));
   }
@@ -66,6 +67,17 @@ double median(std::vector<double> values) {
 double LogPoint::number(const std::string& name) const {
   const auto found = numbers.find(name);
   return found == numbers.end() ? kNaN : found->second;
+}
+
+std::string end_in(const std::string& line) {
+  if (line.find("\"ended\"") == std::string::npos) return {};
+  const json object = parse_json(line);
+  const auto text = [&](const char* key) {
+    return object.is_object() && object.contains(key) && object[key].is_string()
+               ? object[key].get<std::string>()
+               : std::string();
+  };
+  return text("ended").empty() || text("why").empty() ? text("ended") : text("ended") + ": " + text("why");
 }
 
 LogPoint parse_log_line(const std::string& line, const std::string& where) {

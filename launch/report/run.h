@@ -25,6 +25,10 @@ struct LoggedRun {
   double tokens_per_s = 0;       // median of the logged ones; NaN when none is logged
 };
 
+// Of the line that a run writes last when it ends before its last step: "stopped: SIGTERM received"; empty
+// for any other line.
+std::string end_in(const std::string& line);
+
 // One line of a log. Throws DataError (`where`) unless it is an object with step, tokens and loss; a loss of
 // null is NaN.
 LogPoint parse_log_line(const std::string& line, const std::string& where);

@@ -14,11 +14,14 @@ namespace fwl {
 void LogFollower::start_again() {
   points_.clear();
   unfinished_.clear();
+  end_.clear();
   read_bytes_ = unreadable_ = 0;
 }
 
 void LogFollower::take_line(const std::string& line) {
   if (line.find_first_not_of(" \t\r") == std::string::npos) return;
+  end_ = end_in(line);
+  if (!end_.empty()) return;
   try {
     LogPoint point = parse_log_line(line, path_);
     while (!points_.empty() && points_.back().step >= point.step) points_.pop_back();

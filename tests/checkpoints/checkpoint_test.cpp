@@ -2,10 +2,15 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <cmath>
 #include <filesystem>
 #include <functional>
+#include <limits>
 #include <nlohmann/json.hpp>
+#include <thread>
 
+#include "checkpoints/finite.h"
 #include "core/base/error.h"
 #include "core/base/file.h"
 #include "tests/checkpoints/saved_model.h"
@@ -137,6 +142,61 @@ TEST(Checkpoint, TheSameStepAgainReplacesTheFolder) {
   EXPECT_TRUE(read.same_as(second));
   EXPECT_EQ(list_checkpoints(folder.path()).size(), 1u);
   EXPECT_TRUE(list_unfinished(folder.path()).empty());
+}
+
+// A kill at any moment of the exchange must find one of the two.
+TEST(Checkpoint, TheSameStepIsThereWhileItIsReplaced) {
+  TemporaryFolder folder;
+  SavedModel run(1);
+  const std::string path = run.save(folder.path(), 10);
+  std::atomic<bool> done = false;
+  std::atomic<int> gaps = 0;
+  std::thread looks([&] {
+    while (!done)
+      if (!fs::exists(path)) ++gaps;
+  });
+  for (int i = 0; i < 40; ++i) run.save(folder.path(), 10);
+  done = true;
+  looks.join();
+  EXPECT_EQ(gaps, 0);
+}
+
+TEST(Checkpoint, WhatIsNotFiniteIsFoundByName) {
+  TemporaryFolder folder;
+  for (const double bad : {std::nan(""), std::numeric_limits<double>::infinity(), -1e19}) {
+    SavedModel run(1);
+    EXPECT_TRUE(is_sound(run.blocks(0, 1)));
+    run.model.parameters().values().detach().select(0, 5).fill_(bad);
+    EXPECT_FALSE(is_sound(run.blocks(0, 1))) << bad;
+    CheckpointReader reader(run.save(folder.path(), 10));
+    EXPECT_EQ(reader.check_slices(),
+              std::vector<std::string>{"weights/" + run.model.parameters().all().front().name});
+  }
+  SavedModel run(1);
+  run.optimizer.second_moments().select(0, 0).fill_(std::nan(""));
+  EXPECT_FALSE(is_sound(run.blocks(0, 1)));
+  run.optimizer.second_moments().select(0, 0).fill_(1e30);
+  EXPECT_TRUE(is_sound(run.blocks(0, 1))) << "moments may be large";
+  CheckpointInfo info = SavedModel::info_at(20);
+  EXPECT_FALSE(read_checkpoint_info(write_checkpoint(folder.path(), info, run.blocks(0, 1))).is_finite);
+  info.is_finite = true;
+  EXPECT_TRUE(read_checkpoint_info(write_checkpoint(folder.path(), info, run.blocks(0, 1))).is_finite);
+}
+
+// Retention of a run that goes on removes what a reader has just found.
+TEST(Checkpoint, AReaderGoesOnWithTheNewestWhenItsOwnIsRemoved) {
+  TemporaryFolder folder;
+  SavedModel run(1);
+  run.save(folder.path(), 10);
+  int tries = 0;
+  const std::string read = with_checkpoint(folder.path(), [&](const std::string& step_dir) {
+    if (++tries == 1) run.save(folder.path(), 20, {1, 0});
+    return read_checkpoint_info(step_dir).path;
+  });
+  EXPECT_EQ(read, folder / "step-0000020");
+  write_text(read + "/manifest.json", "damaged");
+  EXPECT_THROW(with_checkpoint(folder.path(), read_checkpoint_info), DataError)
+      << "damage is not tried again";
 }
 
 TEST(Checkpoint, OldOnesGoAfterTheNewOneIsThereExceptThoseToKeep) {

@@ -1,8 +1,8 @@
 /* A library to preload (LD_PRELOAD) into a program under test. It makes file operations fail or slow:
  *
- *   FWL_FAULT=OPERATION:ERROR:PART   each OPERATION (open, read, write, fsync, rename, mkdir) on a path that holds
- *                                    PART fails with ERROR (a name of the table below, or a number). PART may be
- *                                    empty; PART$ must end the path
+ *   FWL_FAULT=OPERATION:ERROR:PART   each OPERATION (open, read, write, fsync, rename, renameat2, mkdir) on a path
+ *                                    that holds PART fails with ERROR (a name of the table below, or a number).
+ *                                    PART may be empty; PART$ must end the path
  *   FWL_FAULT_FROM=N                 from the N-th such operation of the process on (default 1)
  *   FWL_FAULT_COUNT=N                for N of them (default: all)
  *   FWL_FAULT_EVERY=N                every N-th of them alone
@@ -172,6 +172,11 @@ int fsync(int fd) {
 int rename(const char* from, const char* to) {
   FIND_REAL(rename);
   FAIL_OR(to, "rename", real(from, to));
+}
+
+int renameat2(int from_folder, const char* from, int to_folder, const char* to, unsigned int flags) {
+  FIND_REAL(renameat2);
+  FAIL_OR(to, "renameat2", real(from_folder, from, to_folder, to, flags));
 }
 
 int mkdir(const char* path, mode_t mode) {
