@@ -77,9 +77,15 @@ Loader TrainingData::make_loader(const RunConfig& config) const {
                 config.data.skip_bad ? BadData::kLeaveOut : BadData::kStop);
 }
 
+std::vector<const Split*> TrainingData::splits() const {
+  std::vector<const Split*> splits;
+  for (const auto& split : splits_) splits.push_back(split.get());
+  return splits;
+}
+
 BatchFeed::BatchFeed(const RunConfig& config, const BatchShare& share, int64_t micro_rows,
-                     int64_t first_sample, const std::vector<DocumentCursor>& cursors, at::Device device,
-                     at::ScalarType accumulation)
+                     int64_t first_sample, uint64_t order_hash, const std::vector<DocumentCursor>& cursors,
+                     at::Device device, at::ScalarType accumulation)
     : share_(share),
       micro_rows_(micro_rows),
       micro_batches_((share.rows + micro_rows - 1) / micro_rows),
@@ -88,7 +94,9 @@ BatchFeed::BatchFeed(const RunConfig& config, const BatchShare& share, int64_t m
       device_(device),
       accumulation_(accumulation),
       data_(config),
-      loader_(data_.make_loader(config)) {
+      loader_(data_.make_loader(config)),
+      read_hash_(order_hash),
+      order_hash_(order_hash) {
   if (first_sample > 0) loader_.go_on_from(cursors);
   prefetcher_ = std::make_unique<Prefetcher<Item>>([this](int64_t k) { return make(k); }, kBatchesAhead);
 }
@@ -96,9 +104,12 @@ BatchFeed::BatchFeed(const RunConfig& config, const BatchShare& share, int64_t m
 BatchFeed::Item BatchFeed::make(int64_t number) {
   use_device(device_);  // of the reader's thread: pinned memory is handed out again by asking the GPU
   const int64_t step = number / micro_batches_, done = number % micro_batches_ * micro_rows_;
-  Item item{share_.first_row + done, std::min(micro_rows_, share_.rows - done), {}};
+  Item item{share_.first_row + done, std::min(micro_rows_, share_.rows - done), {}, 0};
   const Batch batch = loader_.read(first_sample_ + step * global_batch_ + item.first_row, item.rows,
                                    share_.first_position, share_.positions);
+  if (done + item.rows == share_.rows)
+    read_hash_ = loader_.rolling_hash(read_hash_, first_sample_ + step * global_batch_, global_batch_);
+  item.order_hash = read_hash_;
   left_out_ = loader_.documents_left_out();
   item.host = to_host(batch, accumulation_, device_);
   return item;
@@ -108,6 +119,7 @@ TokenBatch BatchFeed::next(int64_t first_row, int64_t rows) {
   const Item item = prefetcher_->next();
   require<InternalError>(item.first_row == first_row && item.rows == rows, "rows ", first_row, " + ", rows,
                          " were asked for, rows ", item.first_row, " + ", item.rows, " come next");
+  order_hash_ = item.order_hash;
   return send(item.host, device_);
 }
 

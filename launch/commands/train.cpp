@@ -3,9 +3,11 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "core/base/error.h"
 #include "launch/command.h"
 #include "launch/run_config.h"
 #include "launch/trainer.h"
+#include "parallel/failure.h"
 
 namespace fwl {
 namespace {
@@ -25,7 +27,15 @@ void run_train(const TrainArguments& arguments) {
     return;
   }
   Trainer trainer(config, arguments.allow_changes ? ConfigChanges::kAllow : ConfigChanges::kRefuse);
-  trainer.run();
+  try {
+    trainer.run();
+  } catch (const Interrupted&) {
+    throw;
+  } catch (const Error& error) {
+    // Before the trainer is gone, whose writer and reader may wait for a disk.
+    report_failure(static_cast<int>(error.code()), error.what());
+    throw;
+  }
   if (!trainer.is_first_rank()) return;
   const TrainingProgress& p = trainer.progress();
   write_json(arguments.json_path, {{"run", config.run_dir},
