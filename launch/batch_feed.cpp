@@ -107,9 +107,15 @@ std::vector<std::string> TrainingData::notes(const RunConfig& config) const {
   return notes;
 }
 
+std::vector<const Split*> TrainingData::splits() const {
+  std::vector<const Split*> splits;
+  for (const auto& split : splits_) splits.push_back(split.get());
+  return splits;
+}
+
 BatchFeed::BatchFeed(const RunConfig& config, const BatchShare& share, int64_t micro_rows,
-                     int64_t first_sample, const std::vector<DocumentCursor>& cursors, at::Device device,
-                     at::ScalarType accumulation)
+                     int64_t first_sample, uint64_t order_hash, const std::vector<DocumentCursor>& cursors,
+                     at::Device device, at::ScalarType accumulation)
     : share_(share),
       micro_rows_(micro_rows),
       micro_batches_((share.rows + micro_rows - 1) / micro_rows),
@@ -118,7 +124,9 @@ BatchFeed::BatchFeed(const RunConfig& config, const BatchShare& share, int64_t m
       device_(device),
       accumulation_(accumulation),
       data_(config),
-      loader_(data_.make_loader(config)) {
+      loader_(data_.make_loader(config)),
+      read_hash_(order_hash),
+      order_hash_(order_hash) {
   if (first_sample > 0) loader_.go_on_from(cursors);
   prefetcher_ = std::make_unique<Prefetcher<Item>>([this](int64_t k) { return make(k); }, kBatchesAhead);
 }
@@ -129,6 +137,9 @@ BatchFeed::Item BatchFeed::make(int64_t number) {
   Item item{share_.first_row + done, std::min(micro_rows_, share_.rows - done), {}, 0};
   const Batch batch = loader_.read(first_sample_ + step * global_batch_ + item.first_row, item.rows,
                                    share_.first_position, share_.positions);
+  if (done + item.rows == share_.rows)
+    read_hash_ = loader_.rolling_hash(read_hash_, first_sample_ + step * global_batch_, global_batch_);
+  item.order_hash = read_hash_;
   left_out_ = loader_.documents_left_out();
   item.labels =
       batch.rows * batch.length - std::count(batch.left_out.begin(), batch.left_out.end(), uint8_t{1});
@@ -141,6 +152,7 @@ TokenBatch BatchFeed::next(int64_t first_row, int64_t rows) {
   require<InternalError>(item.first_row == first_row && item.rows == rows, "rows ", first_row, " + ", rows,
                          " were asked for, rows ", item.first_row, " + ", item.rows, " come next");
   labels_ += item.labels;
+  order_hash_ = item.order_hash;
   return send(item.host, device_);
 }
 

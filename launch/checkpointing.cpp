@@ -5,6 +5,7 @@
 #include "core/base/error.h"
 #include "core/base/log.h"
 #include "launch/run_room.h"
+#include "parallel/failure.h"
 
 namespace fwl {
 namespace {
@@ -123,8 +124,10 @@ void Checkpointer::end_writing(double failed_ranks) {
       require<DataError>(!warned.empty(), "another rank could not write its part.");
     });
   } else {
-    thread_ = start(
-        [dir = dir_, info = info_, retention = retention_] { publish_checkpoint(dir, info, retention); });
+    thread_ = start([dir = dir_, info = info_, retention = retention_] {
+      const FinishFirst whole;  // all of it is written: another rank's failure may not cost it
+      publish_checkpoint(dir, info, retention);
+    });
   }
 }
 

@@ -45,6 +45,9 @@ class Checkpointer {
   Status status();
   void advance(const Status& sums);
 
+  // Whether this rank has no part in a save that is under way.
+  bool is_idle() const { return phase_ == Phase::kIdle; }
+
   // Collective over the group. Waits until the last save is published or has failed. Whether it was
   // published, the same on all ranks; true when there was none.
   bool finish();

@@ -2,8 +2,12 @@
 #include <c10/util/Exception.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <array>
+#include <csignal>
 #include <exception>
 #include <filesystem>
+#include <string>
 
 #include "core/base/device.h"
 #include "core/base/error.h"
@@ -11,6 +15,8 @@
 #include "core/base/open_files.h"
 #include "launch/command.h"
 #include "launch/path_options.h"
+#include "launch/signals.h"
+#include "parallel/failure.h"
 #include "parallel/session.h"
 
 namespace {
@@ -47,9 +53,30 @@ void declare_commands(CLI::App& app) {
 
 // A rank that fails alone must not leave the others waiting in a collective: it ends the whole job.
 int fail(fwl::ExitCode code, const std::string& message) {
-  fwl::log_error(message);
+  fwl::report_failure(exit_code_of(code), message);
   fwl::abort_if_parallel(exit_code_of(code));
   return exit_code_of(code);
+}
+
+// Whose product is text on stdout: a reader that has seen enough (head) ends them, as it ends other such
+// programs. All others go on when a pipe behind their messages is closed.
+bool writes_to_stdout(const std::string& command) {
+  constexpr std::array kCommands = {"generate", "inspect", "data", "plan", "watch"};
+  return std::find(kCommands.begin(), kCommands.end(), command) != kCommands.end();
+}
+
+// Runs the command, and ends the session where all ranks have come to their end in good order.
+int run(CLI::App& app, int argc, char** argv) {
+  try {
+    app.parse(argc, argv);
+  } catch (const fwl::Interrupted& stop) {
+    fwl::log_info(stop.what());
+    fwl::write_verdict(exit_code_of(stop.code()), fwl::world().rank, stop.what());
+    fwl::finalize_session();
+    return exit_code_of(stop.code());
+  }
+  fwl::finalize_session();
+  return exit_code_of(fwl::ExitCode::kOk);
 }
 
 }  // namespace
@@ -58,17 +85,14 @@ int main(int argc, char** argv) {
   fwl::raise_open_file_limit();
   CLI::App app("fwl: trains, evaluates and runs Fast Weight Language Models", "fwl");
   try {
+    const std::string command = argc > 1 ? argv[1] : "";
+    if (command == "train") fwl::install_stop_signals();
+    if (!writes_to_stdout(command)) std::signal(SIGPIPE, SIG_IGN);
     declare_commands(app);
-    app.parse(argc, argv);
-    fwl::finalize_session();
-    return exit_code_of(fwl::ExitCode::kOk);
+    return run(app, argc, argv);
   } catch (const CLI::ParseError& error) {
     const int code = app.exit(error);
     return code == 0 ? 0 : exit_code_of(fwl::ExitCode::kConfig);
-  } catch (const fwl::Interrupted& stop) {
-    fwl::log_info(stop.what());
-    fwl::finalize_session();
-    return exit_code_of(stop.code());
   } catch (const fwl::Error& error) {
     return fail(error.code(), error.what());
   } catch (const c10::Error& error) {

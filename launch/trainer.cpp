@@ -1,6 +1,7 @@
 #include "launch/trainer.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <utility>
 
@@ -12,6 +13,7 @@
 #include "core/base/log.h"
 #include "launch/batches.h"
 #include "launch/carried_state.h"
+#include "launch/data_facts.h"
 #include "launch/generation/text_stream.h"
 #include "launch/interval_times.h"
 #include "launch/load_model.h"
@@ -20,6 +22,7 @@
 #include "launch/run_room.h"
 #include "launch/signals.h"
 #include "launch/tensorboard/step_sizes.h"
+#include "parallel/launcher.h"
 #include "parallel/session.h"
 
 namespace fwl {
@@ -64,7 +67,7 @@ std::vector<DocumentCursor> cursors_of(const OrderAnchor& anchor) {
 }  // namespace
 
 Trainer::Trainer(RunConfig config, ConfigChanges changes)
-    : config_(std::move(config)), device_(at::kCPU), constructed_at_s_(now_s()) {
+    : config_(std::move(config)), device_(at::kCPU), changing_(state_), constructed_at_s_(now_s()) {
   const Placement& place = world();
   set_log_rank(place.rank, place.size);
   if (config_.train.deterministic) make_deterministic();
@@ -72,14 +75,19 @@ Trainer::Trainer(RunConfig config, ConfigChanges changes)
   const MeshShape shape = validate(config_, place.size);
   device_ = choose_device(config_.train.device, place.local_rank);
   mesh_ = std::make_unique<Mesh>(shape, device_, config_.parallel.timeout_s);
+  install_stop_signals();  // again: MPI and CUDA install handlers of their own
   require_same_text(mesh_->host(), "the run's config", to_yaml(fields_of(config_)));
-  install_stop_signals();
+  end_before_training();
   take_run_folder();
-  open_data();
+  on_all_ranks(mesh_->host(), [&] { open_data(); });
+  require_same_data(mesh_->host(), facts_of_data());
   settle_config();
+  end_before_training();
   step_ = std::make_unique<TrainingStep>(config_, *mesh_, device_);
+  end_before_training();
   resume(changes);
   check_room();
+  end_before_training();
   prepare_run_folder();
   checkpointer_ = std::make_unique<Checkpointer>(
       config_.run_dir + "/checkpoints", Retention{config_.checkpoints.keep, config_.checkpoints.keep_every},
@@ -93,6 +101,33 @@ Trainer::Trainer(RunConfig config, ConfigChanges changes)
                config_.train.global_batch, " x ", config_.model.context, " tokens a step"));
   if (shape.sequence > 1) log_info(step_->gradient().describe_exchange());
   if (const std::string kernels = step_->gradient().describe_kernels(); !kernels.empty()) log_info(kernels);
+  prepare_rescue();
+  end_before_training();
+}
+
+// Where the launcher leaves a stopped run no time. On a GPU the host is ahead of the device, and steps are
+// short; with train.stream the carried state changes in the middle of a step.
+void Trainer::prepare_rescue() {
+  const std::string too_soon = kills_too_soon(process_environment());
+  if (too_soon.empty()) return;
+  if (is_first_rank()) log_warn(too_soon);
+  if (device_.is_cuda() || config_.train.stream) return;
+  rescue_ = std::make_unique<Rescue>(
+      config_.run_dir + "/checkpoints", Retention{config_.checkpoints.keep, config_.checkpoints.keep_every},
+      mesh_->host().rank(), [this](int64_t after) { return newest_finished_step(after); });
+}
+
+// In the rescue's thread. Nothing of a run that diverges.
+std::optional<Rescue::FinishedStep> Trainer::newest_finished_step(int64_t after) {
+  const std::unique_lock lock(state_, std::chrono::milliseconds(5));
+  if (!lock || progress_.step <= std::max(after, last_saved_step_) || !checkpointer_->is_idle())
+    return std::nullopt;
+  if (progress_.skipped_in_a_row > 0 || !is_last_loss_finite_) return std::nullopt;
+  const at::NoGradGuard no_grad;
+  Rescue::FinishedStep step{checkpoint_info(), owned_blocks()};
+  if (!is_sound(step.blocks)) return std::nullopt;
+  for (SliceBlock& block : step.blocks) block.elements = block.elements.clone();
+  return step;
 }
 
 Trainer::~Trainer() = default;
@@ -122,8 +157,7 @@ void Trainer::take_run_folder() {
         "' holds a run, and train.resume = '", from,
         "' is of another one (their checkpoints and logs would be mixed, and checkpoints.keep would "
         "delete them). Choose another run.dir for the new run, or train.resume=auto to go on with the one "
-        "that "
-        "is there.");
+        "that is there.");
   }
   require_writable(config_.run_dir + "/checkpoints");
 }
@@ -137,6 +171,21 @@ void Trainer::settle_config() {
                  " sequences a step"));
   settle_decays(config_to_resume(config_.train.resume, config_.run_dir + "/checkpoints", mesh_->host()),
                 &config_);
+}
+
+Facts Trainer::facts_of_data() const {
+  Facts facts = data_facts(data_->splits());
+  facts.insert(facts.begin(), {"order", to_hex(loader_->sequence_hash())});
+  return facts;
+}
+
+// Collective over the world; called before each long step of the start.
+void Trainer::end_before_training() {
+  const std::string signal = stop_signal();
+  if (all_agree(mesh_->host(), signal.empty() ? Vote::kYes : Vote::kNo)) return;
+  throw Interrupted(cat(signal.empty() ? "another rank was asked to end" : signal + " received",
+                        " before the first step: nothing was trained, nothing changed. Start again with "
+                        "train.resume=auto to go on (exit code 75)."));
 }
 
 // Rank 0 alone touches the folder; the others wait, so that nobody reads a half-prepared one.
@@ -248,8 +297,10 @@ void Trainer::resume(ConfigChanges changes) {
 
 void Trainer::run() {
   feed_ = std::make_unique<BatchFeed>(config_, step_->gradient().share(), step_->gradient().micro_rows(),
-                                      progress_.samples, loader_->cursors_at(progress_.samples), device_,
+                                      progress_.samples, progress_.order_hash,
+                                      loader_->cursors_at(progress_.samples), device_,
                                       step_->model().accumulation_type());
+  last_saved_step_ = progress_.step;
   started_at_s_ = now_s();
   double interval_start = started_at_s_;
   int64_t interval_tokens = 0;
@@ -264,7 +315,9 @@ void Trainer::run() {
     const bool log = logs_after(progress_.step);
     const bool saves =
         last || (config_.train.save_every > 0 && progress_.step % config_.train.save_every == 0);
-    if (log || saves || stop_ || has_diverged()) finish_step(*std::exchange(queued_, std::nullopt));
+    // On the CPU nothing is gained by looking later.
+    if (log || saves || stop_ || has_diverged() || device_.is_cpu())
+      finish_step(*std::exchange(queued_, std::nullopt));
     if (log) {
       log_interval(now_s() - interval_start, interval_tokens);
       interval_start = now_s();
@@ -356,17 +409,26 @@ std::string Trainer::wish_to_stop() const {
                                                            : std::string();
 }
 
-// One small all-reduce a step: the losses, who wants to stop, and where the writers are.
-LossSums Trainer::sum_over_ranks(const LossSums& own) {
+// One small all-reduce a step: the losses, who wants to stop, where the writers are, and whether all ranks
+// have read the same samples.
+LossSums Trainer::sum_over_ranks(const QueuedStep& step, const LossSums& own) {
   const std::string wish = wish_to_stop();
   if (!wish.empty() && !stop_) log_warn(cat(wish, ": ending after this step."));
   if (!wish.empty()) stopped_by_ = wish;
   const Checkpointer::Status status = checkpointer_->status();
+  const EqualityVote order(step.order_hash);
   const std::vector<double> sums =
       all_reduce_sum(mesh_->host(), {own.main, own.slow, wish.empty() ? 0.0 : 1.0, status.busy, status.failed,
-                                     static_cast<double>(feed_->labels())});
+                                     order.value, order.square, static_cast<double>(feed_->labels())});
   stop_ = sums[2] > 0;
-  labels_read_ = sums[5];
+  labels_read_ = sums[7];
+  if (!EqualityVote::all_equal(sums[5], sums[6], mesh_->host().size()))
+    require_same_facts(
+        mesh_->host(), cat("the order of the samples read up to step ", step.number),
+        {{"hash", to_hex(step.order_hash)}},
+        "(a rank has left out text that the others read, or its files were changed: the ranks no longer "
+        "train on one batch). Compare the data of its host (`fwl data check`), and start again with "
+        "train.resume=auto.");
   checkpointer_->advance({sums[3], sums[4]});
   return {sums[0], sums[1]};
 }
@@ -382,21 +444,22 @@ Trainer::QueuedStep Trainer::queue_step() {
   if (step_->model().has_fast_weights() && logs_after(progress_.step + 1)) norms_.emplace(step_->model());
   step_->gradient().watch_states(norms_ ? &*norms_ : nullptr);
   const double learning_rate = labels > 0 ? learning_rate_at(config_.train.schedule(), progress_.step) : 0;
-  const StepOutcome outcome = step_->run(
-      [&](int64_t first_row, int64_t rows) { return feed_->next(first_row, rows); }, tokens, learning_rate);
+  changing_.unlock();
+  const StepOutcome outcome =
+      step_->run([&](int64_t first_row, int64_t rows) { return feed_->next(first_row, rows); }, tokens,
+                 learning_rate, [&] { changing_.lock(); });
   if (progress_.samples - anchor_.sample >= loader_->samples_checked_at_resume()) anchor_ = anchor_here();
   progress_.step += 1;
-  progress_.order_hash =
-      loader_->rolling_hash(progress_.order_hash, progress_.samples, config_.train.global_batch);
+  progress_.order_hash = feed_->order_hash();
   progress_.samples += config_.train.global_batch;
   progress_.tokens += labels;
-  return {progress_.step, static_cast<double>(labels), learning_rate, outcome};
+  return {progress_.step, static_cast<double>(labels), learning_rate, outcome, progress_.order_hash};
 }
 
 // Collective over the world.
 void Trainer::finish_step(const QueuedStep& step) {
   const StepOutcome::Numbers numbers = step.outcome.wait();
-  const LossSums sums = sum_over_ranks(numbers.own);
+  const LossSums sums = sum_over_ranks(step, numbers.own);
   last_gradient_norm_ = numbers.gradient_norm;
   last_learning_rate_ = step.learning_rate;
   // All ranks have the same norm, so all of them count alike.
@@ -540,8 +603,15 @@ void Trainer::require_text() const {
 
 // No checkpoint of a run that diverges: in time those from before would go for it.
 void Trainer::save() {
+  if (rescue_ && stop_) {
+    rescue_->end();
+    mesh_->host().barrier();  // no rank writes into a folder that rank 0 now removes
+  }
   unsound_ = unsound();
-  if (unsound_.empty()) return checkpointer_->begin(checkpoint_info(), owned_with_streams());
+  if (unsound_.empty()) {
+    last_saved_step_ = progress_.step;
+    return checkpointer_->begin(checkpoint_info(), owned_with_streams());
+  }
   if (is_first_rank()) log_warn(cat("no checkpoint of step ", progress_.step, ": ", unsound_, "."));
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -12,12 +13,14 @@
 #include "data/loader.h"
 #include "launch/batch_feed.h"
 #include "launch/checkpointing.h"
+#include "launch/rescue.h"
 #include "launch/resume_check.h"
 #include "launch/run_config.h"
 #include "launch/run_lock.h"
 #include "launch/run_log.h"
 #include "launch/training_step.h"
 #include "parallel/mesh.h"
+#include "parallel/texts.h"
 
 namespace fwl {
 
@@ -25,7 +28,7 @@ class Trainer {
  public:
   // Collective over the world. Opens the data, builds the model, prepares the run's folder and resumes if
   // asked to; `changes` says whether a checkpoint of another config may be used. Throws ConfigError,
-  // DataError, CommError.
+  // DataError, CommError; Interrupted on all ranks when a stop signal came before the first step.
   explicit Trainer(RunConfig config, ConfigChanges changes = ConfigChanges::kRefuse);
   ~Trainer();
 
@@ -51,11 +54,14 @@ class Trainer {
     int64_t number;
     double tokens, learning_rate;
     StepOutcome outcome;
+    uint64_t order_hash;  // of all samples up to its end
   };
 
   void open_data();
   void take_run_folder();
   void settle_config();
+  Facts facts_of_data() const;
+  void end_before_training();
   void prepare_run_folder();
   int64_t checkpoint_bytes();
   void check_room();
@@ -69,7 +75,7 @@ class Trainer {
   void log_interval(double interval_s, int64_t interval_tokens);
   std::string wish_to_stop() const;
   bool logs_after(int64_t step) const;
-  LossSums sum_over_ranks(const LossSums& own);
+  LossSums sum_over_ranks(const QueuedStep& step, const LossSums& own);
   CheckpointInfo checkpoint_info();
   std::vector<SliceBlock> owned_blocks();
   std::vector<SliceBlock> owned_with_streams();
@@ -82,6 +88,8 @@ class Trainer {
   void end_run();
   template <typename E>
   [[noreturn]] void end_early(E error, const std::string& how, const std::string& why);
+  void prepare_rescue();
+  std::optional<Rescue::FinishedStep> newest_finished_step(int64_t after);
 
   RunConfig config_;
   at::Device device_;
@@ -97,6 +105,11 @@ class Trainer {
   OrderAnchor anchor_;         // at most a stretch of samples_checked_at_resume() and a step behind
   TrainingProgress progress_;  // its sums and counts are those of the finished steps
   std::optional<QueuedStep> queued_;
+  // Held while weights, moments or counts are not those of a finished step; a rescue looks at them in
+  // between.
+  std::timed_mutex state_;
+  std::unique_lock<std::timed_mutex> changing_;
+  int64_t last_saved_step_ = 0;                             // or loaded
   double last_gradient_norm_ = 0, last_learning_rate_ = 0;  // of the last finished step
   double labels_read_ = 0;  // over all ranks since run() began: those that count
   bool is_last_loss_finite_ = true;
@@ -105,6 +118,7 @@ class Trainer {
   bool stop_ = false;       // some rank wants to end early; the same on all ranks
   double constructed_at_s_ = 0;
   double started_at_s_ = 0, waited_before_s_ = 0;
+  std::unique_ptr<Rescue> rescue_;  // last: its thread uses the others
 };
 
 }  // namespace fwl

@@ -74,4 +74,15 @@ std::string copies_of_rank_zero(const Environment& environment, int world_size) 
              "`srun --mpi=pmix` or with the mpirun of the MPI that fwl was built with.");
 }
 
+std::string kills_too_soon(const Environment& environment) {
+  constexpr long kEnough_s = 30;
+  if (environment.count("OMPI_COMM_WORLD_SIZE") == 0 || environment.count("FWL_LAUNCHER") > 0) return {};
+  if (number_of(environment, "OMPI_MCA_odls_base_sigkill_timeout") >= kEnough_s) return {};
+  return "started by mpirun itself, which kills the ranks one second after Ctrl-C or SIGTERM (a longer step, "
+         "or its "
+         "checkpoint, would be lost). Start with launch/mpirun.sh, which lets the run save and end with 75, "
+         "or with "
+         "mpirun --mca odls_base_sigkill_timeout 600.";
+}
+
 }  // namespace fwl

@@ -19,4 +19,9 @@ bool started_by_launcher(const Environment& environment);
 // that each would train alone as rank 0 and overwrite the others' files. Empty when all is well.
 std::string copies_of_rank_zero(const Environment& environment, int world_size);
 
+// The warning under a plain mpirun of Open MPI, which kills its ranks a second after the first SIGINT or
+// SIGTERM, before a step and its checkpoint may be done; empty under launch/mpirun.sh (it sets FWL_LAUNCHER),
+// under other launchers, and where odls_base_sigkill_timeout gives the ranks more time.
+std::string kills_too_soon(const Environment& environment);
+
 }  // namespace fwl

@@ -9,6 +9,7 @@
 #include "launch/config_notes.h"
 #include "launch/run_config.h"
 #include "launch/trainer.h"
+#include "parallel/failure.h"
 #include "parallel/session.h"
 
 namespace fwl {
@@ -31,7 +32,15 @@ void run_train(const TrainArguments& arguments) {
     return;
   }
   Trainer trainer(config, arguments.allow_changes ? ConfigChanges::kAllow : ConfigChanges::kRefuse);
-  trainer.run();
+  try {
+    trainer.run();
+  } catch (const Interrupted&) {
+    throw;
+  } catch (const Error& error) {
+    // Before the trainer is gone, whose writer and reader may wait for a disk.
+    report_failure(static_cast<int>(error.code()), error.what());
+    throw;
+  }
   if (!trainer.is_first_rank()) return;
   const TrainingProgress& p = trainer.progress();
   log_info(cat("done: step ", p.step, ", checkpoint '", trainer.newest_checkpoint(),

@@ -9,6 +9,7 @@
 
 #include "parallel/communicator.h"
 #include "parallel/session.h"
+#include "parallel/texts.h"
 
 namespace fwl {
 
@@ -41,8 +42,7 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(RankFacts, rank, local_rank, host, addresses,
 // Facts of this process; `device` as in choose_device(). Ports are left empty (launch/doctor/ports.h).
 RankFacts collect_facts(const Placement& place, const std::string& device, const std::string& config_yaml);
 
-// Every rank's text, in rank order. Collective over the group (host tensors).
-std::vector<std::string> gather_texts(Communicator& group, const std::string& text);
+// Of all ranks, in rank order. Collective over the group (host tensors).
 std::vector<RankFacts> gather_facts(Communicator& group, const RankFacts& own);
 
 // {0, 1, 2, 5} -> "0-2,5", and back (as in /sys and taskset).

@@ -60,5 +60,28 @@ TEST(Launcher, AnotherMpiThanTheLaunchersIsCopiesOfRankZero) {
   EXPECT_EQ(copies_of_rank_zero({{"PMI_RANK", "0"}, {"PMI_SIZE", "1"}}, 1), "");
 }
 
+TEST(Launcher, OnlyAPlainMpirunKillsTooSoon) {
+  struct Row {
+    const char* what;
+    Environment environment;
+    bool warned;
+  };
+  const Environment mpirun = {{"OMPI_COMM_WORLD_RANK", "0"}, {"OMPI_COMM_WORLD_SIZE", "2"}};
+  for (const Row& row : std::vector<Row>{
+           {"no launcher", {{"PATH", "/bin"}}, false},
+           {"mpirun", mpirun, true},
+           {"mpirun in a Slurm job", with(kSlurmStep, mpirun), true},
+           {"launch/mpirun.sh", with(mpirun, {{"FWL_LAUNCHER", "mpirun.sh"}}), false},
+           {"mpirun that waits", with(mpirun, {{"OMPI_MCA_odls_base_sigkill_timeout", "600"}}), false},
+           {"mpirun that hardly waits", with(mpirun, {{"OMPI_MCA_odls_base_sigkill_timeout", "2"}}), true},
+           {"srun", kSlurmStep, false},
+           {"PMIx", {{"PMIX_RANK", "0"}}, false},
+       }) {
+    const std::string warning = kills_too_soon(row.environment);
+    EXPECT_EQ(!warning.empty(), row.warned) << row.what;
+    EXPECT_EQ(warning.find("launch/mpirun.sh") != std::string::npos, row.warned) << row.what;
+  }
+}
+
 }  // namespace
 }  // namespace fwl
