@@ -21,6 +21,7 @@ class TrainingData {
   explicit TrainingData(const RunConfig& config);
   // The first data set: of it comes the tokenizer.
   const Split& split() const { return *splits_.front(); }
+  const std::vector<std::unique_ptr<Split>>& splits() const { return splits_; }
   Loader make_loader(const RunConfig& config) const;
 
  private:

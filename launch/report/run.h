@@ -23,6 +23,7 @@ struct LoggedRun {
   std::vector<LogPoint> points;  // ascending steps, each once
   int64_t skipped = 0;           // steps that were skipped
   double tokens_per_s = 0;       // median of the logged ones; NaN when none is logged
+  std::string tokenizer = {};    // "byte 0123456789abcdef"; empty: not known
 };
 
 // One line of a log. Throws DataError (`where`) unless it is an object with step, tokens and loss; a loss of
