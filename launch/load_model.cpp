@@ -10,7 +10,7 @@
 
 namespace fwl {
 
-LoadedModel load_model(const ModelSource& source, int local_rank) {
+LoadedModel open_model(const ModelSource& source) {
   LoadedModel loaded;
   loaded.info = read_checkpoint_info(find_checkpoint(source.checkpoint));
   try {
@@ -27,13 +27,42 @@ LoadedModel load_model(const ModelSource& source, int local_rank) {
   require<ConfigError>((type == "fp64") == (loaded.config.train.dtype == "fp64"), "--dtype ", type,
                        " does not fit a checkpoint of train.dtype ", loaded.config.train.dtype,
                        " (its weights have another width). Leave --dtype out.");
+  loaded.tokenizer =
+      make_tokenizer(loaded.info.tokenizer_kind, loaded.info.tokenizer_bytes, loaded.info.path);
+  return loaded;
+}
+
+void load_weights(LoadedModel& loaded, const ModelSource& source, int local_rank) {
+  const std::string type = source.dtype.empty() ? loaded.config.train.dtype : source.dtype;
   loaded.model = std::make_unique<LanguageModel>(
       loaded.config.model, choose_device(source.device, local_rank), parse_dtype(type), 0);
   loaded.model->set_inner_approximation(source.inner);
   read_checkpoint_tensors(loaded.info.path, loaded.model->parameters(), nullptr, nullptr);
-  loaded.tokenizer =
-      make_tokenizer(loaded.info.tokenizer_kind, loaded.info.tokenizer_bytes, loaded.info.path);
+}
+
+LoadedModel load_model(const ModelSource& source, int local_rank) {
+  LoadedModel loaded = open_model(source);
+  load_weights(loaded, source, local_rank);
   return loaded;
+}
+
+std::vector<std::string> nonfinite_parameters(const Parameters& parameters) {
+  const at::NoGradGuard no_grad;
+  std::vector<std::string> names;
+  for (const Parameter& parameter : parameters.all())
+    if (!parameter.value.isfinite().all().item<bool>()) names.push_back(parameter.name);
+  return names;
+}
+
+std::string nonfinite_problem(const std::vector<std::string>& names) {
+  if (names.empty()) return "";
+  return cat("weights are not finite: tensor '", names.front(), "'",
+             names.size() > 1 ? cat(" and ", names.size() - 1, " more") : "");
+}
+
+std::optional<int64_t> positions_of(const ModelConfig& config) {
+  if (config.positions != "learned") return {};
+  return config.max_positions > 0 ? config.max_positions : config.context;
 }
 
 void set_thread_count(int local_ranks) {

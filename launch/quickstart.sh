@@ -93,8 +93,9 @@ evaluate_control() {
     --tune "$out/data/valid" --tune-documents "$tune_documents" --dynamic-rule rms --dynamic-decay 0 --dynamic-statistics 8 --json "$models/control.json"
 }
 
+# With the control in turns in one process, so that their times compare and their losses are paired.
 evaluate_fwl() {
-  "$fwl" eval "$models/fwl" --data "$out/data/test" --modes slow,fast --max-documents "$documents" --json "$models/fwl.json"
+  "$fwl" eval "$models/fwl" --static "$models/control" --data "$out/data/test" --modes slow,fast --max-documents "$documents" --json "$models/fwl.json"
 }
 
 stage "set-up"
@@ -129,11 +130,11 @@ stage "evaluation: control, static and dynamic (tuned on the validation split)"
 once "$mode/control-eval" "$settings $documents $tune_documents $binary" evaluate_control
 
 stage "evaluation: Fast Weight Layer, slow and fast pass"
-once "$mode/fwl-eval" "$settings $documents $binary" evaluate_fwl
+once "$mode/fwl-eval" "$settings $documents $binary static" evaluate_fwl
 
 stage "report"
 "$fwl" report "static control=$models/control" "Fast Weight Layer=$models/fwl" --title "Quickstart ($mode): what a Fast Weight Layer is worth" \
-  --eval "control, static=$models/control.json:slow" --eval "control, dynamic evaluation=$models/control.json:dynamic" \
+  --eval "control, static=$models/fwl.json:static" --eval "control, dynamic evaluation=$models/control.json:dynamic" \
   --eval "FWL, slow pass=$models/fwl.json:slow" --eval "FWL, fast pass=$models/fwl.json:fast" \
   --out "$out/report.html" --json "$out/report.json"
 printf '\nReport: %s and %s\n' "$out/report.html" "$out/report.json"

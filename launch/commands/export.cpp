@@ -41,6 +41,9 @@ void run_export(const std::string& checkpoint, const std::string& out, Existing 
                          "' holds ", name,
                          " already (it would be replaced). Choose another folder, or give --overwrite.");
   LoadedModel loaded = load_model({checkpoint, "cpu", ""});
+  const std::string problem = nonfinite_problem(nonfinite_parameters(loaded.model->parameters()));
+  require<CheckFailed>(problem.empty(), loaded.info.path, ": ", problem,
+                       " (nobody could use them; nothing was written). Export another checkpoint.");
   std::error_code error;
   fs::create_directories(out, error);
   require<DataError>(!error, "--out '", out, "' cannot be made: ", error.message(),

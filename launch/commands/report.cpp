@@ -6,10 +6,12 @@
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <system_error>
 
 #include "core/base/error.h"
 #include "core/base/file.h"
 #include "launch/command.h"
+#include "launch/report/reading.h"
 #include "launch/report/tables.h"
 
 namespace fwl {
@@ -42,6 +44,30 @@ void write_page(const Report& report, const ReportOptions& options) {
   publish_file(options.html_path, report_html(report, files));
 }
 
+// Everything that is written: the page, its tables and the JSON beside it, --json.
+std::vector<std::string> outputs_of(const Report& report, const ReportOptions& options) {
+  std::vector<std::string> outputs;
+  if (!options.json_path.empty()) outputs.push_back(options.json_path);
+  if (options.html_path.empty()) return outputs;
+  const std::string stem = stem_of(options.html_path).string();
+  outputs.insert(outputs.end(), {options.html_path, stem + ".json"});
+  for (const DataTable& table : data_tables(report)) outputs.push_back(cat(stem, ".", table.name, ".csv"));
+  return outputs;
+}
+
+// The JSON beside `--out e.html` is e.json, which may be what the report is made of.
+void keep_inputs(const Report& report, const ReportOptions& options) {
+  std::vector<std::string> inputs;
+  for (const EvalRow& row : report.rows) inputs.push_back(row.file);
+  for (const std::string& input : options.inputs) inputs.push_back(split_label(input).value);
+  std::error_code ignored;
+  for (const std::string& output : outputs_of(report, options))
+    for (const std::string& input : inputs)
+      require<ConfigError>(!std::filesystem::equivalent(input, output, ignored), "'", output,
+                           "' would be written, but the report is made of it (it would be lost). Choose another --out or "
+                           "--json.");
+}
+
 void make_report(const ReportOptions& options) {
   require<ConfigError>(
       !options.inputs.empty() || !options.evaluations.empty(),
@@ -51,7 +77,9 @@ void make_report(const ReportOptions& options) {
   for (const auto& evaluation : options.evaluations) report.rows.push_back(read_eval_row(evaluation));
   for (const auto& input : options.inputs) add_input(report, input);
   compare_with_baseline(report.rows);
+  keep_inputs(report, options);
   if (!report.rows.empty()) std::fputs(plain_table(evaluation_table(report.rows)).c_str(), stdout);
+  for (const std::string& caution : cautions_of(report)) std::printf("%s\n", caution.c_str());
   if (!options.html_path.empty()) write_page(report, options);
   write_json(options.json_path, report_json(report));
 }
