@@ -7,9 +7,9 @@
 #include "core/base/device.h"
 #include "core/base/error.h"
 #include "core/base/profile.h"
+#include "core/base/threads.h"
 #include "data/loader.h"
 #include "launch/batches.h"
-#include "launch/load_model.h"
 #include "launch/synthetic_batch.h"
 #include "parallel/session.h"
 

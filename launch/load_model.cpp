@@ -1,10 +1,5 @@
 #include "launch/load_model.h"
 
-#include <ATen/Parallel.h>
-
-#include <cstdlib>
-#include <thread>
-
 #include "core/base/device.h"
 #include "core/base/error.h"
 
@@ -34,12 +29,6 @@ LoadedModel load_model(const ModelSource& source, int local_rank) {
   loaded.tokenizer =
       make_tokenizer(loaded.info.tokenizer_kind, loaded.info.tokenizer_bytes, loaded.info.path);
   return loaded;
-}
-
-void set_thread_count(int local_ranks) {
-  if (std::getenv("OMP_NUM_THREADS") != nullptr) return;
-  const int cores = static_cast<int>(std::thread::hardware_concurrency());
-  at::set_num_threads(std::max(1, cores / std::max(1, local_ranks)));
 }
 
 }  // namespace fwl

@@ -28,7 +28,4 @@ struct ModelSource {
 // `local_rank` picks the GPU. Throws DataError, ConfigError.
 LoadedModel load_model(const ModelSource& source, int local_rank = 0);
 
-// Lets LibTorch use this rank's share of the cores, unless OMP_NUM_THREADS says otherwise.
-void set_thread_count(int local_ranks);
-
 }  // namespace fwl

@@ -2,13 +2,19 @@
 #include <c10/util/Exception.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <array>
+#include <csignal>
+#include <cstdlib>
 #include <exception>
 #include <filesystem>
 
 #include "core/base/device.h"
 #include "core/base/error.h"
 #include "core/base/log.h"
+#include "core/base/waiting.h"
 #include "launch/command.h"
+#include "parallel/launcher.h"
 #include "parallel/session.h"
 
 namespace {
@@ -42,6 +48,18 @@ void declare_commands(CLI::App& app) {
       "on).");
 }
 
+// Whether the command has threads or ranks that wait for each other.
+bool computes(int argc, char** argv) {
+  constexpr std::array kCommands = {"train", "eval", "generate", "score", "verify", "bench", "doctor"};
+  return argc > 1 && std::find(kCommands.begin(), kCommands.end(), std::string(argv[1])) != kCommands.end();
+}
+
+// launch/bind_rank.sh ignores the signals that ask a run to save; what cannot save ends by them.
+void take_signals_of_launcher(int argc, char** argv) {
+  if (argc > 1 && std::string(argv[1]) == "train") return;
+  for (const int number : {SIGUSR1, SIGUSR2}) std::signal(number, SIG_DFL);
+}
+
 // A rank that fails alone must not leave the others waiting in a collective: it ends the whole job.
 int fail(fwl::ExitCode code, const std::string& message) {
   fwl::log_error(message);
@@ -53,7 +71,11 @@ int fail(fwl::ExitCode code, const std::string& message) {
 
 int main(int argc, char** argv) {
   CLI::App app("fwl: trains, evaluates and runs Fast Weight Language Models", "fwl");
+  take_signals_of_launcher(argc, argv);
   try {
+    if (const char* level = std::getenv("FWL_LOG")) fwl::set_log_level(level);
+    // Before anything that a new start would lose.
+    if (computes(argc, argv)) fwl::settle_waiting(fwl::ranks_of_host(fwl::process_environment()), argv);
     declare_commands(app);
     app.parse(argc, argv);
     fwl::finalize_session();

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "launch/command.h"
+#include "launch/doctor/doctor.h"
 #include "launch/run_config.h"
 #include "launch/trainer.h"
 
@@ -16,9 +17,11 @@ struct TrainArguments {
   std::string json_path;
   bool print_config = false;
   bool allow_changes = false;
+  bool doctor = false;
 };
 
 void run_train(const TrainArguments& arguments) {
+  if (arguments.doctor) return check_before_start(arguments.config, arguments.settings);
   RunConfig config = load_run_config(arguments.config, arguments.settings);
   if (arguments.print_config) {
     std::cout << to_yaml(fields_of(config), HelpComments::kInclude);
@@ -39,7 +42,7 @@ void run_train(const TrainArguments& arguments) {
 
 void add_train_command(CLI::App& app) {
   auto arguments = std::make_shared<TrainArguments>();
-  CLI::App* command = app.add_subcommand("train", "train a model; under `mpirun -n N` on N ranks");
+  CLI::App* command = app.add_subcommand("train", "train a model; under `launch/mpirun.sh -n N` on N ranks");
   command->add_option("config", arguments->config, "run config, e.g. launch/configs/tiny.yaml")
       ->required()
       ->type_name("CONFIG.yaml");
@@ -51,6 +54,8 @@ void add_train_command(CLI::App& app) {
   command->add_flag(
       "--allow-changes", arguments->allow_changes,
       "go on from a checkpoint that was written with another schedule, optimizer, batch or data");
+  command->add_flag("--doctor", arguments->doctor,
+                    "check ranks, hosts and this config as `fwl doctor --quick` does, and stop");
   add_json_option(*command, arguments->json_path);
   command->callback([arguments] { run_train(*arguments); });
 }
