@@ -20,9 +20,9 @@ namespace {
 
 // Carries the choice over the new start: "passive REASON".
 constexpr const char* kChosen = "FWL_WAIT_CHOSEN";
-// Polls of libgomp, 0.1 to 0.4 ms: longer than the gaps between two parallel loops of a step, much shorter than a
+// Polls of libgomp, 0.2 to 0.9 ms: longer than most gaps between two parallel loops of a step, shorter than a
 // time slice. Its own default is 300,000.
-constexpr const char* kBriefSpins = "10000";
+constexpr const char* kBriefSpins = "20000";
 constexpr std::array kWords = {"passive", "brief", "active"};
 
 struct Settled {
