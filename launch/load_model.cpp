@@ -1,10 +1,5 @@
 #include "launch/load_model.h"
 
-#include <ATen/Parallel.h>
-
-#include <cstdlib>
-#include <thread>
-
 #include "core/base/device.h"
 #include "core/base/error.h"
 
@@ -46,6 +41,7 @@ LoadedModel load_model(const ModelSource& source, int local_rank) {
   return loaded;
 }
 
+<<<<<<< HEAD
 std::vector<std::string> nonfinite_parameters(const Parameters& parameters) {
   const at::NoGradGuard no_grad;
   std::vector<std::string> names;
@@ -71,4 +67,6 @@ void set_thread_count(int local_ranks) {
   at::set_num_threads(std::max(1, cores / std::max(1, local_ranks)));
 }
 
+=======
+>>>>>>> e976d4810cabbbf8b40438ddf06a349a9e8a2ed7
 }  // namespace fwl

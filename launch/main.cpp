@@ -5,6 +5,10 @@
 #include <algorithm>
 #include <array>
 #include <csignal>
+<<<<<<< HEAD
+=======
+#include <cstdlib>
+>>>>>>> e976d4810cabbbf8b40438ddf06a349a9e8a2ed7
 #include <exception>
 #include <filesystem>
 #include <string>
@@ -12,11 +16,17 @@
 #include "core/base/device.h"
 #include "core/base/error.h"
 #include "core/base/log.h"
+<<<<<<< HEAD
 #include "core/base/open_files.h"
 #include "launch/command.h"
 #include "launch/path_options.h"
 #include "launch/signals.h"
 #include "parallel/failure.h"
+=======
+#include "core/base/waiting.h"
+#include "launch/command.h"
+#include "parallel/launcher.h"
+>>>>>>> e976d4810cabbbf8b40438ddf06a349a9e8a2ed7
 #include "parallel/session.h"
 
 namespace {
@@ -49,6 +59,18 @@ void declare_commands(CLI::App& app) {
       "Exit codes: 0 ok, 1 internal error, 2 bad config or usage, 3 bad data or checkpoint file, "
       "4 communication, 5 a check failed, 75 ended early by a signal or train.max_seconds (start again to go "
       "on).");
+}
+
+// Whether the command has threads or ranks that wait for each other.
+bool computes(int argc, char** argv) {
+  constexpr std::array kCommands = {"train", "eval", "generate", "score", "verify", "bench", "doctor"};
+  return argc > 1 && std::find(kCommands.begin(), kCommands.end(), std::string(argv[1])) != kCommands.end();
+}
+
+// launch/bind_rank.sh ignores the signals that ask a run to save; what cannot save ends by them.
+void take_signals_of_launcher(int argc, char** argv) {
+  if (argc > 1 && std::string(argv[1]) == "train") return;
+  for (const int number : {SIGUSR1, SIGUSR2}) std::signal(number, SIG_DFL);
 }
 
 // A rank that fails alone must not leave the others waiting in a collective: it ends the whole job.
@@ -84,10 +106,17 @@ int run(CLI::App& app, int argc, char** argv) {
 int main(int argc, char** argv) {
   fwl::raise_open_file_limit();
   CLI::App app("fwl: trains, evaluates and runs Fast Weight Language Models", "fwl");
+  take_signals_of_launcher(argc, argv);
   try {
+<<<<<<< HEAD
     const std::string command = argc > 1 ? argv[1] : "";
     if (command == "train") fwl::install_stop_signals();
     if (!writes_to_stdout(command)) std::signal(SIGPIPE, SIG_IGN);
+=======
+    if (const char* level = std::getenv("FWL_LOG")) fwl::set_log_level(level);
+    // Before anything that a new start would lose.
+    if (computes(argc, argv)) fwl::settle_waiting(fwl::ranks_of_host(fwl::process_environment()), argv);
+>>>>>>> e976d4810cabbbf8b40438ddf06a349a9e8a2ed7
     declare_commands(app);
     return run(app, argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -76,7 +76,7 @@ make_data() {
 
 # train NAME UPDATE: resumes an interrupted training of the same settings.
 train() {
-  OMP_NUM_THREADS=$threads mpirun "${mpirun_flags[@]}" -n "$ranks" "$fwl" train launch/configs/small.yaml --set data.path="$out/data" \
+  FWL=$fwl FWL_BIND=none launch/mpirun.sh -n "$ranks" --no-check train launch/configs/small.yaml --set data.path="$out/data" \
     --set run.dir="$models/$1" --set model.fast_weight.update="$2" --set train.steps="$steps" --set train.resume=auto
 }
 
@@ -107,9 +107,6 @@ mkdir -p "$models"
 text=$(standard_library)
 # One GPU per rank; without a CUDA toolkit the build runs on the CPU whatever GPUs there are.
 if [ "$(gpu_count)" = 1 ] && [ -n "$nvcc" ]; then ranks=1; fi
-threads=$(($(cores) / ranks > 0 ? $(cores) / ranks : 1))
-mpirun_flags=(--bind-to none --oversubscribe)
-[ "$(id -u)" != 0 ] || mpirun_flags+=(--allow-run-as-root)
 binary=$(sha256sum "$fwl" | cut -c1-16)
 library=$(find "$text" -maxdepth 1 -name '*.py' -printf '%f %s\n' | sort | sha256sum | cut -c1-16)
 settings="$(sha256sum <launch/configs/small.yaml | cut -c1-16) $library $steps $ranks"

@@ -11,12 +11,12 @@
 #include "core/base/error.h"
 #include "core/base/file.h"
 #include "core/base/log.h"
+#include "core/base/threads.h"
 #include "launch/batches.h"
 #include "launch/carried_state.h"
 #include "launch/data_facts.h"
 #include "launch/generation/text_stream.h"
 #include "launch/interval_times.h"
-#include "launch/load_model.h"
 #include "launch/resume.h"
 #include "launch/run_identity.h"
 #include "launch/run_room.h"
@@ -71,7 +71,7 @@ Trainer::Trainer(RunConfig config, ConfigChanges changes)
   const Placement& place = world();
   set_log_rank(place.rank, place.size);
   if (config_.train.deterministic) make_deterministic();
-  set_thread_count(place.local_size);
+  log_info(set_thread_count(place.local_size));
   const MeshShape shape = validate(config_, place.size);
   device_ = choose_device(config_.train.device, place.local_rank);
   mesh_ = std::make_unique<Mesh>(shape, device_, config_.parallel.timeout_s);

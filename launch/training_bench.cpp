@@ -7,7 +7,7 @@
 #include "core/base/error.h"
 #include "core/base/log.h"
 #include "core/base/profile.h"
-#include "launch/load_model.h"
+#include "core/base/threads.h"
 #include "launch/synthetic_batch.h"
 #include "launch/training_step.h"
 #include "parallel/session.h"

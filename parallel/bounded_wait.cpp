@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "core/base/error.h"
+#include "core/base/waiting.h"
 
 namespace fwl {
 
@@ -27,7 +28,7 @@ void BoundedWait::rest(const Operation& operation) {
                                          : cat(operation.what, " (operation ", operation.number, ") waited ",
                                                elapsed_s, " s ", otherwise_));
   }
-  if (elapsed_s < rest_.yield_for_s) {
+  if (!waits_passively() && elapsed_s < rest_.yield_for_s) {
     sched_yield();
   } else {
     std::this_thread::sleep_for(std::chrono::microseconds(rest_.nap_us));

@@ -8,7 +8,7 @@ namespace fwl {
 
 class BoundedWait {
  public:
-  // Rests yield the core for `yield_for_s`, then sleep `nap_us` each.
+  // Rests yield the core for `yield_for_s` (not where the cores are shared), then sleep `nap_us` each.
   struct Rest {
     double yield_for_s;
     int nap_us;

@@ -2,8 +2,10 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
+#include <sstream>
 
 #include "core/base/error.h"
 
@@ -46,6 +48,18 @@ Count launched_processes(const Environment& environment) {
   return {};
 }
 
+// SLURM_STEP_TASKS_PER_NODE is written like "4(x2),3": 4 tasks on each of two nodes, then 3.
+long tasks_of_node(const std::string& list, long node) {
+  std::istringstream parts(list);
+  for (std::string part; std::getline(parts, part, ',');) {
+    const size_t repeat = part.find("(x");
+    const long nodes = repeat == std::string::npos ? 1 : std::strtol(part.c_str() + repeat + 2, nullptr, 10);
+    if (node < nodes) return std::strtol(part.c_str(), nullptr, 10);
+    node -= nodes;
+  }
+  return 1;
+}
+
 }  // namespace
 
 Environment process_environment() {
@@ -63,6 +77,26 @@ bool started_by_launcher(const Environment& environment) {
     if (environment.count(variable) > 0) return true;
   }
   return inside_slurm_step(environment);
+}
+
+int ranks_of_host(const Environment& environment) {
+  if (!started_by_launcher(environment)) return 1;
+  // As under mpirun above: the nearest launcher's variable comes first.
+  for (const char* variable : {"OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "MV2_COMM_WORLD_LOCAL_SIZE",
+                               "PALS_LOCAL_SIZE", "PMI_LOCAL_SIZE"}) {
+    const long ranks = number_of(environment, variable);
+    if (ranks > 0) return static_cast<int>(ranks);
+  }
+  if (inside_slurm_step(environment) && environment.count("SLURM_STEP_TASKS_PER_NODE") > 0) {
+    const std::string& list = environment.at("SLURM_STEP_TASKS_PER_NODE");
+    return static_cast<int>(std::max(1L, tasks_of_node(list, number_of(environment, "SLURM_NODEID"))));
+  }
+  const long flux_nodes = number_of(environment, "FLUX_JOB_NNODES");
+  if (flux_nodes > 0) {
+    const long tasks = number_of(environment, "FLUX_JOB_SIZE");
+    return static_cast<int>(std::max(1L, (tasks + flux_nodes - 1) / flux_nodes));
+  }
+  return 1;
 }
 
 std::string copies_of_rank_zero(const Environment& environment, int world_size) {

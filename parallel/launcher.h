@@ -15,6 +15,9 @@ Environment process_environment();
 // Without one, MPI need not be initialised at all.
 bool started_by_launcher(const Environment& environment);
 
+// How many ranks the launcher started on this host; 1 without a launcher, or where it does not say.
+int ranks_of_host(const Environment& environment);
+
 // The error message when the launcher started several processes but MPI sees a world of `world_size` = 1, so
 // that each would train alone as rank 0 and overwrite the others' files. Empty when all is well.
 std::string copies_of_rank_zero(const Environment& environment, int world_size);

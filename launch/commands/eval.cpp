@@ -7,6 +7,7 @@
 
 #include "core/base/error.h"
 #include "core/base/log.h"
+#include "core/base/threads.h"
 #include "launch/command.h"
 #include "launch/evaluation/comparison.h"
 #include "launch/number_option.h"
@@ -41,7 +42,7 @@ std::vector<EvalMode> modes_of(const std::string& text) {
 void run_eval(EvalArguments a) {
   const Placement& place = world();
   set_log_rank(place.rank, place.size);
-  set_thread_count(place.local_size);
+  log_info(set_thread_count(place.local_size));
   a.options.modes = modes_of(a.modes);
   a.options.carries = parse_carry_list(a.carry);
   const std::unique_ptr<Communicator> group = make_world_communicator(kTimeoutS);

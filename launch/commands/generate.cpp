@@ -7,6 +7,7 @@
 
 #include "core/base/error.h"
 #include "core/base/log.h"
+#include "core/base/threads.h"
 #include "data/byte_source.h"
 #include "launch/command.h"
 #include "launch/generation/generator.h"

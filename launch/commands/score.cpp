@@ -11,6 +11,7 @@
 #include "core/base/error.h"
 #include "core/base/file.h"
 #include "core/base/log.h"
+#include "core/base/threads.h"
 #include "data/utf8.h"
 #include "launch/command.h"
 #include "launch/generation/score_page.h"

@@ -11,6 +11,7 @@
 #include "core/base/clock.h"
 #include "core/base/error.h"
 #include "core/base/log.h"
+#include "core/base/threads.h"
 #include "data/dataset_builder.h"
 #include "data/document_source.h"
 #include "launch/command.h"
@@ -141,7 +142,8 @@ void run_tokenize(TokenizeArguments& a) {
   build.ranges = parse_splits(a.split);
   build.compression = parse_compression(a.compression);
   build.existing = a.overwrite ? ExistingDataset::kReplace : ExistingDataset::kRefuse;
-  if (build.threads == 0) build.threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  if (build.threads == 0)
+    build.threads = thread_share(allowed_cpus(), cpu_quota(), a.mpi ? world().local_size : 1);
   const auto tokenizer = open_tokenizer(a.tokenizer);
   SkippedEntries skipped;
   std::vector<DocumentFile> files = find_documents(a.paths, a.include, a.exclude, a.stdin_name, &skipped);

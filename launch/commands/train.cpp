@@ -6,7 +6,11 @@
 #include "core/base/error.h"
 #include "core/base/log.h"
 #include "launch/command.h"
+<<<<<<< HEAD
 #include "launch/config_notes.h"
+=======
+#include "launch/doctor/doctor.h"
+>>>>>>> e976d4810cabbbf8b40438ddf06a349a9e8a2ed7
 #include "launch/run_config.h"
 #include "launch/trainer.h"
 #include "parallel/failure.h"
@@ -21,9 +25,11 @@ struct TrainArguments {
   std::string json_path;
   bool print_config = false;
   bool allow_changes = false;
+  bool doctor = false;
 };
 
 void run_train(const TrainArguments& arguments) {
+  if (arguments.doctor) return check_before_start(arguments.config, arguments.settings);
   RunConfig config = load_run_config(arguments.config, arguments.settings);
   if (!arguments.print_config) set_log_rank(world().rank, world().size);
   for (const std::string& note : notes_on(config, arguments.settings)) log_info(note);
@@ -56,7 +62,7 @@ void run_train(const TrainArguments& arguments) {
 
 void add_train_command(CLI::App& app) {
   auto arguments = std::make_shared<TrainArguments>();
-  CLI::App* command = app.add_subcommand("train", "train a model; under `mpirun -n N` on N ranks");
+  CLI::App* command = app.add_subcommand("train", "train a model; under `launch/mpirun.sh -n N` on N ranks");
   command->add_option("config", arguments->config, "run config, e.g. launch/configs/tiny.yaml")
       ->required()
       ->type_name("CONFIG.yaml");
@@ -68,6 +74,8 @@ void add_train_command(CLI::App& app) {
   command->add_flag(
       "--allow-changes", arguments->allow_changes,
       "go on from a checkpoint that was written with another schedule, optimizer, batch or data");
+  command->add_flag("--doctor", arguments->doctor,
+                    "check ranks, hosts and this config as `fwl doctor --quick` does, and stop");
   add_json_option(*command, arguments->json_path);
   command->callback([arguments] { run_train(*arguments); });
 }

@@ -8,8 +8,8 @@
 #include "core/base/device.h"
 #include "core/base/error.h"
 #include "core/base/log.h"
+#include "core/base/threads.h"
 #include "launch/doctor/ports.h"
-#include "launch/load_model.h"
 #include "parallel/mesh.h"
 #include "parallel/session.h"
 

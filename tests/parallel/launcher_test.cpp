@@ -60,6 +60,7 @@ TEST(Launcher, AnotherMpiThanTheLaunchersIsCopiesOfRankZero) {
   EXPECT_EQ(copies_of_rank_zero({{"PMI_RANK", "0"}, {"PMI_SIZE", "1"}}, 1), "");
 }
 
+<<<<<<< HEAD
 TEST(Launcher, OnlyAPlainMpirunKillsTooSoon) {
   struct Row {
     const char* what;
@@ -81,6 +82,26 @@ TEST(Launcher, OnlyAPlainMpirunKillsTooSoon) {
     EXPECT_EQ(!warning.empty(), row.warned) << row.what;
     EXPECT_EQ(warning.find("launch/mpirun.sh") != std::string::npos, row.warned) << row.what;
   }
+=======
+TEST(Launcher, SaysHowManyRanksAHostHas) {
+  const Environment flux = {{"FLUX_TASK_RANK", "3"}, {"FLUX_JOB_SIZE", "9"}, {"FLUX_JOB_NNODES", "2"}};
+  const Environment uneven = with(kSlurmStep, {{"SLURM_STEP_TASKS_PER_NODE", "4(x2),3"}});
+  const std::vector<std::pair<Environment, int>> cases = {
+      {{}, 1},
+      {{{"OMPI_COMM_WORLD_LOCAL_SIZE", "8"}}, 1},  // a variable that was left over, without a rank
+      {{{"OMPI_COMM_WORLD_RANK", "0"}, {"OMPI_COMM_WORLD_LOCAL_SIZE", "8"}}, 8},
+      {{{"PMI_RANK", "0"}, {"MPI_LOCALNRANKS", "4"}}, 4},
+      {{{"PALS_RANKID", "0"}, {"PMI_LOCAL_SIZE", "16"}}, 16},
+      {{{"PMIX_RANK", "0"}}, 1},
+      {kSlurmStep, 1},
+      {with(uneven, {{"SLURM_NODEID", "0"}}), 4},
+      {with(uneven, {{"SLURM_NODEID", "1"}}), 4},
+      {with(uneven, {{"SLURM_NODEID", "2"}}), 3},
+      {with(uneven, {{"SLURM_NODEID", "7"}}), 1},
+      {with(uneven, {{"OMPI_COMM_WORLD_RANK", "0"}, {"OMPI_COMM_WORLD_LOCAL_SIZE", "2"}}), 2},
+      {flux, 5}};
+  for (const auto& [environment, ranks] : cases) EXPECT_EQ(ranks_of_host(environment), ranks);
+>>>>>>> e976d4810cabbbf8b40438ddf06a349a9e8a2ed7
 }
 
 }  // namespace
