@@ -9,18 +9,13 @@
 #include "core/base/error.h"
 #include "core/base/log.h"
 #include "core/base/profile.h"
-<<<<<<< HEAD
+#include "core/base/threads.h"
 #include "core/model/fused_parts.h"
 #include "data/loader.h"
 #include "launch/batches.h"
 #include "launch/evaluation/speed.h"
 #include "launch/load_model.h"
 #include "launch/named_split.h"
-=======
-#include "core/base/threads.h"
-#include "data/loader.h"
-#include "launch/batches.h"
->>>>>>> e976d4810cabbbf8b40438ddf06a349a9e8a2ed7
 #include "launch/synthetic_batch.h"
 #include "parallel/session.h"
 

@@ -41,7 +41,6 @@ LoadedModel load_model(const ModelSource& source, int local_rank) {
   return loaded;
 }
 
-<<<<<<< HEAD
 std::vector<std::string> nonfinite_parameters(const Parameters& parameters) {
   const at::NoGradGuard no_grad;
   std::vector<std::string> names;
@@ -61,12 +60,4 @@ std::optional<int64_t> positions_of(const ModelConfig& config) {
   return config.max_positions > 0 ? config.max_positions : config.context;
 }
 
-void set_thread_count(int local_ranks) {
-  if (std::getenv("OMP_NUM_THREADS") != nullptr) return;
-  const int cores = static_cast<int>(std::thread::hardware_concurrency());
-  at::set_num_threads(std::max(1, cores / std::max(1, local_ranks)));
-}
-
-=======
->>>>>>> e976d4810cabbbf8b40438ddf06a349a9e8a2ed7
 }  // namespace fwl

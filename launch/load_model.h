@@ -35,7 +35,6 @@ void load_weights(LoadedModel& loaded, const ModelSource& source, int local_rank
 // Both.
 LoadedModel load_model(const ModelSource& source, int local_rank = 0);
 
-<<<<<<< HEAD
 // Names of the parameters that hold a NaN or an infinity, in order.
 std::vector<std::string> nonfinite_parameters(const Parameters& parameters);
 // What to say of them, naming the first: "weights are not finite: tensor 'a' and 3 others". Empty for none.
@@ -44,9 +43,4 @@ std::string nonfinite_problem(const std::vector<std::string>& names);
 // the others.
 std::optional<int64_t> positions_of(const ModelConfig& config);
 
-// Lets LibTorch use this rank's share of the cores, unless OMP_NUM_THREADS says otherwise.
-void set_thread_count(int local_ranks);
-
-=======
->>>>>>> e976d4810cabbbf8b40438ddf06a349a9e8a2ed7
 }  // namespace fwl

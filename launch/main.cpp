@@ -5,10 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <csignal>
-<<<<<<< HEAD
-=======
 #include <cstdlib>
->>>>>>> e976d4810cabbbf8b40438ddf06a349a9e8a2ed7
 #include <exception>
 #include <filesystem>
 #include <string>
@@ -16,17 +13,13 @@
 #include "core/base/device.h"
 #include "core/base/error.h"
 #include "core/base/log.h"
-<<<<<<< HEAD
 #include "core/base/open_files.h"
+#include "core/base/waiting.h"
 #include "launch/command.h"
 #include "launch/path_options.h"
 #include "launch/signals.h"
 #include "parallel/failure.h"
-=======
-#include "core/base/waiting.h"
-#include "launch/command.h"
 #include "parallel/launcher.h"
->>>>>>> e976d4810cabbbf8b40438ddf06a349a9e8a2ed7
 #include "parallel/session.h"
 
 namespace {
@@ -108,15 +101,12 @@ int main(int argc, char** argv) {
   CLI::App app("fwl: trains, evaluates and runs Fast Weight Language Models", "fwl");
   take_signals_of_launcher(argc, argv);
   try {
-<<<<<<< HEAD
+    if (const char* level = std::getenv("FWL_LOG")) fwl::set_log_level(level);
+    // Before anything that a new start would lose; signals that are blocked stay so.
+    if (computes(argc, argv)) fwl::settle_waiting(fwl::ranks_of_host(fwl::process_environment()), argv);
     const std::string command = argc > 1 ? argv[1] : "";
     if (command == "train") fwl::install_stop_signals();
     if (!writes_to_stdout(command)) std::signal(SIGPIPE, SIG_IGN);
-=======
-    if (const char* level = std::getenv("FWL_LOG")) fwl::set_log_level(level);
-    // Before anything that a new start would lose.
-    if (computes(argc, argv)) fwl::settle_waiting(fwl::ranks_of_host(fwl::process_environment()), argv);
->>>>>>> e976d4810cabbbf8b40438ddf06a349a9e8a2ed7
     declare_commands(app);
     return run(app, argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -11,11 +11,7 @@
 #include "data/loader.h"
 #include "launch/batches.h"
 #include "launch/carried_state.h"
-<<<<<<< HEAD
 #include "launch/data_facts.h"
-#include "launch/load_model.h"
-=======
->>>>>>> e976d4810cabbbf8b40438ddf06a349a9e8a2ed7
 #include "launch/synthetic_batch.h"
 #include "launch/training_step.h"
 #include "parallel/session.h"

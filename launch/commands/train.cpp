@@ -6,11 +6,8 @@
 #include "core/base/error.h"
 #include "core/base/log.h"
 #include "launch/command.h"
-<<<<<<< HEAD
 #include "launch/config_notes.h"
-=======
 #include "launch/doctor/doctor.h"
->>>>>>> e976d4810cabbbf8b40438ddf06a349a9e8a2ed7
 #include "launch/run_config.h"
 #include "launch/trainer.h"
 #include "parallel/failure.h"

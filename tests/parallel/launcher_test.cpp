@@ -60,7 +60,6 @@ TEST(Launcher, AnotherMpiThanTheLaunchersIsCopiesOfRankZero) {
   EXPECT_EQ(copies_of_rank_zero({{"PMI_RANK", "0"}, {"PMI_SIZE", "1"}}, 1), "");
 }
 
-<<<<<<< HEAD
 TEST(Launcher, OnlyAPlainMpirunKillsTooSoon) {
   struct Row {
     const char* what;
@@ -82,7 +81,8 @@ TEST(Launcher, OnlyAPlainMpirunKillsTooSoon) {
     EXPECT_EQ(!warning.empty(), row.warned) << row.what;
     EXPECT_EQ(warning.find("launch/mpirun.sh") != std::string::npos, row.warned) << row.what;
   }
-=======
+}
+
 TEST(Launcher, SaysHowManyRanksAHostHas) {
   const Environment flux = {{"FLUX_TASK_RANK", "3"}, {"FLUX_JOB_SIZE", "9"}, {"FLUX_JOB_NNODES", "2"}};
   const Environment uneven = with(kSlurmStep, {{"SLURM_STEP_TASKS_PER_NODE", "4(x2),3"}});
@@ -101,7 +101,6 @@ TEST(Launcher, SaysHowManyRanksAHostHas) {
       {with(uneven, {{"OMPI_COMM_WORLD_RANK", "0"}, {"OMPI_COMM_WORLD_LOCAL_SIZE", "2"}}), 2},
       {flux, 5}};
   for (const auto& [environment, ranks] : cases) EXPECT_EQ(ranks_of_host(environment), ranks);
->>>>>>> e976d4810cabbbf8b40438ddf06a349a9e8a2ed7
 }
 
 }  // namespace
