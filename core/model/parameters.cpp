@@ -159,7 +159,8 @@ void Parameters::refresh_copies() const {
 
 std::optional<Parameters::Revision> Parameters::revision() const {
   if (released_ > 0) return {};
-  return Revision{values_._version(), copies_.defined() ? copies_._version() : 0, writes_};
+  const auto version = [](const Tensor& t) { return t.defined() ? static_cast<uint32_t>(t._version()) : 0; };
+  return Revision{version(values_), version(copies_), writes_};
 }
 
 Tensor Parameters::copies_of(const ElementRange& range) const {
