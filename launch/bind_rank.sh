@@ -8,9 +8,15 @@
 # OMP_NUM_THREADS becomes the number of cores (at most the share of a CPU quota), unless it is set. FWL_BIND=none: only the
 # threads are set. Nothing is bound where ranks outnumber cores, or where Slurm gave the job fewer CPUs than the process
 # may use (others may run there).
-# Signals that ask a run to save are ignored until the program has its handlers (ignored ones survive exec): by default
-# they would end it. Whoever sends one repeats it.
-trap '' USR1 USR2
+# Signals that ask a run to save wait, blocked, until `fwl train` has its handlers (a blocked signal survives exec): by
+# default they would end it. Where env cannot block, USR1 and USR2 are ignored meanwhile: whoever sends one repeats it.
+if [[ -z ${FWL_SIGNALS_WAIT:-} && ${2:-} == train ]]; then
+  trap '' USR1 USR2
+  if env --block-signal=USR1 true 2>/dev/null; then
+    FWL_SIGNALS_WAIT=1 exec env --default-signal=USR1,USR2 --block-signal=USR1,USR2,HUP,TERM,INT "$BASH" "$0" "$@"
+  fi
+fi
+unset FWL_SIGNALS_WAIT
 set -euo pipefail
 # shellcheck source=launch/cores.sh
 . "$(dirname "${BASH_SOURCE[0]}")/cores.sh"

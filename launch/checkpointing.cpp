@@ -35,8 +35,13 @@ Tensor host_like(const Tensor& t) {
 }  // namespace
 
 Checkpointer::Checkpointer(std::string checkpoints_dir, Retention retention, Mode mode, Communicator& group,
-                           int64_t bytes)
-    : dir_(std::move(checkpoints_dir)), retention_(retention), mode_(mode), group_(group), bytes_(bytes) {}
+                           int64_t bytes, double timeout_s)
+    : dir_(std::move(checkpoints_dir)),
+      retention_(retention),
+      mode_(mode),
+      group_(group),
+      bytes_(bytes),
+      timeout_s_(timeout_s) {}
 
 Checkpointer::~Checkpointer() {
   if (thread_.valid()) thread_.wait();
@@ -49,8 +54,6 @@ bool Checkpointer::prepare(int64_t step) {
       prepare_checkpoint(dir_, step);
       require_room(dir_, bytes_);
     } catch (const Error& error) {
-      problem = error.what();
-    } catch (const UnavailableError& error) {
       problem = error.what();
     }
   }
@@ -85,6 +88,7 @@ std::vector<SliceBlock> Checkpointer::snapshot(const std::vector<SliceBlock>& bl
 
 void Checkpointer::begin(const CheckpointInfo& info, const std::vector<SliceBlock>& blocks) {
   const Clock::time_point called = Clock::now();
+  const TimeoutScope disks_take_time(group_, timeout_s_);
   end_save();
   info_ = info;
   begun_ = called;
@@ -94,7 +98,10 @@ void Checkpointer::begin(const CheckpointInfo& info, const std::vector<SliceBloc
     thread_ = start([dir = writing_dir_of(dir_, info.progress.step), rank = group_.rank(),
                      copies = snapshot(blocks)] { write_part(dir, rank, copies); });
   }
-  if (mode_ == Mode::kSynchronous) end_save();
+  if (mode_ == Mode::kSynchronous) {
+    end_save();
+    group_.barrier();  // here, not in the next step, the others wait for what rank 0 publishes
+  }
   blocked_s_ = blocked_s_.value_or(0) + std::chrono::duration<double>(Clock::now() - called).count();
 }
 
@@ -153,6 +160,7 @@ void Checkpointer::end_save() {
 }
 
 bool Checkpointer::finish() {
+  const TimeoutScope disks_take_time(group_, timeout_s_);
   end_save();
   return all_agree(group_, group_.rank() != 0 || published_ ? Vote::kYes : Vote::kNo);
 }

@@ -23,7 +23,7 @@ class Checkpointer {
   // `group` is of host tensors, over all ranks, and outlives this object. `bytes`: of a whole checkpoint; a
   // save for which the disk has no room is not begun.
   Checkpointer(std::string checkpoints_dir, Retention retention, Mode mode, Communicator& group,
-               int64_t bytes = 0);
+               int64_t bytes = 0, double timeout_s = 3600);
   // Waits for this rank's thread; does not communicate.
   ~Checkpointer();
   Checkpointer(const Checkpointer&) = delete;
@@ -75,6 +75,7 @@ class Checkpointer {
   Mode mode_;
   Communicator& group_;
   int64_t bytes_;
+  double timeout_s_;
   Phase phase_ = Phase::kIdle;
   CheckpointInfo info_;  // of the save under way
   std::future<Outcome> thread_;

@@ -92,7 +92,7 @@ Trainer::Trainer(RunConfig config, ConfigChanges changes)
   checkpointer_ = std::make_unique<Checkpointer>(
       config_.run_dir + "/checkpoints", Retention{config_.checkpoints.keep, config_.checkpoints.keep_every},
       config_.checkpoints.asynchronous ? Checkpointer::Mode::kAsynchronous : Checkpointer::Mode::kSynchronous,
-      mesh_->host(), checkpoint_bytes());
+      mesh_->host(), checkpoint_bytes(), config_.checkpoints.timeout_s);
   if (config_.train.save_every > 0) checkpointer_->reserve(owned_blocks());
   log_info(cat("training ", step_->model().parameters().count(), " parameters on ", place.size,
                " rank(s), layout ", shape.to_string(), " (data x sequence), ", device_.str(), ", ",
@@ -184,7 +184,7 @@ void Trainer::end_before_training() {
   const std::string signal = stop_signal();
   if (all_agree(mesh_->host(), signal.empty() ? Vote::kYes : Vote::kNo)) return;
   throw Interrupted(cat(signal.empty() ? "another rank was asked to end" : signal + " received",
-                        " before the first step: nothing was trained, nothing changed. Start again with "
+                        " before the first step: nothing was trained. Start again with "
                         "train.resume=auto to go on (exit code 75)."));
 }
 
@@ -281,6 +281,7 @@ void Trainer::resume(ConfigChanges changes) {
   const std::string kind = tokenizer.kind();
   const DataIdentity data{loader_->sequence_hash(), kind,
                           kind == "byte" ? std::string() : tokenizer.serialized()};
+  const TimeoutScope disks_take_time(mesh_->host(), config_.checkpoints.timeout_s);
   const auto info =
       resume_from(config_.train.resume, config_.run_dir + "/checkpoints",
                   {[&](const CheckpointInfo& stored) { check_resume(stored, config_, data, changes); },
@@ -604,6 +605,7 @@ void Trainer::require_text() const {
 // No checkpoint of a run that diverges: in time those from before would go for it.
 void Trainer::save() {
   if (rescue_ && stop_) {
+    const TimeoutScope disks_take_time(mesh_->host(), config_.checkpoints.timeout_s);
     rescue_->end();
     mesh_->host().barrier();  // no rank writes into a folder that rank 0 now removes
   }

@@ -5,11 +5,13 @@
 
 #include "core/base/error.h"
 #include "core/base/log.h"
+#include "launch/data_facts.h"
 #include "launch/evaluation/breakdown.h"
 #include "launch/evaluation/counts.h"
 #include "launch/evaluation/mode_settings.h"
 #include "launch/evaluation/texts.h"
 #include "launch/evaluation/turns.h"
+#include "parallel/mesh.h"
 #include "parallel/session.h"
 
 namespace fwl {
@@ -163,9 +165,17 @@ Inputs open_inputs(const ComparisonOptions& options, std::vector<std::string>* n
   return inputs;
 }
 
-std::string identity_text(const EvaluationTexts& texts) {
+// What all ranks must have alike: node-local copies of a run or a text may be of two ages.
+Facts facts_of(const Inputs& inputs) {
+  const EvaluationTexts& texts = inputs.texts;
   const auto of = [](const std::optional<Split>& split) { return split ? content_hash(*split) : "none"; };
-  return cat("data ", content_hash(texts.data), ", train ", of(texts.train), ", tune ", of(texts.tune));
+  Facts facts = data_facts({&texts.data});
+  facts.insert(facts.end(), {{"data", content_hash(texts.data)},
+                             {"train data", of(texts.train)},
+                             {"tune data", of(texts.tune)},
+                             {"checkpoint's step", cat(inputs.model.info.progress.step)},
+                             {"checkpoint's samples", to_hex(inputs.model.info.data.rolling_hash)}});
+  return facts;
 }
 
 // A mode between its preparation and its result.
@@ -210,6 +220,7 @@ class Comparing {
       if (!problem.empty()) problems.push_back(cat(model.info.path, ": ", problem));
     };
     load_and_check(inputs_.model, options_.model);
+    require_own_gpus(group_, inputs_.model.model->device());
     if (inputs_.reference) load_and_check(*inputs_.reference, reference_source(options_));
     return problems;
   }
@@ -304,8 +315,12 @@ std::string result_name(EvalMode mode, const Carry& carry, bool is_only_carry) {
 
 Comparison compare(const ComparisonOptions& options, Communicator& group) {
   Comparison comparison;
-  Inputs inputs = open_inputs(options, &comparison.notices);
-  require_same_text(group, "the text that is evaluated", identity_text(inputs.texts));
+  std::optional<Inputs> opened;
+  on_all_ranks(group, [&] { opened.emplace(open_inputs(options, &comparison.notices)); });
+  Inputs& inputs = *opened;
+  require_same_facts(group, "what is evaluated", facts_of(inputs),
+                     "(the ranks would add up losses of different texts or models). Give all ranks the same "
+                     "files.");
   ComparisonOptions resolved = options;
   resolved.eval.keep_tokens = true;
   if (resolved.eval.reading.context == 0) resolved.eval.reading.context = inputs.model.config.model.context;
