@@ -148,6 +148,9 @@ json info_to_json(const CheckpointInfo& info) {
               {"loss", {{"sum", p.loss_sum}, {"slow_sum", p.slow_loss_sum}, {"tokens", p.loss_tokens}}},
               {"config", info.config_yaml}};
   if (info.is_finite) out["finite"] = true;
+  // Paths may hold bytes that JSON cannot: they stay beside the text for readers.
+  if (json::parse(json_text(out["config"])) != out["config"])
+    out["config_bytes"] = std::vector<uint8_t>(info.config_yaml.begin(), info.config_yaml.end());
   // The beginning of the order is not worth a key, and checkpoints from before there were anchors have none.
   if (info.data.anchor.sample > 0) out["data"]["anchor"] = anchor_to_json(info.data.anchor);
   return out;
@@ -186,6 +189,10 @@ CheckpointInfo info_from_json(const json& m, const std::string& where) {
                  layout.at("shard_optimizer"), layout.at("device")};
   info.program = m.at("program").get<std::map<std::string, std::string>>();
   info.config_yaml = m.at("config");
+  if (m.contains("config_bytes")) {
+    const auto bytes = m.at("config_bytes").get<std::vector<uint8_t>>();
+    info.config_yaml.assign(bytes.begin(), bytes.end());
+  }
   info.tokenizer_kind = m.at("tokenizer").at("kind");
   info.is_finite = m.value("finite", false);
   return info;
@@ -199,7 +206,7 @@ std::string seal_of(uint32_t checksum) {
 // The text of an object (printed with an indent of 1, keys sorted, a newline behind it), with the checksum of
 // all of it but the checksum's line and that newline as the first key.
 std::string sealed(const json& object) {
-  const std::string text = object.dump(1);
+  const std::string text = json_text(object, 1);
   return seal_of(checksum_of(text)) + text.substr(2) + "\n";
 }
 

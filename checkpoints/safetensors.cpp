@@ -92,7 +92,7 @@ std::string header_of(const std::vector<std::pair<std::string, Tensor>>& tensors
                     {"data_offsets", {offset, offset + bytes}}};
     offset += bytes;
   }
-  std::string text = header.dump();
+  std::string text = json_text(header);
   text.append((kAlignment - text.size() % kAlignment) % kAlignment, ' ');
   return text;
 }

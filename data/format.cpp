@@ -154,9 +154,13 @@ ShardEntry shard_from_json_text(const std::string& text, const std::string& wher
 Manifest read_manifest(const std::string& dataset_dir) {
   namespace fs = std::filesystem;
   const std::string path = dataset_dir + "/" + kManifestName;
-  require<DataError>(fs::is_directory(dataset_dir), "data set '", dataset_dir,
-                     fs::exists(dataset_dir) ? "' is no folder. Give the folder that `fwl tokenize` made."
-                                             : "' does not exist. Make one with `fwl tokenize`.");
+  require<DataError>(
+      fs::is_directory(dataset_dir), "data set '", dataset_dir,
+      fs::exists(dataset_dir) ? "' is no folder. Give the folder that `fwl tokenize` made."
+      : fs::exists(dataset_dir + kAsideEnding)
+          ? "' was being replaced when that was killed: the old one lies beside it, with .replaced behind "
+            "its name. Give `fwl tokenize --overwrite` again, or rename it back."
+          : "' does not exist. Make one with `fwl tokenize`.");
   require<DataError>(
       fs::exists(path), "'", dataset_dir, "' has no ", kManifestName,
       fs::exists(cat(dataset_dir, "/", kJournalName, ".json"))
@@ -178,6 +182,7 @@ Manifest read_manifest(const std::string& dataset_dir) {
     manifest.vocab_size = count_of(root, "vocab_size");
     manifest.document_start =
         static_cast<int32_t>(std::min<int64_t>(count_of(root, "document_start"), INT32_MAX));
+    if (root.contains("bad_lines")) manifest.bad_lines = count_of(root, "bad_lines");
     const std::string compression = root.value("compression", "deflate");
     for (const Compression c : {Compression::kNone, Compression::kZstd})
       if (compression == name_of(c)) manifest.compression = c;
@@ -202,6 +207,7 @@ void write_manifest(const std::string& dataset_dir, const Manifest& m) {
   root["tokenizer"] = {{"kind", m.tokenizer_kind},
                        {"hash", m.tokenizer_hash},
                        {"model", m.tokenizer_bytes.empty() ? json() : json(to_base64(m.tokenizer_bytes))}};
+  if (m.bad_lines > 0) root["bad_lines"] = m.bad_lines;
   root["splits"] = json::object();
   for (const auto& [name, split] : m.splits) root["splits"][name] = to_json(split);
   publish_file(dataset_dir + "/" + kManifestName, root.dump(1) + "\n");

@@ -47,6 +47,7 @@ struct Manifest {
   std::map<std::string, SplitEntry> splits;
   Compression compression = Compression::kDeflate;  // what the writer was asked for
   std::string tokenizer_bytes;                      // Tokenizer::serialized()
+  int64_t bad_lines = 0;                            // of the sources, that gave no document
   bool tokenizer_is_beside = false;  // a data set of version 1 or 2: in a file, `tokenizer_bytes` is empty
 };
 

@@ -132,7 +132,7 @@ bool RunLog::append_pending() {
 }
 
 void RunLog::write(const LogEntry& entry) {
-  pending_ += to_json(entry).dump() + "\n";
+  pending_ += json_text(to_json(entry)) + "\n";
   if (!append_pending())
     log_warn(cat("writing '", path_,
                  "' failed. Free space or check the disk; the line is tried again with the next."));

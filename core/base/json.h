@@ -1,4 +1,4 @@
-// JSON from files that anyone may have written: how deep it may be nested.
+// JSON from files that anyone may have written: how deep it may be nested; and its text, of any bytes.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -45,6 +45,14 @@ inline int64_t whole_number(const nlohmann::json& value, int64_t least, int64_t 
         401, value.is_structured() ? "a list or object is no number" : value.dump() + " is absurd here",
         nullptr);
   return value.get<int64_t>();
+}
+
+// The JSON on one line, or with `indent` blanks a level. Strings may hold any bytes (names of files and of
+// users do); those that are no UTF-8 become U+FFFD, where the library alone would throw after all the work is
+// done. What must lead back to a file is kept elsewhere.
+template <typename Json>
+std::string json_text(const Json& value, int indent = -1) {
+  return value.dump(indent, ' ', false, Json::error_handler_t::replace);
 }
 
 }  // namespace fwl

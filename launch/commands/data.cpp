@@ -7,6 +7,7 @@
 
 #include "core/base/error.h"
 #include "data/dataset_check.h"
+#include "data/dataset_folder.h"
 #include "data/dataset_text.h"
 #include "launch/command.h"
 #include "launch/data_inspection.h"
@@ -75,7 +76,14 @@ void run_check(const DataArguments& a) {
     print(problem);
     report["problems"].push_back(describe(problem));
   }
-  for (const std::string& remark : check.remarks) std::printf("note: %s\n", remark.c_str());
+  if (const std::string beside = fs::path(dir).lexically_normal().string() + kUnfinishedEnding;
+      fs::exists(beside))
+    report["remarks"].push_back(
+        cat("'", beside,
+            "' is there: what was to replace this data set, or what it has replaced. Give "
+            "`fwl tokenize --overwrite` again, or remove it."));
+  for (const json& remark : report["remarks"])
+    std::printf("note: %s\n", remark.get_ref<const std::string&>().c_str());
   std::printf("%s: %lld shard(s), %lld documents, %lld tokens; reading %.0f MB/s, file locking %s: %s\n",
               dir.c_str(), static_cast<long long>(check.shards), static_cast<long long>(check.documents),
               static_cast<long long>(check.tokens), check.read_mb_per_s, check.locking.c_str(),

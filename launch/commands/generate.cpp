@@ -200,9 +200,7 @@ void run_generate(const GenerateArguments& a) {
                    " learned positions of this model end"));
   }
   report["finite"] = not_finite == 0;
-  // Texts may be no UTF-8, or end inside a character: what is none is replaced in the JSON.
-  if (!a.json_path.empty())
-    write_json(a.json_path, json::parse(report.dump(-1, ' ', false, json::error_handler_t::replace)));
+  write_json(a.json_path, report);
   require<CheckFailed>(not_finite == 0, not_finite, " of ", results.size(),
                        " texts ended where the logits of the next token are not finite (the fast weights diverged). "
                        "Try --adapt off, or another checkpoint.");

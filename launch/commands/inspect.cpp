@@ -8,6 +8,7 @@
 #include "checkpoints/checkpoint.h"
 #include "core/base/error.h"
 #include "core/base/hdf5.h"
+#include "core/base/json.h"
 #include "launch/command.h"
 #include "launch/data_inspection.h"
 
@@ -151,7 +152,7 @@ void print(const json& value, const std::string& indent) {
     } else if (item.is_string() && item.get<std::string>().find('\n') != std::string::npos) {
       std::cout << indent << key << ":\n" << item.get<std::string>();
     } else {
-      std::cout << indent << key << ": " << (item.is_string() ? item.get<std::string>() : item.dump())
+      std::cout << indent << key << ": " << (item.is_string() ? item.get<std::string>() : json_text(item))
                 << "\n";
     }
   }

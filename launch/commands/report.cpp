@@ -10,6 +10,7 @@
 
 #include "core/base/error.h"
 #include "core/base/file.h"
+#include "core/base/json.h"
 #include "launch/command.h"
 #include "launch/report/reading.h"
 #include "launch/report/tables.h"
@@ -40,7 +41,7 @@ void write_page(const Report& report, const ReportOptions& options) {
     files.push_back(stem.filename().string() + ending);
   };
   for (const DataTable& table : data_tables(report)) write("." + table.name + ".csv", csv_of(table));
-  write(".json", report_json(report).dump(2) + "\n");
+  write(".json", json_text(report_json(report), 2) + "\n");
   publish_file(options.html_path, report_html(report, files));
 }
 

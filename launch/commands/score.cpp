@@ -10,6 +10,7 @@
 
 #include "core/base/error.h"
 #include "core/base/file.h"
+#include "core/base/json.h"
 #include "core/base/log.h"
 #include "core/base/threads.h"
 #include "data/utf8.h"
@@ -76,12 +77,12 @@ class ScoreJson {
   }
   // `head`: members that come first.
   void begin(const json& head) {
-    const std::string text = head.dump(-1, ' ', false, json::error_handler_t::replace);
+    const std::string text = json_text(head);
     out() << text.substr(0, text.size() - 1) << ",\n\"tokens\": [";
   }
-  void add(const json& token) { out() << (std::exchange(first_, false) ? "\n" : ",\n") << token.dump(); }
+  void add(const json& token) { out() << (std::exchange(first_, false) ? "\n" : ",\n") << json_text(token); }
   void finish(const json& totals) {
-    out() << "\n],\n\"totals\": " << totals.dump() << "}\n" << std::flush;
+    out() << "\n],\n\"totals\": " << json_text(totals) << "}\n" << std::flush;
     require<DataError>(out().good(), path_.empty() ? "standard output" : path_,
                        ": cannot be written (disk full, or closed). Choose another file.");
     if (path_.empty()) return;
@@ -192,6 +193,7 @@ void add_score_command(CLI::App& app) {
                    "write a page too: the text coloured by what the fast weights gained at each token")
       ->type_name("FILE")
       ->check(file_in_a_folder());
+  keep_outputs_apart(*command);
   command->callback([a] { run_score(*a); });
 }
 

@@ -17,6 +17,7 @@
 #include "core/base/error.h"
 #include "core/base/file.h"
 #include "core/base/hash.h"
+#include "core/base/json.h"
 #include "core/base/open_files.h"
 #include "launch/doctor/ports.h"
 
@@ -142,7 +143,7 @@ RankFacts collect_facts(const Placement& place, const std::string& device, const
 
 std::vector<RankFacts> gather_facts(Communicator& group, const RankFacts& own) {
   std::vector<RankFacts> all;
-  for (const std::string& text : gather_texts(group, nlohmann::json(own).dump()))
+  for (const std::string& text : gather_texts(group, json_text(nlohmann::json(own))))
     all.push_back(nlohmann::json::parse(text).get<RankFacts>());
   return all;
 }

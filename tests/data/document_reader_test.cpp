@@ -137,6 +137,69 @@ TEST_F(DocumentReaderTest, JsonLinesGiveOneDocumentALine) {
   }
 }
 
+TEST_F(DocumentReaderTest, BadJsonLinesArePassedOverWhenAskedTo) {
+  DocumentFormat format;
+  format.bad_lines = BadLines::kSkip;
+  write_text(folder_ / "c.jsonl", "{\"text\":\"a\"}\n[1]\n{\"text\":7}\n\n{\"text\":\"b\"}\n{\"text\":\"cu");
+  DocumentReader reader({folder_ / "c.jsonl", "c.jsonl", 0}, format);
+  std::vector<std::string> names;
+  for (Piece piece; reader.next(piece);) names.push_back(piece.name);
+  EXPECT_EQ(names, (std::vector<std::string>{"c.jsonl/1", "c.jsonl/5"}));
+  ASSERT_EQ(reader.skipped_lines().count, 3);
+  EXPECT_EQ(reader.skipped_lines().first[2].line, 6);
+}
+
+TEST_F(DocumentReaderTest, NumbersThatAreNotFiniteAreNoDamage) {
+  for (const char* number :
+       {"NaN", "Infinity", "-Infinity", "1e999", "-1E+999", "[NaN, 1, {\"b\": -Infinity}]"}) {
+    EXPECT_EQ(
+        read("c.jsonl", cat("{\"a\":", number, ",\"text\":\"NaN, 1e999 \\\" Infinity\", \"b\":", number, "}"))
+            .at(0)
+            .text,
+        "NaN, 1e999 \" Infinity")
+        << number;
+  }
+  EXPECT_EQ(read("c.jsonl", "{\"a\":NaN,\"text\":\"\xFF\"}").at(0).text, "\xFF");
+  for (const char* number : {"NaNa", "infinity", "nan", "1e", "Infinity0"})
+    EXPECT_THROW(read("c.jsonl", cat("{\"a\":", number, ",\"text\":\"a\"}")), DataError) << number;
+  EXPECT_THROW(read("c.jsonl", "{\"text\":NaN}"), DataError);
+}
+
+TEST_F(DocumentReaderTest, TextIsCutIntoLinesOrBlocks) {
+  const std::string text = "\n one\ntwo\r\n\n \nthree\nfour\n\n\nfive";
+  const auto texts = [&](DocumentCut cut, int64_t bytes) {
+    DocumentFormat format;
+    format.cut = cut;
+    format.document_bytes = bytes;
+    std::vector<std::string> found;
+    std::string all;
+    for (const Document& d : read("a.txt", text, format)) {
+      EXPECT_EQ(d.name, cat("a.txt/", found.size() + 1));
+      found.push_back(d.text);
+      all += d.text;
+    }
+    EXPECT_EQ(all, text);
+    return found;
+  };
+  using Texts = std::vector<std::string>;
+  EXPECT_EQ(texts(DocumentCut::kLines, 0),
+            (Texts{"\n one\n", "two\r\n\n \n", "three\n", "four\n\n\n", "five"}));
+  EXPECT_EQ(texts(DocumentCut::kBlocks, 0), (Texts{"\n one\ntwo\r\n\n \n", "three\nfour\n\n\n", "five"}));
+  EXPECT_EQ(texts(DocumentCut::kLines, 12), (Texts{"\n one\ntwo\r\n\n \n", "three\nfour\n\n\n", "five"}));
+  EXPECT_EQ(texts(DocumentCut::kBlocks, 100), (Texts{text}));
+}
+
+TEST_F(DocumentReaderTest, BytesThatAreNoTextAreKnown) {
+  EXPECT_EQ(why_no_text("plain text\n"), "");
+  EXPECT_EQ(why_no_text("\xEF\xBB\xBFmarked UTF-8"), "");
+  EXPECT_EQ(why_no_text("caf\xE9, Latin-1"), "");
+  EXPECT_EQ(why_no_text(std::string("a few\0zero bytes are kept", 24)), "");
+  EXPECT_EQ(why_no_text("PAR1 and GIF8 may begin a text"), "");
+  EXPECT_EQ(why_no_text("BZh, as one says"), "");
+  EXPECT_NE(why_no_text(std::string(100, '\0')), "");
+  EXPECT_NE(why_no_text(std::string("P\0K\0", 4)), "");
+}
+
 TEST_F(DocumentReaderTest, BadJsonLinesNameFileAndLine) {
   for (const char* line : {"{\"text\": 7}", "{\"other\": \"a\"}", "[1]", "{\"text\": \"a\"",
                            "{\"text\": \"\xFF", "\xFF", "\\"}) {
