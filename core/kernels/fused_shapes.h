@@ -47,11 +47,11 @@ constexpr Refusal refusal_of_step_rows(const char* what, int64_t width, int64_t 
 }
 
 // fused_attention.h (cuDNN), and FlashAttention beside it.
-struct AttentionShape {
+struct FusedAttentionShape {
   bool bfloat16_on_gpu = false;
   int64_t head_width = 0, queries = 0, keys = 0;
 };
-constexpr Refusal refusal_of_fused_attention(const AttentionShape& s) {
+constexpr Refusal refusal_of_fused_attention(const FusedAttentionShape& s) {
   if (!s.bfloat16_on_gpu) return {"the type", -1, "is not bfloat16"};
   if (s.head_width % 8 != 0) return {"head width", s.head_width, "is no multiple of 8"};
   if (s.head_width > 128) return {"head width", s.head_width, "is above 128"};
@@ -60,7 +60,7 @@ constexpr Refusal refusal_of_fused_attention(const AttentionShape& s) {
   if (s.keys < s.queries) return {"keys", s.keys, "are fewer than the queries"};
   return {};
 }
-constexpr bool suits_flash_attention(const AttentionShape& s) {
+constexpr bool suits_flash_attention(const FusedAttentionShape& s) {
   return s.bfloat16_on_gpu && s.head_width % 8 == 0 && s.head_width <= 256;
 }
 

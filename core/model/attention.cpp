@@ -90,7 +90,7 @@ int64_t effective_window(int64_t window, int64_t keys) {
 
 }  // namespace
 
-AttentionKernel attention_kernel(const AttentionShape& shape, int64_t any_window) {
+AttentionKernel attention_kernel(const FusedAttentionShape& shape, int64_t any_window) {
   const int64_t window = effective_window(any_window, shape.keys);
   if (window == 0 && shape.queries == shape.keys) return AttentionKernel::kSquare;
   if (suits_flash_attention(shape)) return AttentionKernel::kFlash;
@@ -110,7 +110,7 @@ Tensor causal_attention(const Tensor& q_bhte, const Tensor& k_bhte, const Tensor
   };
   const Tensor k = within_reach(k_bhte), v = within_reach(v_bhte);
   if (has_fused_attention(q_bhte, k, v, window)) return fused_attention(q_bhte, k, v, window);
-  const AttentionShape shape{q_bhte.is_cuda() && q_bhte.scalar_type() == at::kBFloat16, q_bhte.size(3),
+  const FusedAttentionShape shape{q_bhte.is_cuda() && q_bhte.scalar_type() == at::kBFloat16, q_bhte.size(3),
                              queries, keys};
   switch (attention_kernel(shape, window)) {
     case AttentionKernel::kSquare:

@@ -24,7 +24,7 @@ enum class AttentionKernel {
   kInBlocks,  // masks of blocks of the window's length
 };
 // `window` as causal_attention() takes it.
-AttentionKernel attention_kernel(const AttentionShape& shape, int64_t window);
+AttentionKernel attention_kernel(const FusedAttentionShape& shape, int64_t window);
 
 // What a packed window's positions may look at: j <= i in the same document, and i - j < window when window >
 // 0. Additive, [B, 1, T, T], 0 or -infinity, in the type and on the device of `options`. A document begins

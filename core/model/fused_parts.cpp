@@ -31,7 +31,7 @@ const char* name_of(AttentionKernel kernel) {
 std::string attention_refusal(const ModelConfig& c, const ForwardShape& s) {
   if (c.document_mask) return "model.document_mask: windows in which a document begins have a mask in memory";
   const int64_t positions = s.queries > 0 ? s.queries : s.positions;
-  const AttentionShape shape{s.type == at::kBFloat16, c.width / c.heads, positions, positions};
+  const FusedAttentionShape shape{s.type == at::kBFloat16, c.width / c.heads, positions, positions};
   const Refusal refusal =
       s.cudnn ? refusal_of_fused_attention(shape) : Refusal{"this build", -1, "has no cuDNN"};
   if (!refusal) return {};
