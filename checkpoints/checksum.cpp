@@ -21,7 +21,8 @@ class ReadOnlyFile {
  public:
   explicit ReadOnlyFile(const std::string& path)
       : path_(path), fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
-    if (fd_ < 0) throw SystemError(errno, cat("'", path, "' cannot be opened"));
+    const int error = errno;
+    if (fd_ < 0) throw SystemError(error, cat("'", path, "' cannot be opened"));
   }
   ~ReadOnlyFile() { ::close(fd_); }
   ReadOnlyFile(const ReadOnlyFile&) = delete;
@@ -31,7 +32,8 @@ class ReadOnlyFile {
     ssize_t got = 0;
     do got = ::read(fd_, out, bytes);
     while (got < 0 && errno == EINTR);
-    if (got < 0) throw SystemError(errno, cat("'", path_, "' cannot be read"));
+    const int error = errno;
+    if (got < 0) throw SystemError(error, cat("'", path_, "' cannot be read"));
     return got;
   }
 

@@ -6,6 +6,7 @@
 
 #include "core/base/error.h"
 #include "core/base/file.h"
+#include "core/base/json.h"
 
 namespace fwl {
 namespace {
@@ -72,7 +73,7 @@ std::string other_format(const std::string& folder) {
 // Tensors by file, in the order of the files' names.
 std::map<std::string, std::vector<std::string>> parse_index(const std::string& path) {
   std::map<std::string, std::vector<std::string>> files;
-  const json index = json::parse(read_file(path, "index of weights"), nullptr, /*allow_exceptions=*/false);
+  const json index = parse_json(read_file(path, "index of weights"));
   require<DataError>(index.is_object() && index.contains("weight_map") && index["weight_map"].is_object(), path,
                      " is no index of weights (it needs an object 'weight_map'). Fetch the file again.");
   for (const auto& [tensor, file] : index["weight_map"].items()) {

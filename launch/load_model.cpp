@@ -2,6 +2,7 @@
 
 #include "core/base/device.h"
 #include "core/base/error.h"
+#include "launch/plan/memory.h"
 
 namespace fwl {
 
@@ -27,8 +28,26 @@ LoadedModel open_model(const ModelSource& source) {
   return loaded;
 }
 
+namespace {
+
+// A config may claim any size: the model is built only when the checkpoint holds about as many weights.
+void require_weights_for(const RunConfig& config, const std::string& step_dir) {
+  const CheckpointReader reader(step_dir);
+  double stored = 0;
+  for (const auto& [name, tensor] : reader.manifest().tensors)
+    if (name.rfind("weights/", 0) == 0) stored += static_cast<double>(tensor.elements());
+  const auto claimed = static_cast<double>(count_parameters(config.model));
+  require<DataError>(claimed >= 0 && claimed <= 2 * stored + 1e6, step_dir,
+                     "/manifest.json: its config is that of a model of ", claimed,
+                     " weights, the checkpoint holds ", stored,
+                     " (the manifest is damaged). Use another checkpoint.");
+}
+
+}  // namespace
+
 void load_weights(LoadedModel& loaded, const ModelSource& source, int local_rank) {
   const std::string type = source.dtype.empty() ? loaded.config.train.dtype : source.dtype;
+  require_weights_for(loaded.config, loaded.info.path);
   loaded.model = std::make_unique<LanguageModel>(
       loaded.config.model, choose_device(source.device, local_rank), parse_dtype(type), 0);
   loaded.model->set_inner_approximation(source.inner);

@@ -14,6 +14,8 @@
 namespace fwl {
 namespace {
 
+constexpr uintmax_t kMostBytes = uintmax_t{1} << 24;  // of a config
+
 const Field& find_field(const FieldList& list, const std::string& path, const std::string& where) {
   for (const Field& field : list.fields()) {
     if (field.path == path) return field;
@@ -247,6 +249,8 @@ void apply_yaml_file(const FieldList& list, const std::string& path) {
       std::filesystem::is_regular_file(path), "config file '", path,
       "' does not exist (nothing says what to train). Give an existing YAML file, for example "
       "launch/configs/tiny.yaml.");
+  require<ConfigError>(std::filesystem::file_size(path) <= kMostBytes, "config file '", path,
+                       "' has more than ", kMostBytes, " bytes (it is something else). Give a YAML file.");
   std::ifstream in(path);
   std::stringstream text;
   text << in.rdbuf();

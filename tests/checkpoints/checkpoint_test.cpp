@@ -1,6 +1,7 @@
 #include "checkpoints/checkpoint.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <atomic>
 #include <cmath>
@@ -441,6 +442,21 @@ TEST_F(HostileCheckpoint, SizesAreThoseOfTheFile) {
     edit(changed);
     EXPECT_TRUE(is_refused(sealed(changed))) << what;
   }
+}
+
+TEST(Checkpoint, FilesOfManyRanksAreReadWithFewDescriptors) {
+  TemporaryFolder folder;
+  SavedModel written(1), read(2);
+  const std::string path = written.save(folder.path(), 10, {}, 12);
+  rlimit before{};
+  getrlimit(RLIMIT_NOFILE, &before);
+  const auto open_now = std::distance(fs::directory_iterator("/proc/self/fd"), {}) - 1;
+  const rlimit few{static_cast<rlim_t>(open_now) + 4, before.rlim_max};
+  setrlimit(RLIMIT_NOFILE, &few);
+  EXPECT_NO_THROW(read.load(path));
+  EXPECT_NO_THROW(verify(path));
+  setrlimit(RLIMIT_NOFILE, &before);
+  EXPECT_TRUE(read.same_as(written));
 }
 
 TEST(Checkpoint, WhatCannotBeReadIsNoDamage) {

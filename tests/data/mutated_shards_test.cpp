@@ -241,7 +241,7 @@ TEST_F(MutatedShardsTest, WhatCannotBeReadIsNeverLeftOutAsDamaged) {
     for (const int64_t streams : {0, 2}) {
       EXPECT_THROW(Loader(split, 64, 1, streams, BadData::kLeaveOut).read(0, 1000), UnavailableError) << what;
     }
-    EXPECT_THROW(Loader(split, 64, 1, 2, BadData::kLeaveOut, StreamOrder::kDocuments).read(0, 600),
+    EXPECT_THROW(Loader(split, 64, 1, 2, BadData::kLeaveOut, StreamOrder::kDocuments).read(0, 1128),
                  UnavailableError)
         << what;
     const DatasetCheck check = check_dataset(dir_);
