@@ -172,4 +172,13 @@ echo "== a run that is stopped says so (newcomer 12)"
 expect_code 75 "train.max_seconds" T run.dir=runs/stopped train.steps=100000 train.max_seconds=0.5
 quietly "$fwl" watch runs/stopped --once
 says "stopped: train.max_seconds"
+
+if [[ -e $injection ]]; then
+  echo "== a slow disk on one rank has its own time-out (systems 9)"
+  slow=(-x LD_PRELOAD="$injection" -x FWL_FAULT_SLOW_PART=.writing- -x FWL_FAULT_SLOW_US=400000)
+  words=(train "$source/launch/configs/tiny.yaml" --set run.dir=runs/slow --set train.steps=3 --set parallel.timeout_s=1)
+  for word in "${small[@]}"; do words+=(--set "$word"); done
+  expect_code 0 "a save that takes longer than parallel.timeout_s" mpirun --bind-to none --oversubscribe \
+    "${slow[@]}" -n 1 "$fwl" "${words[@]}" : -n 1 "$fwl" "${words[@]}"
+fi
 echo "all passed"
