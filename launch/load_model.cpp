@@ -8,7 +8,7 @@ namespace fwl {
 
 LoadedModel open_model(const ModelSource& source) {
   LoadedModel loaded;
-  loaded.info = read_checkpoint_info(find_checkpoint(source.checkpoint));
+  loaded.info = with_checkpoint(source.checkpoint, read_checkpoint_info);
   try {
     loaded.config = parse_run_config(loaded.info.config_yaml, loaded.info.path + "/manifest.json: config");
     validate(loaded.config.model);
@@ -51,7 +51,16 @@ void load_weights(LoadedModel& loaded, const ModelSource& source, int local_rank
   loaded.model = std::make_unique<LanguageModel>(
       loaded.config.model, choose_device(source.device, local_rank), parse_dtype(type), 0);
   loaded.model->set_inner_approximation(source.inner);
-  read_checkpoint_tensors(loaded.info.path, loaded.model->parameters(), nullptr, nullptr);
+  try {
+    read_checkpoint_tensors(loaded.info.path, loaded.model->parameters());
+  } catch (const Error&) {
+    // Retention of a run that goes on has removed it since it was opened: the newest has the same config.
+    if (is_folder(loaded.info.path)) throw;
+    with_checkpoint(source.checkpoint, [&](const std::string& step_dir) {
+      read_checkpoint_tensors(step_dir, loaded.model->parameters());
+      loaded.info = read_checkpoint_info(step_dir);
+    });
+  }
 }
 
 LoadedModel load_model(const ModelSource& source, int local_rank) {

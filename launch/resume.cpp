@@ -1,23 +1,13 @@
 #include "launch/resume.h"
 
+#include <exception>
+
 #include "core/base/error.h"
 #include "core/base/log.h"
+#include "parallel/texts.h"
 
 namespace fwl {
 namespace {
-
-// Rank 0's text on all ranks: ranks that list a shared folder themselves may see different things.
-std::string broadcast_text(Communicator& group, std::string text) {
-  Tensor size = at::full({1}, static_cast<int64_t>(text.size()), at::kLong);
-  group.broadcast(size, 0);
-  text.resize(static_cast<size_t>(size.item<int64_t>()));
-  if (text.empty()) return text;
-  Tensor bytes = at::empty({size.item<int64_t>()}, at::kByte);
-  std::copy(text.begin(), text.end(), bytes.mutable_data_ptr<uint8_t>());
-  group.broadcast(bytes, 0);
-  const uint8_t* data = bytes.const_data_ptr<uint8_t>();
-  return std::string(data, data + text.size());
-}
 
 // Runs `body` on all ranks. The problem of this rank, or that another rank has one; empty when none has.
 // Throws UnavailableError on all ranks when one cannot read the checkpoint: taken for damaged, the run would
@@ -74,6 +64,7 @@ std::vector<std::string> look_for(const std::string& from, const std::string& ch
   return from == "auto" ? list_checkpoints(checkpoints_dir) : std::vector<std::string>{find_checkpoint(from)};
 }
 
+// Rank 0's on all ranks: ranks that list a shared folder themselves may see different things.
 std::vector<std::string> candidates(const std::string& from, const std::string& checkpoints_dir,
                                     Communicator& group) {
   std::string text;
@@ -113,19 +104,28 @@ std::optional<CheckpointInfo> resume_from(const std::string& from, const std::st
                                           const ResumeSteps& steps, Communicator& group) {
   std::optional<CheckpointInfo> loaded;
   if (from == "none") return loaded;
+  constexpr int kMostTries = 5;  // of a run that goes on and removes what was found
   std::vector<std::string> found = candidates(from, checkpoints_dir, group);
-  for (size_t i = 0, again = 0; i < found.size(); ++i) {
+  int tries = 1;
+  for (size_t i = 0; i < found.size(); ++i) {
     const std::string step_dir = found[i];
-    const std::string problem = try_checkpoint(step_dir, steps, group, &loaded);
-    if (problem.empty()) {
+    std::string problem;
+    std::exception_ptr unavailable;  // on all ranks or on none
+    try {
+      problem = try_checkpoint(step_dir, steps, group, &loaded);
+    } catch (const UnavailableError&) {
+      unavailable = std::current_exception();
+    }
+    if (!unavailable && problem.empty()) {
       log_info(cat("resumed from ", step_dir, " at step ", loaded->progress.step));
       return loaded;
     }
-    if (from != "auto" && is_gone(step_dir, group) && ++again < 5) {
+    if (from != "auto" && is_gone(step_dir, group) && tries++ < kMostTries) {
       found = candidates(from, checkpoints_dir, group);
-      i = static_cast<size_t>(-1);
+      --i;
       continue;
     }
+    if (unavailable) std::rethrow_exception(unavailable);
     require<DataError>(from == "auto", problem);
     log_warn(cat(problem, " Passed over: trying the checkpoint before it."));
   }

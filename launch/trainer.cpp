@@ -78,7 +78,8 @@ Trainer::Trainer(RunConfig config, ConfigChanges changes)
   install_stop_signals();  // again: MPI and CUDA install handlers of their own
   require_same_text(mesh_->host(), "the run's config", to_yaml(fields_of(config_)));
   end_before_training();
-  take_run_folder();
+  lock_ = wait_for_run_lock(config_.run_dir, config_.lock_wait_s, mesh_->host());
+  on_all_ranks(mesh_->host(), [&] { check_run_folder(); });
   on_all_ranks(mesh_->host(), [&] { open_data(); });
   require_same_data(mesh_->host(), facts_of_data());
   settle_config();
@@ -86,7 +87,7 @@ Trainer::Trainer(RunConfig config, ConfigChanges changes)
   step_ = std::make_unique<TrainingStep>(config_, *mesh_, device_);
   end_before_training();
   resume(changes);
-  check_room();
+  on_all_ranks(mesh_->host(), [&] { check_room(); });
   end_before_training();
   prepare_run_folder();
   checkpointer_ = std::make_unique<Checkpointer>(
@@ -143,9 +144,8 @@ void Trainer::open_data() {
   loader_ = std::make_unique<Loader>(data_->make_loader(config_));
 }
 
-// Before anything of the folder is read. What rank 0 alone refuses ends all.
-void Trainer::take_run_folder() {
-  lock_ = wait_for_run_lock(config_.run_dir, config_.lock_wait_s, mesh_->host());
+// Rank 0 looks.
+void Trainer::check_run_folder() {
   if (!is_first_rank()) return;
   const std::string& from = config_.train.resume;
   if (from != "none" && from != "auto") {
@@ -169,6 +169,7 @@ void Trainer::settle_config() {
   if (config_.train.micro_batch > rows)
     log_info(cat("train.micro_batch = ", config_.train.micro_batch, " is without effect: a rank has ", rows,
                  " sequences a step"));
+  const TimeoutScope disk(mesh_->host(), config_.checkpoints.timeout_s);
   settle_decays(config_to_resume(config_.train.resume, config_.run_dir + "/checkpoints", mesh_->host()),
                 &config_);
 }
@@ -190,6 +191,7 @@ void Trainer::end_before_training() {
 
 // Rank 0 alone touches the folder; the others wait, so that nobody reads a half-prepared one.
 void Trainer::prepare_run_folder() {
+  const TimeoutScope disk(mesh_->host(), config_.checkpoints.timeout_s);
   if (is_first_rank()) {
     if (config_.train.resume == "none" && set_old_run_aside(config_.run_dir)) {
       lock_ = std::make_unique<RunLock>(config_.run_dir);
@@ -281,7 +283,7 @@ void Trainer::resume(ConfigChanges changes) {
   const std::string kind = tokenizer.kind();
   const DataIdentity data{loader_->sequence_hash(), kind,
                           kind == "byte" ? std::string() : tokenizer.serialized()};
-  const TimeoutScope disks_take_time(mesh_->host(), config_.checkpoints.timeout_s);
+  const TimeoutScope disk(mesh_->host(), config_.checkpoints.timeout_s);
   const auto info =
       resume_from(config_.train.resume, config_.run_dir + "/checkpoints",
                   {[&](const CheckpointInfo& stored) { check_resume(stored, config_, data, changes); },
@@ -302,6 +304,7 @@ void Trainer::run() {
                                       loader_->cursors_at(progress_.samples), device_,
                                       step_->model().accumulation_type());
   last_saved_step_ = progress_.step;
+  tokens_before_ = progress_.tokens;
   started_at_s_ = now_s();
   double interval_start = started_at_s_;
   int64_t interval_tokens = 0;
@@ -361,6 +364,7 @@ void Trainer::end_early(E error, const std::string& how, const std::string& why)
 
 void Trainer::end_run() {
   feed_.reset();
+  const TimeoutScope disk(mesh_->host(), config_.checkpoints.timeout_s);
   const bool saved = checkpointer_->finish();
   if (has_diverged()) unsound_ = unsound();
   if (!unsound_.empty()) {
@@ -383,10 +387,10 @@ void Trainer::end_run() {
     end_early(Interrupted(cat("ended early after step ", progress_.step, " of ", config_.train.steps,
                               ", saved. Start again with train.resume=auto to go on (exit code 75).")),
               "stopped", stopped_by_.empty() ? "another rank was told to" : stopped_by_);
-  require<DataError>(progress_.tokens > 0 || progress_.step == 0,
-                     "no step had a label (the documents are empty, or all of them were left out), so "
-                     "nothing was learned. Check "
-                     "the data set with fwl data check.");
+  require<DataError>(
+      progress_.tokens > 0 || progress_.step == 0,
+      "no step had a label (the documents are empty), so nothing was learned. Look at the data set "
+      "with fwl inspect.");
 }
 
 std::string Trainer::next_command() const {
@@ -597,15 +601,16 @@ void Trainer::restore_carried_streams(CheckpointReader& reader) {
 // Where everything is left out, nothing is learned.
 void Trainer::require_text() const {
   require<DataError>(
-      labels_read_ > 0, "all text that was read up to step ", progress_.step,
+      labels_read_ > 0 || progress_.tokens == tokens_before_, "all text that was read up to step ",
+      progress_.step,
       " is damaged and was left out (data.skip_bad; nothing was learned, and nothing was saved). "
       "Run `fwl data check`, and make the data set again or put good copies of its files back.");
 }
 
 // No checkpoint of a run that diverges: in time those from before would go for it.
 void Trainer::save() {
+  const TimeoutScope disk(mesh_->host(), config_.checkpoints.timeout_s);
   if (rescue_ && stop_) {
-    const TimeoutScope disks_take_time(mesh_->host(), config_.checkpoints.timeout_s);
     rescue_->end();
     mesh_->host().barrier();  // no rank writes into a folder that rank 0 now removes
   }

@@ -58,7 +58,7 @@ class Trainer {
   };
 
   void open_data();
-  void take_run_folder();
+  void check_run_folder();
   void settle_config();
   Facts facts_of_data() const;
   void end_before_training();
@@ -111,6 +111,7 @@ class Trainer {
   std::unique_lock<std::timed_mutex> changing_;
   int64_t last_saved_step_ = 0;                             // or loaded
   double last_gradient_norm_ = 0, last_learning_rate_ = 0;  // of the last finished step
+  int64_t tokens_before_ = 0;                               // when run() began
   double labels_read_ = 0;  // over all ranks since run() began: those that count
   bool is_last_loss_finite_ = true;
   std::string unsound_;     // why the last save was not begun; empty when it was. The same on all ranks

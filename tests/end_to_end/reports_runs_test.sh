@@ -20,7 +20,7 @@ steps_of() { (cd "$1/checkpoints" && echo step-*); }
 hashes() { find "$1/checkpoints" -type f -print0 | sort -z | xargs -0 sha256sum; }
 # CODE|TEXT|SETTINGS: the row's exit code, and what must be said.
 rows() {
-  local row code text settings
+  local code text settings
   while IFS='|' read -r code text settings; do
     [[ -n $code ]] || continue
     # shellcheck disable=SC2086
@@ -172,4 +172,13 @@ echo "== a run that is stopped says so (newcomer 12)"
 expect_code 75 "train.max_seconds" T run.dir=runs/stopped train.steps=100000 train.max_seconds=0.5
 quietly "$fwl" watch runs/stopped --once
 says "stopped: train.max_seconds"
+
+if [[ -e $injection ]]; then
+  echo "== a slow disk on one rank has its own time-out (systems 9)"
+  slow=(env LD_PRELOAD="$injection" FWL_FAULT_SLOW_PART=.writing- FWL_FAULT_SLOW_US=80000)
+  words=(train "$source/launch/configs/tiny.yaml" --set run.dir=runs/slow --set train.steps=3 --set parallel.timeout_s=1)
+  for word in "${small[@]}"; do words+=(--set "$word"); done
+  expect_code 0 "a save that takes longer than parallel.timeout_s" mpirun --bind-to none --oversubscribe \
+    -n 1 "${slow[@]}" "$fwl" "${words[@]}" : -n 1 "$fwl" "${words[@]}"
+fi
 echo "all passed"
