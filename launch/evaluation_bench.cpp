@@ -116,7 +116,8 @@ EvaluationBenchResult bench_evaluation(RunConfig config, const EvaluationBenchOp
   require<CheckFailed>(problem.empty(), options.weights, ": ", problem,
                        " (what is computed with them is no measure). Give another checkpoint.");
   const TokenBatch batch = batch_of(config, split, model);
-  const ForwardShape shape{device, model.compute_type(), batch.input_bt.size(0), batch.input_bt.size(1)};
+  const ForwardShape shape =
+      forward_shape(model, options.inner, batch.input_bt.size(0), batch.input_bt.size(1));
   if (const std::string kernels = describe(fused_parts(config.model, shape)); !kernels.empty())
     log_info(kernels);
   EvaluationBenchResult result{

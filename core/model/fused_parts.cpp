@@ -50,6 +50,14 @@ std::string feed_forward_refusal(const ModelConfig& c, const ForwardShape& s) {
 
 }  // namespace
 
+ForwardShape forward_shape(const LanguageModel& model, const InnerApproximation& inner, int64_t rows,
+                           int64_t positions) {
+  ForwardShape shape{model.device(), model.compute_type(), rows, positions};
+  const char* const unembedding = model.config().tied_embedding ? "embedding" : "unembedding.weight";
+  if (inner.float8_logits) shape.multiplies_float8 = multiplies_float8(model.parameters().leaf(unembedding));
+  return shape;
+}
+
 std::vector<FusedPart> fused_parts(const ModelConfig& c, const ForwardShape& s) {
   if (!s.device.is_cuda()) return {};
   const auto bytes = static_cast<int64_t>(c10::elementSize(s.type));
@@ -72,6 +80,10 @@ std::vector<FusedPart> fused_parts(const ModelConfig& c, const ForwardShape& s) 
     parts.push_back({"fast steps", steps});
   }
   parts.push_back({"vocabulary rows", words_of(refusal_of_vectors("vocabulary", c.vocab_size, bytes))});
+  if (s.multiplies_float8)
+    parts.push_back(
+        {"8-bit inner logits",
+         *s.multiplies_float8 ? "" : "no 8-bit products of this GPU, type, vocabulary and width"});
   return parts;
 }
 

@@ -3,12 +3,12 @@
 // say.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
-#include "core/base/torch.h"
 #include "core/kernels/fused_attention.h"
-#include "core/model/config.h"
+#include "core/model/language_model.h"
 
 namespace fwl {
 
@@ -20,7 +20,11 @@ struct ForwardShape {
   int64_t queries = 0;              // positions that attend together; 0: `positions`
   bool gradient = false;
   bool cudnn = has_cudnn();
+  std::optional<bool> multiplies_float8{};  // of 8-bit inner logits, where they are asked for
 };
+// Of passes without gradient.
+ForwardShape forward_shape(const LanguageModel& model, const InnerApproximation& inner, int64_t rows,
+                           int64_t positions);
 
 struct FusedPart {
   std::string name;

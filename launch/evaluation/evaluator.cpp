@@ -150,8 +150,9 @@ int64_t Evaluator::suitable_length(int64_t longest) const {
 }
 
 std::string Evaluator::describe_kernels() const {
-  return describe(fused_parts(model_.config(), {model_.device(), model_.compute_type(), options_.batch,
-                                                suitable_length(plan_.options().context)}));
+  return describe(
+      fused_parts(model_.config(), forward_shape(model_, model_.inner_approximation(), options_.batch,
+                                                 suitable_length(plan_.options().context))));
 }
 
 // Nothing goes on from a row's only window.

@@ -18,7 +18,7 @@ ModelConfig large() {
   return c;
 }
 ForwardShape on_gpu() {
-  return {at::Device(at::kCUDA, 0), at::kBFloat16, 16, 1024, 0, true, true};
+  return {at::Device(at::kCUDA, 0), at::kBFloat16, 16, 1024, 0, true, true, {}};
 }
 
 std::string line(const ModelConfig& c, const ForwardShape& s) {
@@ -104,6 +104,10 @@ TEST(FusedParts, WhatIsNotFusedIsNamedWithItsReason) {
        [](ModelConfig& c, ForwardShape& s) { s.cudnn = false, c.window = 128; },
        {"attention (this build has no cuDNN, so FlashAttention)",
         "feed-forward products (this build has no cuDNN)"}},
+      {"8-bit logits that are none",
+       [](ModelConfig&, ForwardShape& s) { s.multiplies_float8 = false; },
+       {"8-bit inner logits (no 8-bit products of this GPU, type, vocabulary and width)"}},
+      {"8-bit logits", [](ModelConfig&, ForwardShape& s) { s.multiplies_float8 = true; }, {}},
       {"ranks that share a sequence by heads attend over all of it",
        [](ModelConfig&, ForwardShape& s) { s.positions = 64, s.rows = 64, s.queries = 1024; },
        {}},
