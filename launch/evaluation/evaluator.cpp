@@ -283,11 +283,11 @@ std::vector<double> Evaluator::gather() {
 }
 
 // Ranks take the same number of turns; one without a unit in a turn has spent no time.
-std::vector<Turn> Evaluator::turns_of_all_ranks() {
+std::vector<ModeTurn> Evaluator::turns_of_all_ranks() {
   std::vector<double> flat;
-  for (const Turn& turn : turns_) flat.insert(flat.end(), {turn.rank_seconds, turn.tokens});
+  for (const ModeTurn& turn : turns_) flat.insert(flat.end(), {turn.rank_seconds, turn.tokens});
   if (!flat.empty()) flat = all_reduce_sum(group_, flat);
-  std::vector<Turn> turns;
+  std::vector<ModeTurn> turns;
   for (size_t i = 0; i + 1 < flat.size(); i += 2) turns.push_back({flat[i], flat[i + 1]});
   return turns;
 }
@@ -353,7 +353,7 @@ void Evaluator::read_turn(int share, int shares, Keep keep) {
   synchronize(model_.device());
   reset_peak_memory(model_.device());
   group_.barrier();
-  Turn turn;
+  ModeTurn turn;
   const double start_s = now_s();
   for (size_t i = static_cast<size_t>(share); i < own_units_.size(); i += static_cast<size_t>(shares)) {
     const ReadingUnit& unit = units_[own_units_[i]];
@@ -389,7 +389,7 @@ void Evaluator::read_again() {
 
 double Evaluator::seconds() const {
   double seconds = 0;
-  for (const Turn& turn : turns_) seconds += turn.rank_seconds;
+  for (const ModeTurn& turn : turns_) seconds += turn.rank_seconds;
   return seconds;
 }
 

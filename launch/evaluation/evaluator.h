@@ -85,7 +85,7 @@ class Evaluator {
   void read_turn(int share, int shares, Keep keep);
   void take_scores();
   std::vector<double> gather();
-  std::vector<Turn> turns_of_all_ranks();
+  std::vector<ModeTurn> turns_of_all_ranks();
   void fill_documents(EvalResult& result, const std::vector<double>& nats) const;
   ScoredTokens tokens_of(const std::vector<double>& nats) const;
 
@@ -102,7 +102,7 @@ class Evaluator {
   std::vector<size_t> own_units_;
   std::vector<Scores> scores_;  // of the turn
   std::vector<double> nats_;    // by slot; 0 for what other ranks read
-  std::vector<Turn> turns_;     // this rank's
+  std::vector<ModeTurn> turns_;     // this rank's
   size_t first_turns_ = 0;      // those of the first reading
   int64_t peak_memory_bytes_ = 0;
   LanguageModel::InnerUse inner_use_;

@@ -115,15 +115,15 @@ double EvalResult::word_perplexity() const {
 }
 
 RelativeTime relative_time(const EvalResult& r, const EvalResult& reference) {
-  const auto per_token = [](const std::vector<Turn>& turns) {
-    Turn all;
-    for (const Turn& turn : turns) all = {all.rank_seconds + turn.rank_seconds, all.tokens + turn.tokens};
+  const auto per_token = [](const std::vector<ModeTurn>& turns) {
+    ModeTurn all;
+    for (const ModeTurn& turn : turns) all = {all.rank_seconds + turn.rank_seconds, all.tokens + turn.tokens};
     return all.rank_seconds / all.tokens;
   };
   RelativeTime time{per_token(r.turns) / per_token(reference.turns), std::numeric_limits<double>::quiet_NaN()};
   std::vector<double> ratios;
   for (size_t i = 0; i < std::min(r.turns.size(), reference.turns.size()); ++i) {
-    const Turn &own = r.turns[i], &beside = reference.turns[i];
+    const ModeTurn &own = r.turns[i], &beside = reference.turns[i];
     if (own.tokens > 0 && beside.tokens > 0 && beside.rank_seconds > 0)
       ratios.push_back(own.rank_seconds / own.tokens / (beside.rank_seconds / beside.tokens));
   }

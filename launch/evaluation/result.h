@@ -14,7 +14,7 @@
 namespace fwl {
 
 // A part of a mode's reading that stood between those of the other modes.
-struct Turn {
+struct ModeTurn {
   double rank_seconds = 0, tokens = 0;  // of all ranks together
 };
 
@@ -32,7 +32,7 @@ struct EvalResult {
   ScoredTokens scored;      // empty on other ranks than the first, and unless asked for
   double seconds = 0;       // of the slowest rank
   double rank_seconds = 0;  // of all ranks together
-  std::vector<Turn> turns;  // of the same shares of the text for every mode, where all have as many
+  std::vector<ModeTurn> turns;  // of the same shares of the text for every mode, where all have as many
   double flops = 0;
   int64_t peak_memory_bytes = 0;  // the largest of all ranks
   nlohmann::json inner;           // inner threshold and what was below it (DESIGN 105); null: exact

@@ -48,11 +48,13 @@ std::vector<std::string> notices_of(const ComparisonOptions& options, const Load
 EvaluationTexts open_texts(const ComparisonOptions& options, const LoadedModel& model) {
   const TokenizerIdentity tokenizer = identity_of(*model.tokenizer);
   const std::string& name = options.model.checkpoint;
-  EvaluationTexts texts{open_split("--data", options.data), {}, {}, {}};
-  require_tokenizer("--data", texts.data, tokenizer, name);
-  require_text("--data", texts.data);
-  texts.train = open_optional("--train-data", options.train_data, texts.data, "train", tokenizer, name);
-  texts.tune = open_optional("--tune", options.tune_data, texts.data, "valid", tokenizer, name);
+  Split data = open_split("--data", options.data);
+  require_tokenizer("--data", data, tokenizer, name);
+  require_text("--data", data);
+  std::optional<Split> train =
+      open_optional("--train-data", options.train_data, data, "train", tokenizer, name);
+  std::optional<Split> tune = open_optional("--tune", options.tune_data, data, "valid", tokenizer, name);
+  EvaluationTexts texts{std::move(data), std::move(train), std::move(tune), {}};
   texts.notices = notices_of(options, model, texts);
   return texts;
 }
