@@ -343,8 +343,8 @@ void Evaluator::begin(EvalMode mode, const DynamicSetup& dynamic) {
   inner_use_ = {};
 }
 
-// Every `shares`-th unit, so that a turn holds long and short ones as the whole does. The weights are the trained
-// ones again behind it.
+// Every `shares`-th unit, so that a turn holds long and short ones as the whole does. The weights are the
+// trained ones again behind it.
 void Evaluator::read_turn(int share, int shares, Keep keep) {
   const ModeTraits& traits = traits_of(mode_);
   std::optional<DynamicEvaluator> adapting;  // before the clock: it copies the weights
@@ -448,8 +448,8 @@ void check_positions(const ModelConfig& model, const ReadingPlan& plan, EvalMode
   for (const PlannedDocument& d : plan.documents()) longest = std::max(longest, d.predictions);
   const bool streams = reads_streams(traits, carry, dynamic);
   const int64_t length = streams ? plan.tokens() : longest;
-  require<ConfigError>(length <= *positions, "--modes ", traits.name, ": a ", streams ? "stream" : "document", " of ",
-                       length, " tokens goes on beyond the ", *positions,
+  require<ConfigError>(length <= *positions, "--modes ", traits.name, ": a ", streams ? "stream" : "document",
+                       " of ", length, " tokens goes on beyond the ", *positions,
                        " learned positions of this model. Leave the mode out.");
 }
 
