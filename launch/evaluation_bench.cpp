@@ -57,8 +57,8 @@ std::vector<Mode> modes_of(LanguageModel& model, const TokenBatch& batch, const 
   return modes;
 }
 
-// The text that is read, checked before a model is made. A model without trained weights has no tokenizer: any tokens
-// that have an embedding show its speed.
+// The text that is read, checked before a model is made. A model without trained weights has no tokenizer:
+// any tokens that have an embedding show its speed.
 std::optional<Split> open_text(const RunConfig& config, const EvaluationBenchOptions& options) {
   if (options.data.empty()) return {};
   Split split = open_split("--data", options.data);
@@ -69,7 +69,8 @@ std::optional<Split> open_text(const RunConfig& config, const EvaluationBenchOpt
   if (options.weights.empty()) return split;
   const CheckpointInfo info = read_checkpoint_info(find_checkpoint(options.weights));
   require_tokenizer("--data", split,
-                    identity_of(*make_tokenizer(info.tokenizer_kind, info.tokenizer_bytes, info.path)), options.weights);
+                    identity_of(*make_tokenizer(info.tokenizer_kind, info.tokenizer_bytes, info.path)),
+                    options.weights);
   return split;
 }
 

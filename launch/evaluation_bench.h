@@ -36,8 +36,8 @@ struct EvaluationBenchResult {
 };
 
 // A batch is config.train.global_batch x config.model.context tokens. The modes take turns, repetition by
-// repetition, so that what changes on the machine hits all of them. Throws ConfigError, DataError, and CheckFailed for weights that
-// are not finite.
+// repetition, so that what changes on the machine hits all of them. Throws ConfigError, DataError, and
+// CheckFailed for weights that are not finite.
 EvaluationBenchResult bench_evaluation(RunConfig config, const EvaluationBenchOptions& options);
 
 }  // namespace fwl

@@ -21,22 +21,24 @@ constexpr int64_t kLargestSize = int64_t{1} << 31;
 
 // Keys of config.json that are read here, and those that do not change what a trained model computes.
 const std::set<std::string> kKnownKeys = {
-    "activation_function", "add_cross_attention", "layer_norm_epsilon", "model_type", "n_embd", "n_head", "n_inner",
-    "n_layer", "n_positions", "scale_attn_by_inverse_layer_idx", "scale_attn_weights", "tie_word_embeddings",
-    "vocab_size",
+    "activation_function", "add_cross_attention", "layer_norm_epsilon", "model_type", "n_embd", "n_head",
+    "n_inner", "n_layer", "n_positions", "scale_attn_by_inverse_layer_idx", "scale_attn_weights",
+    "tie_word_embeddings", "vocab_size",
     // of training, files and programs
     "_attn_implementation", "_attn_implementation_autoset", "_commit_hash", "_name_or_path", "_num_labels",
-    "architectures", "attn_pdrop", "dtype", "embd_pdrop", "finetuning_task", "gradient_checkpointing", "id2label",
-    "initializer_range", "label2id", "license", "n_ctx", "num_labels", "output_attentions", "output_hidden_states",
-    "output_past", "problem_type", "reorder_and_upcast_attn", "resid_pdrop", "return_dict", "summary_activation",
-    "summary_first_dropout", "summary_proj_to_labels", "summary_type", "summary_use_proj", "tokenizer_class",
-    "torch_dtype", "torchscript", "transformers_version", "use_bfloat16", "use_cache",
+    "architectures", "attn_pdrop", "dtype", "embd_pdrop", "finetuning_task", "gradient_checkpointing",
+    "id2label", "initializer_range", "label2id", "license", "n_ctx", "num_labels", "output_attentions",
+    "output_hidden_states", "output_past", "problem_type", "reorder_and_upcast_attn", "resid_pdrop",
+    "return_dict", "summary_activation", "summary_first_dropout", "summary_proj_to_labels", "summary_type",
+    "summary_use_proj", "tokenizer_class", "torch_dtype", "torchscript", "transformers_version",
+    "use_bfloat16", "use_cache",
     // of how it generates
-    "bad_words_ids", "begin_suppress_tokens", "bos_token_id", "decoder_start_token_id", "diversity_penalty", "do_sample",
-    "early_stopping", "encoder_no_repeat_ngram_size", "eos_token_id", "exponential_decay_length_penalty",
-    "forced_bos_token_id", "forced_eos_token_id", "length_penalty", "max_length", "min_length", "no_repeat_ngram_size",
-    "num_beam_groups", "num_beams", "num_return_sequences", "output_scores", "pad_token_id", "predict_special_tokens",
-    "prefix", "remove_invalid_values", "repetition_penalty", "return_dict_in_generate", "sep_token_id",
+    "bad_words_ids", "begin_suppress_tokens", "bos_token_id", "decoder_start_token_id", "diversity_penalty",
+    "do_sample", "early_stopping", "encoder_no_repeat_ngram_size", "eos_token_id",
+    "exponential_decay_length_penalty", "forced_bos_token_id", "forced_eos_token_id", "length_penalty",
+    "max_length", "min_length", "no_repeat_ngram_size", "num_beam_groups", "num_beams",
+    "num_return_sequences", "output_scores", "pad_token_id", "predict_special_tokens", "prefix",
+    "remove_invalid_values", "repetition_penalty", "return_dict_in_generate", "sep_token_id",
     "suppress_tokens", "task_specific_params", "temperature", "top_k", "top_p", "typical_p",
     // of models that are no decoders; transformers writes them for all
     "chunk_size_feed_forward", "cross_attention_hidden_size", "is_decoder", "is_encoder_decoder",
@@ -57,10 +59,11 @@ class Gpt2Config {
                        ": no JSON object (damaged, or no model's config). Check the file.");
     expect("model_type", std::string("gpt2"));
     for (const auto& [key, value] : values_.items())
-      require<DataError>(kKnownKeys.count(key) > 0 || is_nothing(value), path_, ": ", key, " = ",
-                         value.dump(-1, ' ', false, json::error_handler_t::replace),
-                         " is not known here (the logits may depend on it). If they do not, take the key out of the "
-                         "file.");
+      require<DataError>(
+          kKnownKeys.count(key) > 0 || is_nothing(value), path_, ": ", key, " = ",
+          value.dump(-1, ' ', false, json::error_handler_t::replace),
+          " is not known here (the logits may depend on it). If they do not, take the key out of the "
+          "file.");
     expect("scale_attn_weights", true);
     expect("scale_attn_by_inverse_layer_idx", false);
     expect("add_cross_attention", false);
@@ -150,8 +153,8 @@ RunConfig run_config(const Gpt2Config& gpt2, const std::vector<std::string>& set
 
 void expect_shape(const Gpt2Weights& file, const std::string& name, const Tensor& tensor, int64_t rows,
                   int64_t width) {
-  require<DataError>(tensor.sizes() == at::IntArrayRef({rows, width}), file.path(), ": tensor '", name, "' has shape ",
-                     tensor.sizes(), ", but config.json asks for [", rows, ", ", width,
+  require<DataError>(tensor.sizes() == at::IntArrayRef({rows, width}), file.path(), ": tensor '", name,
+                     "' has shape ", tensor.sizes(), ", but config.json asks for [", rows, ", ", width,
                      "] (they do not belong together). Check the folder.");
 }
 
@@ -161,11 +164,12 @@ std::string embedding_name(const Gpt2Weights& file, const ModelConfig& config) {
   if (!config.tied_embedding || !has_head) return "wte.weight";
   if (!has_embedding) return "lm_head.weight";
   const Tensor embedding = file.read("wte.weight"), head = file.read("lm_head.weight");
-  require<DataError>(embedding.sizes() == head.sizes() && at::equal(embedding.to(at::kFloat), head.to(at::kFloat)),
-                     file.path(),
-                     ": 'wte.weight' and 'lm_head.weight' are two different matrices, but config.json says that they are "
-                     "one (tie_word_embeddings, which is true unless it says otherwise; one of them would be ignored). "
-                     "Set tie_word_embeddings to what the model was trained with.");
+  require<DataError>(
+      embedding.sizes() == head.sizes() && at::equal(embedding.to(at::kFloat), head.to(at::kFloat)),
+      file.path(),
+      ": 'wte.weight' and 'lm_head.weight' are two different matrices, but config.json says that they are "
+      "one (tie_word_embeddings, which is true unless it says otherwise; one of them would be ignored). "
+      "Set tie_word_embeddings to what the model was trained with.");
   return "wte.weight";
 }
 
@@ -177,7 +181,8 @@ void require_same_model(const Gpt2Weights& file, const ModelConfig& config) {
   expect_shape(file, "wpe.weight", file.read("wpe.weight"), config.max_positions, config.width);
   int64_t layers = 0;
   for (const std::string& name : file.names())
-    if (name.rfind("h.", 0) == 0) layers = std::max<int64_t>(layers, std::strtoll(name.c_str() + 2, nullptr, 10) + 1);
+    if (name.rfind("h.", 0) == 0)
+      layers = std::max<int64_t>(layers, std::strtoll(name.c_str() + 2, nullptr, 10) + 1);
   require<DataError>(layers == config.layers, file.path(), " has ", layers,
                      " layers, but config.json says n_layer = ", config.layers,
                      " (they do not belong together). Check the folder.");
@@ -244,8 +249,9 @@ RunConfig config_of_gpt2(const std::string& folder, const std::vector<std::strin
 
 std::vector<std::string> tokenizer_files(const std::string& folder) {
   std::vector<std::string> found;
-  for (const char* name : {"tokenizer.model", "tokenizer.json", "vocab.json", "merges.txt", "vocab.txt", "vocab.bpe",
-                           "encoder.json", "spiece.model", "tiktoken.model", "chars.json", "tokenizer_config.json"})
+  for (const char* name :
+       {"tokenizer.model", "tokenizer.json", "vocab.json", "merges.txt", "vocab.txt", "vocab.bpe",
+        "encoder.json", "spiece.model", "tiktoken.model", "chars.json", "tokenizer_config.json"})
     if (std::filesystem::exists(folder + "/" + name)) found.push_back(name);
   return found;
 }

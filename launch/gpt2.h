@@ -23,7 +23,8 @@ Gpt2Import import_gpt2(const std::string& folder, const std::vector<std::string>
 // The run's config alone, without reading a weight: what is refused there costs nothing. Throws as above.
 RunConfig config_of_gpt2(const std::string& folder, const std::vector<std::string>& settings);
 
-// Files beside the weights that say which tokens the model's ids are, by name: vocab.json, tokenizer.model, ...
+// Files beside the weights that say which tokens the model's ids are, by name: vocab.json, tokenizer.model,
+// ...
 std::vector<std::string> tokenizer_files(const std::string& folder);
 
 }  // namespace fwl

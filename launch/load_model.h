@@ -1,5 +1,6 @@
-// A trained model from a checkpoint, with what belongs to it. What the checkpoint says of itself is known before its
-// weights are read, so that a command can refuse what does not fit before its first second of work.
+// A trained model from a checkpoint, with what belongs to it. What the checkpoint says of itself is known
+// before its weights are read, so that a command can refuse what does not fit before its first second of
+// work.
 #pragma once
 
 #include <memory>
@@ -39,8 +40,8 @@ LoadedModel load_model(const ModelSource& source, int local_rank = 0);
 std::vector<std::string> nonfinite_parameters(const Parameters& parameters);
 // What to say of them, naming the first: "weights are not finite: tensor 'a' and 3 others". Empty for none.
 std::string nonfinite_problem(const std::vector<std::string>& names);
-// How many tokens a text may have, the document start counted: of a model that has learned its positions. Nothing for
-// the others.
+// How many tokens a text may have, the document start counted: of a model that has learned its positions.
+// Nothing for the others.
 std::optional<int64_t> positions_of(const ModelConfig& config);
 
 }  // namespace fwl

@@ -64,8 +64,10 @@ nlohmann::json to_json(const TokenizerIdentity& identity) {
 Split open_split(const std::string& option, const std::string& path) {
   if (is_dataset(path)) {
     const Manifest manifest = read_manifest(path);
-    throw ConfigError(cat(option, " '", path, "' is a whole data set (a model is measured on one split of it). "
-                          "Name one: ", list_of_splits(manifest, without_slashes(path)), "."));
+    throw ConfigError(cat(option, " '", path,
+                          "' is a whole data set (a model is measured on one split of it). "
+                          "Name one: ",
+                          list_of_splits(manifest, without_slashes(path)), "."));
   }
   return Split(path);
 }
@@ -84,18 +86,19 @@ bool has_text_beside(const Split& split, const std::string& name) {
 void require_tokenizer(const std::string& option, const Split& split, const TokenizerIdentity& tokenizer,
                        const std::string& model) {
   const TokenizerIdentity own = identity_of(split);
-  require<DataError>(own == tokenizer, option, " ", split.path(), "/", split.name(),
-                     ": its tokens are of another tokenizer (", to_string(own), ") than those of ", model, " (",
-                     to_string(tokenizer),
-                     "), so that they mean other text. Give a data set that was made with the model's tokenizer.");
+  require<DataError>(
+      own == tokenizer, option, " ", split.path(), "/", split.name(),
+      ": its tokens are of another tokenizer (", to_string(own), ") than those of ", model, " (",
+      to_string(tokenizer),
+      "), so that they mean other text. Give a data set that was made with the model's tokenizer.");
 }
 
 void require_text(const std::string& option, const Split& split) {
   if (split.num_tokens() > split.num_documents()) return;
-  throw DataError(cat(option, " ", split.path(), "/", split.name(), " holds no token to predict (",
-                      split.num_documents(), " documents, ", split.num_tokens(),
-                      " tokens). Give another split; there are: ", list_of_splits(split.manifest(), split.path()),
-                      "."));
+  throw DataError(
+      cat(option, " ", split.path(), "/", split.name(), " holds no token to predict (", split.num_documents(),
+          " documents, ", split.num_tokens(),
+          " tokens). Give another split; there are: ", list_of_splits(split.manifest(), split.path()), "."));
 }
 
 std::string content_hash(const Split& split) {

@@ -53,9 +53,10 @@ void run_eval(EvalArguments a) {
   write_json(a.json_path, to_json(comparison));
   std::string failures;
   for (const std::string& failure : comparison.failures) failures += (failures.empty() ? "" : "; ") + failure;
-  require<CheckFailed>(failures.empty(), failures,
-                       " (null in the JSON; other results stand). Give another checkpoint, or for a rate that diverges a "
-                       "smaller --dynamic-learning-rate.");
+  require<CheckFailed>(
+      failures.empty(), failures,
+      " (null in the JSON; other results stand). Give another checkpoint, or for a rate that diverges a "
+      "smaller --dynamic-learning-rate.");
 }
 
 void add_reading_options(CLI::App& command, ComparisonOptions& o) {
@@ -96,10 +97,12 @@ void add_tuning_options(CLI::App& command, ComparisonOptions& o) {
       .add_option(
           "--tune", o.tune_data,
           "search on this split first: rule, learning rate and decay of dynamic evaluation, as far as "
-          "they are not given; the step size of fast-untrained. Without it, that step size and a learning rate that is "
+          "they are not given; the step size of fast-untrained. Without it, that step size and a learning "
+          "rate that is "
           "not given are chosen on `valid` beside --data, the rate on the begin of 4 documents")
       ->type_name("DIR");
-  command.add_option("--tune-documents", o.tune_documents, "documents to tune on; 0: all (without --tune: 4)")
+  command
+      .add_option("--tune-documents", o.tune_documents, "documents to tune on; 0: all (without --tune: 4)")
       ->check(zero_or_more())
       ->capture_default_str();
   command
@@ -151,7 +154,8 @@ void add_eval_command(CLI::App& app) {
   command
       ->add_option("--modes", a->modes,
                    "comma-separated: " + eval_mode_names() +
-                       " (default: slow, fast if the model has fast weights, and dynamic if there is text to choose its "
+                       " (default: slow, fast if the model has fast weights, and dynamic if there is text to "
+                       "choose its "
                        "rate on)")
       ->type_name("LIST")
       ->check([](const std::string& text) {

@@ -126,7 +126,8 @@ void refuse_nonfinite(const GenerateArguments& a, const LoadedModel& loaded) {
                         " (every text would be noise). Give another checkpoint."));
 }
 
-std::vector<std::vector<int32_t>> tokens_of(const std::vector<std::string>& texts, const Tokenizer& tokenizer) {
+std::vector<std::vector<int32_t>> tokens_of(const std::vector<std::string>& texts,
+                                            const Tokenizer& tokenizer) {
   std::vector<std::vector<int32_t>> prompts;
   for (const std::string& text : texts) prompts.push_back(tokenizer.encode(text));
   return prompts;
@@ -201,9 +202,10 @@ void run_generate(const GenerateArguments& a) {
   }
   report["finite"] = not_finite == 0;
   write_json(a.json_path, report);
-  require<CheckFailed>(not_finite == 0, not_finite, " of ", results.size(),
-                       " texts ended where the logits of the next token are not finite (the fast weights diverged). "
-                       "Try --adapt off, or another checkpoint.");
+  require<CheckFailed>(
+      not_finite == 0, not_finite, " of ", results.size(),
+      " texts ended where the logits of the next token are not finite (the fast weights diverged). "
+      "Try --adapt off, or another checkpoint.");
 }
 
 void add_sampling_options(CLI::App& command, GenerateArguments& a) {

@@ -6,7 +6,6 @@
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <system_error>
 
 #include "core/base/error.h"
 #include "core/base/file.h"
@@ -61,12 +60,8 @@ void keep_inputs(const Report& report, const ReportOptions& options) {
   std::vector<std::string> inputs;
   for (const EvalRow& row : report.rows) inputs.push_back(row.file);
   for (const std::string& input : options.inputs) inputs.push_back(split_label(input).value);
-  std::error_code ignored;
   for (const std::string& output : outputs_of(report, options))
-    for (const std::string& input : inputs)
-      require<ConfigError>(!std::filesystem::equivalent(input, output, ignored), "'", output,
-                           "' would be written, but the report is made of it (it would be lost). Choose another --out or "
-                           "--json.");
+    require_no_input("a file of the report", output, inputs);
 }
 
 void make_report(const ReportOptions& options) {

@@ -139,11 +139,12 @@ void run_score(const ScoreArguments& a) {
   std::optional<ScorePage> page;
   if (!a.html_path.empty()) page.emplace(a.html_path);
   load_weights(loaded, a.source);
-  json head = {{"file", name},
-               {"checkpoint", loaded.info.path},
-               {"tokenizer", {{"kind", loaded.tokenizer->kind()}, {"hash", hash_text(loaded.tokenizer->hash())}}},
-               {"context", context},
-               {"carry", a.options.carry}};
+  json head = {
+      {"file", name},
+      {"checkpoint", loaded.info.path},
+      {"tokenizer", {{"kind", loaded.tokenizer->kind()}, {"hash", hash_text(loaded.tokenizer->hash())}}},
+      {"context", context},
+      {"carry", a.options.carry}};
   const std::vector<std::string> broken = nonfinite_parameters(loaded.model->parameters());
   if (!broken.empty()) {
     head["nonfinite_tensors"] = broken;
@@ -164,8 +165,8 @@ void run_score(const ScoreArguments& a) {
     page->finish(cat("What the fast weights gained: ", name), about(a, name, context), totals);
   require<CheckFailed>(std::isfinite(totals.slow) && std::isfinite(totals.fast), name,
                        ": log-probabilities are not finite (null in the JSON; the ",
-                       std::isfinite(totals.slow) ? "fast weights" : "model", " diverged on this text). Score it ",
-                       "without --carry, or with another checkpoint.");
+                       std::isfinite(totals.slow) ? "fast weights" : "model",
+                       " diverged on this text). Score it ", "without --carry, or with another checkpoint.");
 }
 
 }  // namespace

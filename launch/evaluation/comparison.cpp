@@ -20,7 +20,8 @@ namespace {
 using nlohmann::json;
 
 // Before anything is computed.
-void check_modes(const std::vector<EvalMode>& modes, const ModelConfig& model, const InnerApproximation& inner) {
+void check_modes(const std::vector<EvalMode>& modes, const ModelConfig& model,
+                 const InnerApproximation& inner) {
   for (const EvalMode mode : modes) {
     const bool needs = traits_of(mode).pass == Pass::kFast && mode != EvalMode::kFastUntrained;
     require<ConfigError>(!needs || model.fast_weight.learns(), "--modes ", name_of(mode),
@@ -36,8 +37,7 @@ void check_modes(const std::vector<EvalMode>& modes, const ModelConfig& model, c
                          "update none, or leave the mode out.");
     require<ConfigError>(
         inner.exact() || !needs || !traits_of(mode).adapts,
-        inner.threshold > 0 ? "--inner-threshold" : "--inner-logits fp8",
-        " with --modes ", name_of(mode),
+        inner.threshold > 0 ? "--inner-threshold" : "--inner-logits fp8", " with --modes ", name_of(mode),
         ": its gradient goes through the layer and needs the exact inner gradients. Leave one "
         "of them out.");
     require<ConfigError>(
@@ -53,7 +53,8 @@ struct Surroundings {
   std::vector<double> words;
   std::vector<int64_t> train_counts;  // empty: not counted
 
-  Surroundings(const ComparisonOptions& options, const EvaluationTexts& texts, const ReadingPlan& plan, int rank) {
+  Surroundings(const ComparisonOptions& options, const EvaluationTexts& texts, const ReadingPlan& plan,
+               int rank) {
     if (options.words) words = words_of(texts.data, plan.documents());
     if (options.count_tokens == 0 || rank != 0) return;
     if (!texts.train) {
@@ -113,7 +114,8 @@ json json_of(const std::vector<Carry>& carries) {
   return list;
 }
 
-// All that a comparison reads, opened and checked before any weights are: the model, the control, the splits, the modes.
+// All that a comparison reads, opened and checked before any weights are: the model, the control, the splits,
+// the modes.
 struct Inputs {
   LoadedModel model;
   std::optional<LoadedModel> reference;  // --static
@@ -199,7 +201,8 @@ class Comparing {
       prepare(comparison);
       read();
     } else {
-      for (const Entry& entry : entries()) add(entry.name, entry.mode, *inputs_.model.model, {{}, {}, {}, "weights"});
+      for (const Entry& entry : entries())
+        add(entry.name, entry.mode, *inputs_.model.model, {{}, {}, {}, "weights"});
     }
     finish(comparison);
     if (!sound) return;
@@ -256,9 +259,11 @@ class Comparing {
     const json& settings = running.prepared.settings;
     const bool tuned = settings.is_object() && settings.value("tuned", false);
     if (tuned && options_.tune_data.empty() && same_text(*inputs_.texts.tune, inputs_.texts.data))
-      add_once(cat("what ", running.name, " was tuned on is --data itself: it looks better than it is. Tune on "
+      add_once(cat("what ", running.name,
+                   " was tuned on is --data itself: it looks better than it is. Tune on "
                    "another split (--tune)."));
-    if (group_.size() == 1 || !running.evaluator->waits_for_streams(running.mode, running.prepared.dynamic)) return;
+    if (group_.size() == 1 || !running.evaluator->waits_for_streams(running.mode, running.prepared.dynamic))
+      return;
     const std::string notice = notice_of(running.name, running.evaluator->options(), group_.size());
     if (!notice.empty()) log_info(notice);
     add_once(notice);
@@ -275,7 +280,8 @@ class Comparing {
   }
 
   void finish(Comparison& comparison) {
-    const Surroundings surroundings(options_, inputs_.texts, running_.front().evaluator->plan(), group_.rank());
+    const Surroundings surroundings(options_, inputs_.texts, running_.front().evaluator->plan(),
+                                    group_.rank());
     for (Running& running : running_) {
       const bool ran = running.prepared.failure.empty();
       EvalResult result = ran ? running.evaluator->finish() : running.evaluator->no_result(running.mode);
@@ -291,10 +297,9 @@ class Comparing {
 
   static std::string problem_of(const Running& running) {
     const DynamicEvaluationConfig& d = running.prepared.dynamic.config;
-    const std::string why = traits_of(running.mode).adapts
-                                ? cat(" (", d.rule, " with the learning rate ", d.learning_rate,
-                                      " diverges on this text)")
-                                : std::string();
+    const std::string why = traits_of(running.mode).adapts ? cat(" (", d.rule, " with the learning rate ",
+                                                                 d.learning_rate, " diverges on this text)")
+                                                           : std::string();
     return cat(running.name, ": its loss is not finite", why);
   }
 
@@ -328,7 +333,8 @@ Comparison compare(const ComparisonOptions& options, Communicator& group) {
   const ReadingPlan plan(inputs.texts.data, resolved.eval.reading);
   for (const Entry& entry : entries_of(inputs.modes, inputs.carries))
     check_positions(inputs.model.config.model, plan, entry.mode, entry.carry, options.dynamic);
-  if (inputs.reference) check_positions(inputs.reference->config.model, plan, EvalMode::kSlow, {}, options.dynamic);
+  if (inputs.reference)
+    check_positions(inputs.reference->config.model, plan, EvalMode::kSlow, {}, options.dynamic);
   Comparing(resolved, inputs, group).run(comparison);
   for (const std::string& problem : speed_problems(comparison.results, comparison.static_result()))
     comparison.notices.push_back(problem);

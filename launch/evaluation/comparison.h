@@ -16,9 +16,9 @@ struct ComparisonOptions {
   ModelSource model;
   std::string static_checkpoint;  // its slow pass is the reference; empty: the model's own
   std::string data;               // split to score
-  std::vector<EvalMode> modes;    // empty: slow, fast (with fast weights), dynamic (where its rate can be had)
-  EvalOptions eval;               // its carry: see carries
-  std::vector<Carry> carries;     // each carried mode runs with each; empty: whole documents
+  std::vector<EvalMode> modes;  // empty: slow, fast (with fast weights), dynamic (where its rate can be had)
+  EvalOptions eval;             // its carry: see carries
+  std::vector<Carry> carries;   // each carried mode runs with each; empty: whole documents
   bool words = false;
   int64_t count_tokens = 100'000'000;  // of the training split, for losses by frequency; 0: none
 
@@ -46,8 +46,8 @@ struct Comparison {
 // "carried-stream-2048"), except for whole documents, and for a whole stream when it is the only one.
 std::string result_name(EvalMode mode, const Carry& carry, bool is_only_carry);
 
-// Collective over the group of all ranks. Throws ConfigError, DataError, all before any weights are read. Results that
-// are not finite are no exception: see `failures`. Breakdowns are on rank 0.
+// Collective over the group of all ranks. Throws ConfigError, DataError, all before any weights are read.
+// Results that are not finite are no exception: see `failures`. Breakdowns are on rank 0.
 Comparison compare(const ComparisonOptions& options, Communicator& group);
 nlohmann::json to_json(const Comparison& comparison);
 

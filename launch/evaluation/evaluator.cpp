@@ -284,11 +284,11 @@ std::vector<double> Evaluator::gather() {
 }
 
 // Ranks take the same number of turns; one without a unit in a turn has spent no time.
-std::vector<ReadingTurn> Evaluator::turns_of_all_ranks() {
+std::vector<ModeTurn> Evaluator::turns_of_all_ranks() {
   std::vector<double> flat;
-  for (const ReadingTurn& turn : turns_) flat.insert(flat.end(), {turn.rank_seconds, turn.tokens});
+  for (const ModeTurn& turn : turns_) flat.insert(flat.end(), {turn.rank_seconds, turn.tokens});
   if (!flat.empty()) flat = all_reduce_sum(group_, flat);
-  std::vector<ReadingTurn> turns;
+  std::vector<ModeTurn> turns;
   for (size_t i = 0; i + 1 < flat.size(); i += 2) turns.push_back({flat[i], flat[i + 1]});
   return turns;
 }
@@ -344,8 +344,8 @@ void Evaluator::begin(EvalMode mode, const DynamicSetup& dynamic) {
   inner_use_ = {};
 }
 
-// Every `shares`-th unit, so that a turn holds long and short ones as the whole does. The weights are the trained
-// ones again behind it.
+// Every `shares`-th unit, so that a turn holds long and short ones as the whole does. The weights are the
+// trained ones again behind it.
 void Evaluator::read_turn(int share, int shares, Keep keep) {
   const ModeTraits& traits = traits_of(mode_);
   std::optional<DynamicEvaluator> adapting;  // before the clock: it copies the weights
@@ -354,7 +354,7 @@ void Evaluator::read_turn(int share, int shares, Keep keep) {
   synchronize(model_.device());
   reset_peak_memory(model_.device());
   group_.barrier();
-  ReadingTurn turn;
+  ModeTurn turn;
   const double start_s = now_s();
   for (size_t i = static_cast<size_t>(share); i < own_units_.size(); i += static_cast<size_t>(shares)) {
     const ReadingUnit& unit = units_[own_units_[i]];
@@ -390,7 +390,7 @@ void Evaluator::read_again() {
 
 double Evaluator::seconds() const {
   double seconds = 0;
-  for (const ReadingTurn& turn : turns_) seconds += turn.rank_seconds;
+  for (const ModeTurn& turn : turns_) seconds += turn.rank_seconds;
   return seconds;
 }
 
@@ -449,8 +449,8 @@ void check_positions(const ModelConfig& model, const ReadingPlan& plan, EvalMode
   for (const PlannedDocument& d : plan.documents()) longest = std::max(longest, d.predictions);
   const bool streams = reads_streams(traits, carry, dynamic);
   const int64_t length = streams ? plan.tokens() : longest;
-  require<ConfigError>(length <= *positions, "--modes ", traits.name, ": a ", streams ? "stream" : "document", " of ",
-                       length, " tokens goes on beyond the ", *positions,
+  require<ConfigError>(length <= *positions, "--modes ", traits.name, ": a ", streams ? "stream" : "document",
+                       " of ", length, " tokens goes on beyond the ", *positions,
                        " learned positions of this model. Leave the mode out.");
 }
 

@@ -42,8 +42,8 @@ class Evaluator {
   EvalResult run(EvalMode mode, const DynamicSetup& dynamic = {});
   // Which parts run on the fused GPU kernels, and why the others do not; empty on a CPU.
   std::string describe_kernels() const;
-  // The same in turns with other modes' evaluators (turns.h): begin(), read_share() of every share, finish(). Each is
-  // collective over the group.
+  // The same in turns with other modes' evaluators (turns.h): begin(), read_share() of every share, finish().
+  // Each is collective over the group.
   void begin(EvalMode mode, const DynamicSetup& dynamic = {});
   void read_share(int share, int shares);
   // The whole once more, for its time alone.
@@ -85,7 +85,7 @@ class Evaluator {
   void read_turn(int share, int shares, Keep keep);
   void take_scores();
   std::vector<double> gather();
-  std::vector<ReadingTurn> turns_of_all_ranks();
+  std::vector<ModeTurn> turns_of_all_ranks();
   void fill_documents(EvalResult& result, const std::vector<double>& nats) const;
   ScoredTokens tokens_of(const std::vector<double>& nats) const;
 
@@ -100,10 +100,10 @@ class Evaluator {
   DynamicSetup dynamic_;
   std::vector<ReadingUnit> units_;
   std::vector<size_t> own_units_;
-  std::vector<Scores> scores_;  // of the turn
-  std::vector<double> nats_;    // by slot; 0 for what other ranks read
-  std::vector<ReadingTurn> turns_;     // this rank's
-  size_t first_turns_ = 0;      // those of the first reading
+  std::vector<Scores> scores_;   // of the turn
+  std::vector<double> nats_;     // by slot; 0 for what other ranks read
+  std::vector<ModeTurn> turns_;  // this rank's
+  size_t first_turns_ = 0;       // those of the first reading
   int64_t peak_memory_bytes_ = 0;
   LanguageModel::InnerUse inner_use_;
 };

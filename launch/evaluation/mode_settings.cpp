@@ -47,8 +47,9 @@ class ModeSettings::Trials {
     json trial = json_of(setup.config);
     trial["nats_per_token"] = std::isfinite(loss) ? json(loss) : json();
     list_.push_back(trial);
-    log_info(cat("tuning ", name_of(mode_), ": ", to_string(setup.config), " gives ",
-                 std::isfinite(loss) ? cat(loss, " nats per token") : std::string("a loss that is not finite")));
+    log_info(
+        cat("tuning ", name_of(mode_), ": ", to_string(setup.config), " gives ",
+            std::isfinite(loss) ? cat(loss, " nats per token") : std::string("a loss that is not finite")));
     if (loss < best_loss_) {
       best_ = setup;
       best_loss_ = loss;
@@ -127,13 +128,14 @@ PreparedMode ModeSettings::prepare_dynamic(EvalMode mode) {
       log_info(cat("tuning ", name_of(mode), ": chose ", to_string(trials.best().config), " (",
                    trials.best_loss(), " nats per token on ", place, ")"));
     } else {
-      prepared.failure = cat("it diverges on ", place, " at every learning rate that was tried, from ", start.rule,
-                             " ", start.learning_rate, " on");
+      prepared.failure = cat("it diverges on ", place, " at every learning rate that was tried, from ",
+                             start.rule, " ", start.learning_rate, " on");
     }
   }
   prepared.settings = json_of(prepared.dynamic.config);
   prepared.settings["tuned"] = search() != Search::kNone;
-  if (search() != Search::kNone) prepared.settings["tuned_on"] = texts_.tune->path() + "/" + texts_.tune->name();
+  if (search() != Search::kNone)
+    prepared.settings["tuned_on"] = texts_.tune->path() + "/" + texts_.tune->name();
   if (!trials.list().empty()) prepared.settings["trials"] = trials.list();
   return prepared;
 }

@@ -1,4 +1,5 @@
-// What a mode needs besides the model: rates and step sizes, found on a validation split where they are not given.
+// What a mode needs besides the model: rates and step sizes, found on a validation split where they are not
+// given.
 #pragma once
 
 #include <memory>

@@ -75,7 +75,8 @@ std::string column(const std::string& text, int width) {
 std::string time_text(const EvalResult& r, const EvalResult& reference) {
   const RelativeTime time = relative_time(r, reference);
   if (!std::isfinite(time.ratio)) return "-";
-  return format("%.2fx", time.ratio) + (std::isfinite(time.spread) ? format(" \u00b1 %.2f", time.spread) : "") +
+  return format("%.2fx", time.ratio) +
+         (std::isfinite(time.spread) ? format(" \u00b1 %.2f", time.spread) : "") +
          (time.is_disturbed ? " !" : "");
 }
 
@@ -115,15 +116,16 @@ double EvalResult::word_perplexity() const {
 }
 
 RelativeTime relative_time(const EvalResult& r, const EvalResult& reference) {
-  const auto per_token = [](const std::vector<ReadingTurn>& turns) {
-    ReadingTurn all;
-    for (const ReadingTurn& turn : turns) all = {all.rank_seconds + turn.rank_seconds, all.tokens + turn.tokens};
+  const auto per_token = [](const std::vector<ModeTurn>& turns) {
+    ModeTurn all;
+    for (const ModeTurn& turn : turns) all = {all.rank_seconds + turn.rank_seconds, all.tokens + turn.tokens};
     return all.rank_seconds / all.tokens;
   };
-  RelativeTime time{per_token(r.turns) / per_token(reference.turns), std::numeric_limits<double>::quiet_NaN()};
+  RelativeTime time{per_token(r.turns) / per_token(reference.turns),
+                    std::numeric_limits<double>::quiet_NaN()};
   std::vector<double> ratios;
   for (size_t i = 0; i < std::min(r.turns.size(), reference.turns.size()); ++i) {
-    const ReadingTurn &own = r.turns[i], &beside = reference.turns[i];
+    const ModeTurn &own = r.turns[i], &beside = reference.turns[i];
     if (own.tokens > 0 && beside.tokens > 0 && beside.rank_seconds > 0)
       ratios.push_back(own.rank_seconds / own.tokens / (beside.rank_seconds / beside.tokens));
   }

@@ -10,9 +10,9 @@
 namespace fwl {
 namespace {
 
-constexpr double kEqualWork = 0.05;   // by which FLOPs of equal work may differ
-constexpr double kEqualTime = 1.30;   // more says that the machine was not the same
-constexpr double kBelowWork = 0.90;   // a relative time below this part of the relative FLOPs
+constexpr double kEqualWork = 0.05;  // by which FLOPs of equal work may differ
+constexpr double kEqualTime = 1.30;  // more says that the machine was not the same
+constexpr double kBelowWork = 0.90;  // a relative time below this part of the relative FLOPs
 
 // Modes whose windows stand alone are read in the same batches.
 bool reads_windows_alone(const std::string& mode) {
@@ -51,9 +51,10 @@ std::vector<std::string> problems_of(const std::vector<SpeedFigure>& figures) {
   for (const SpeedFigure& figure : figures)
     if (figure.is_disturbed) disturbed += (disturbed.empty() ? "" : ", ") + figure.name;
   if (!disturbed.empty())
-    problems.push_back(cat("speed not reliable: the time of ", disturbed,
-                           " (marked !) is below its share of the FLOPs, so the machine was disturbed. Measure "
-                           "again while nothing else runs."));
+    problems.push_back(
+        cat("speed not reliable: the time of ", disturbed,
+            " (marked !) is below its share of the FLOPs, so the machine was disturbed. Measure "
+            "again while nothing else runs."));
   for (size_t i = 0; i < figures.size(); ++i) {
     for (size_t k = 0; k < i; ++k) {
       const SpeedFigure &a = figures[k], &b = figures[i];

@@ -14,8 +14,8 @@ double finite_or_worst(double value) {
   return std::isfinite(value) ? value : std::numeric_limits<double>::infinity();
 }
 
-// Places by their number of factors of sqrt 3 from the start: the fine search comes back to coarse ones. Beyond
-// `most` values every place is infinitely bad.
+// Places by their number of factors of sqrt 3 from the start: the fine search comes back to coarse ones.
+// Beyond `most` values every place is infinitely bad.
 class Search {
  public:
   Search(double start, const std::function<double(double)>& value_at, int most)

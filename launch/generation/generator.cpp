@@ -43,11 +43,16 @@ const char* name_of(Adapt adapt) {
 
 const char* name_of(Ending ending) {
   switch (ending) {
-    case Ending::kMaxTokens: return "max_tokens";
-    case Ending::kStopString: return "stop";
-    case Ending::kDocumentEnd: return "document_end";
-    case Ending::kContext: return "context";
-    case Ending::kNotFinite: return "not_finite";
+    case Ending::kMaxTokens:
+      return "max_tokens";
+    case Ending::kStopString:
+      return "stop";
+    case Ending::kDocumentEnd:
+      return "document_end";
+    case Ending::kContext:
+      return "context";
+    case Ending::kNotFinite:
+      return "not_finite";
   }
   throw InternalError("unknown ending");
 }
@@ -67,8 +72,8 @@ void check_prompts(const ModelConfig& model, const std::vector<size_t>& prompt_t
   if (!positions) return;
   for (size_t i = 0; i < prompt_tokens.size(); ++i) {
     const int64_t tokens = before + 1 + static_cast<int64_t>(prompt_tokens[i]);
-    require<ConfigError>(tokens <= *positions, "prompt ", i + 1, " has ", prompt_tokens[i], " tokens, ", tokens,
-                         " with what stands before it, but this model has learned ", *positions,
+    require<ConfigError>(tokens <= *positions, "prompt ", i + 1, " has ", prompt_tokens[i], " tokens, ",
+                         tokens, " with what stands before it, but this model has learned ", *positions,
                          " positions (later ones mean nothing to it). Give a prompt of at most ",
                          std::max<int64_t>(0, *positions - before - 1), " tokens.");
   }
@@ -76,10 +81,10 @@ void check_prompts(const ModelConfig& model, const std::vector<size_t>& prompt_t
 
 Generator::Generator(const LanguageModel& model, const Tokenizer& tokenizer, GenerationOptions options)
     : model_(model), tokenizer_(tokenizer), options_(std::move(options)) {
-  require<ConfigError>(options_.adapt == Adapt::kOff || model.has_fast_weights(), "--adapt ",
-                       name_of(options_.adapt),
-                       ": this model has no fast weights (model.fast_weight.update is none or absent: it is static "
-                       "control). Use --adapt off.");
+  require<ConfigError>(
+      options_.adapt == Adapt::kOff || model.has_fast_weights(), "--adapt ", name_of(options_.adapt),
+      ": this model has no fast weights (model.fast_weight.update is none or absent: it is static "
+      "control). Use --adapt off.");
   require<ConfigError>(options_.sampling.top_p > 0, "--top-p must be above 0 (no token would be left).");
 }
 

@@ -22,7 +22,8 @@ struct GenerationOptions {
   int64_t max_tokens = 200;
   SamplingOptions sampling;
   uint64_t seed = 1;
-  int64_t samples = 1;  // prompts in a row that are the same: each after the first draws from a seed of its own
+  int64_t samples =
+      1;  // prompts in a row that are the same: each after the first draws from a seed of its own
   std::vector<std::string> stops;
   Adapt adapt = Adapt::kPrompt;
 };
@@ -50,8 +51,9 @@ struct GenerationCost {
   int64_t memory_bytes = 0;  // of the decoder's memories and states
 };
 
-// Throws ConfigError when prompts of so many tokens, each behind `before` tokens of a saved state (the last one of which
-// is read again; 0: behind the document start), do not fit a model's learned positions. Needs no weights.
+// Throws ConfigError when prompts of so many tokens, each behind `before` tokens of a saved state (the last
+// one of which is read again; 0: behind the document start), do not fit a model's learned positions. Needs no
+// weights.
 void check_prompts(const ModelConfig& model, const std::vector<size_t>& prompt_tokens, int64_t before);
 
 class Generator {

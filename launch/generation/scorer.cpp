@@ -71,14 +71,17 @@ void TextTokens::fill() {
 void check_length(const ModelConfig& model, TextTokens& text, const ScoreOptions& options) {
   const std::optional<int64_t> positions = positions_of(model);
   if (!positions) return;
-  require<ConfigError>(options.context <= *positions, "--context ", options.context, " is more than the ", *positions,
+  require<ConfigError>(options.context <= *positions, "--context ", options.context, " is more than the ",
+                       *positions,
                        " learned positions of this model (later ones mean nothing to it). Give --context ",
                        *positions, " or less.");
   if (!options.carry) return;
   const int64_t tokens = text.count_up_to(*positions);
-  require<ConfigError>(tokens <= *positions, "the text has ", tokens, " tokens, and with --carry it is read as one "
-                       "sequence, but this model has learned ", *positions,
-                       " positions (later ones mean nothing to it). Leave --carry out, or give a shorter text.");
+  require<ConfigError>(
+      tokens <= *positions, "the text has ", tokens,
+      " tokens, and with --carry it is read as one "
+      "sequence, but this model has learned ",
+      *positions, " positions (later ones mean nothing to it). Leave --carry out, or give a shorter text.");
 }
 
 ScoreTotals score_text(const LanguageModel& model, const Tokenizer& tokenizer, TextTokens& text,

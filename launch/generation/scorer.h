@@ -38,8 +38,8 @@ class TextTokens {
   // Up to `count` tokens; fewer at the end alone.
   std::vector<int64_t> next(int64_t count);
   int64_t bytes_read() const { return bytes_read_; }
-  // Reads the text to its end and returns its number of tokens; where there are more than `most`, none is left to read.
-  // Memory does not grow beyond that.
+  // Reads the text to its end and returns its number of tokens; where there are more than `most`, none is
+  // left to read. Memory does not grow beyond that.
   int64_t count_up_to(int64_t most);
 
  private:

@@ -32,9 +32,10 @@ json read_evaluation(const std::string& path) {
   for (const auto& [name, values] : file["modes"].items()) {
     require<DataError>(values.is_object(), path, ": mode '", name,
                        "' is no JSON object (it should hold nats_per_token and others). Evaluate again.");
-    require<DataError>(values.contains("nats_per_token") || !values.contains("tokens_per_s"), path, ": mode '", name,
-                       "' has a speed but no loss (it is a result of `fwl bench eval`, no evaluation of a text). Name a "
-                       "result of `fwl eval --json`.");
+    require<DataError>(
+        values.contains("nats_per_token") || !values.contains("tokens_per_s"), path, ": mode '", name,
+        "' has a speed but no loss (it is a result of `fwl bench eval`, no evaluation of a text). Name a "
+        "result of `fwl eval --json`.");
   }
   return file;
 }
@@ -192,7 +193,8 @@ std::vector<EvalRow> read_eval_rows(const std::string& argument) {
   const json file = read_evaluation(path);
   std::vector<EvalRow> rows;
   for (const auto& [mode, values] : file["modes"].items()) {
-    rows.push_back(read_row(row_label(label.empty() ? name_of_path(path) : label, mode, values), mode, values, path));
+    rows.push_back(
+        read_row(row_label(label.empty() ? name_of_path(path) : label, mode, values), mode, values, path));
     add_file(rows.back(), file);
   }
   std::stable_sort(rows.begin(), rows.end(), [](const EvalRow& a, const EvalRow& b) {
@@ -226,12 +228,13 @@ void compare_times(EvalRow& row, const EvalRow& base) {
     row.time_to_baseline = base.tokens_per_s / row.tokens_per_s;
     row.time_is_apart = std::isfinite(row.time_to_baseline);
   }
-  row.is_disturbed = is_below_its_work(row.relative_time, row.relative_time_spread, row.relative_flops) ||
-                     is_below_its_work(row.time_to_baseline, row.time_spread,
-                                       row.flops_per_token / base.flops_per_token);
+  row.is_disturbed =
+      is_below_its_work(row.relative_time, row.relative_time_spread, row.relative_flops) ||
+      is_below_its_work(row.time_to_baseline, row.time_spread, row.flops_per_token / base.flops_per_token);
 }
 
-std::string list_of_labels(const std::vector<EvalRow>& rows, const std::function<bool(const EvalRow&)>& wanted) {
+std::string list_of_labels(const std::vector<EvalRow>& rows,
+                           const std::function<bool(const EvalRow&)>& wanted) {
   std::string list;
   for (const EvalRow& row : rows)
     if (wanted(row)) list += (list.empty() ? "" : "; ") + row.label;
@@ -251,10 +254,12 @@ std::string tokenizer_caution(const std::vector<EvalRow>& rows) {
     list += (list.empty() ? "" : "; ") + row.label;
   }
   std::string list;
-  for (const auto& [tokenizer, names] : labels) list += cat(list.empty() ? "" : ", ", tokenizer, " (", names, ")");
+  for (const auto& [tokenizer, names] : labels)
+    list += cat(list.empty() ? "" : ", ", tokenizer, " (", names, ")");
   if (!has_several_tokenizers(rows)) return cat("Caution: rows whose tokenizer is not known: ", list, ".");
-  return cat("Caution: the rows are of several tokenizers, whose nats per token and perplexities do not compare: ",
-             list, ". The change is that of bits per byte.");
+  return cat(
+      "Caution: the rows are of several tokenizers, whose nats per token and perplexities do not compare: ",
+      list, ". The change is that of bits per byte.");
 }
 
 std::string text_caution(const std::vector<EvalRow>& rows) {
@@ -339,7 +344,8 @@ TextTable evaluation_table(const std::vector<EvalRow>& rows) {
   table.header.push_back("peak memory");
   for (const EvalRow& row : rows) {
     const bool baseline = &row == &rows.front();
-    std::vector<std::string> cells = {row.label, row.is_finite() ? fixed(row.nats_per_token, 4) : "not finite",
+    std::vector<std::string> cells = {row.label,
+                                      row.is_finite() ? fixed(row.nats_per_token, 4) : "not finite",
                                       baseline ? "baseline" : signed_percent(row.change_percent)};
     if (intervals) cells.push_back(interval_text(row));
     cells.push_back(fixed(row.perplexity, 2));

@@ -57,11 +57,12 @@ EvalRow read_eval_row(const std::string& argument);
 // Reads all modes of FILE.json (or LABEL=FILE.json), static first; rows are called "LABEL, MODE", the label
 // is the file's name unless given.
 std::vector<EvalRow> read_eval_rows(const std::string& argument);
-// Fills change_percent, its interval, time_to_baseline and what is known of it, of all rows; the first is the baseline.
-// Tokens of several tokenizers do not compare: the change is then that of bits per byte.
+// Fills change_percent, its interval, time_to_baseline and what is known of it, of all rows; the first is the
+// baseline. Tokens of several tokenizers do not compare: the change is then that of bits per byte.
 void compare_with_baseline(std::vector<EvalRow>& rows);
 bool has_several_tokenizers(const std::vector<EvalRow>& rows);
-// What rows are compared by: nats per token, or bits per byte where there are several tokenizers; NaN where not finite.
+// What rows are compared by: nats per token, or bits per byte where there are several tokenizers; NaN where
+// not finite.
 double loss_of(const EvalRow& row, const std::vector<EvalRow>& rows);
 // The row of least loss: the first where none is finite.
 const EvalRow& best_of(const std::vector<EvalRow>& rows);

@@ -10,8 +10,8 @@
 #include "checkpoints/checkpoint.h"
 #include "core/base/error.h"
 #include "core/base/file.h"
-#include "core/base/json.h"
 #include "core/base/hash.h"
+#include "core/base/json.h"
 #include "launch/report/reading.h"
 #include "launch/report/tables.h"
 
@@ -84,7 +84,8 @@ std::string summary(const std::vector<EvalRow>& rows) {
   if (!best.is_finite()) return "No row has a finite loss.";
   if (&best == &rows.front()) return cat("No row is better than the baseline, ", rows.front().label, ".");
   return cat("Lowest loss on held-out text: ", best.label, " with ", fixed(loss_of(best, rows), 4),
-             has_several_tokenizers(rows) ? " bits per byte, " : " nats per token, ", signed_percent(best.change_percent), " against ", rows.front().label, ".");
+             has_several_tokenizers(rows) ? " bits per byte, " : " nats per token, ",
+             signed_percent(best.change_percent), " against ", rows.front().label, ".");
 }
 
 std::vector<Card> cards(const Report& report) {
@@ -98,7 +99,8 @@ std::vector<Card> cards(const Report& report) {
             : cat("against ", base.label);
     if (&best != &base) found.push_back({best.label, signed_percent(best.change_percent), interval});
     found.push_back({has_several_tokenizers(report.rows) ? "bits per byte" : "nats per token",
-                     fixed(loss_of(best, report.rows), 3), cat("baseline ", fixed(loss_of(base, report.rows), 3))});
+                     fixed(loss_of(best, report.rows), 3),
+                     cat("baseline ", fixed(loss_of(base, report.rows), 3))});
     if (&best != &base && std::isfinite(best.time_to_baseline) && !best.is_disturbed)
       found.push_back({"time per token", fixed(best.time_to_baseline, 2) + "x",
                        best.time_is_apart ? "of the baseline's, measured apart" : "of the baseline's"});
@@ -149,7 +151,8 @@ std::string run_caution(const std::vector<LoggedRun>& runs) {
   }
   if (labels.size() < 2) return "";
   std::string list;
-  for (const auto& [tokenizer, names] : labels) list += cat(list.empty() ? "" : ", ", tokenizer, " (", names, ")");
+  for (const auto& [tokenizer, names] : labels)
+    list += cat(list.empty() ? "" : ", ", tokenizer, " (", names, ")");
   return cat("Caution: the runs are of several tokenizers, whose losses per token do not compare: ", list,
              ". Gaps are shown between runs of one tokenizer alone.");
 }
