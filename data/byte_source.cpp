@@ -304,7 +304,7 @@ void warn_of_bytes(const std::string& path, std::string_view head) {
   static std::atomic<int> said = 0;
   constexpr int kMost = 10;
   const double share = invalid_share(head);
-  if (share <= 0.3 || said >= kMost) return;
+  if (share <= 0.1 || said >= kMost) return;
   log_warn(
       cat("'", path, "': ", static_cast<int>(100 * share),
           " % of its first bytes are no UTF-8 (another encoding, or no text); they are kept as byte tokens.",

@@ -198,16 +198,18 @@ bool is_written(uint32_t c) {
          (c >= 0xF900 && c < 0xFFF0) || (c >= 0x1F000 && c < 0x20000);
 }
 
-// Nearly all units are written characters, and some are of ASCII, whose high bytes are zero.
+// Nearly all units are written characters, and some are of ASCII, whose high bytes are zero. Other zero bytes
+// are rare: they would be the low bytes of few characters.
 bool reads_as(std::string_view head, const Wide& wide) {
   const size_t units = head.size() / wide.unit;
-  size_t written = 0, ascii = 0;
+  size_t written = 0, ascii = 0, zero_low = 0;
   for (size_t i = 0; i < units; ++i) {
     const uint32_t unit = unit_at(head, i * wide.unit, wide);
     written += is_written(unit) ? 1 : 0;
     ascii += is_written(unit) && unit < 0x80 ? 1 : 0;
+    zero_low += (unit & 0xFFu) == 0 ? 1 : 0;
   }
-  return units > 0 && ascii > 0 && written * 20 >= units * 19;
+  return ascii >= 2 && ascii * 50 >= units && written * 20 >= units * 19 && zero_low * 10 <= ascii;
 }
 
 const char* unmarked_wide(std::string_view head) {
@@ -223,6 +225,7 @@ std::string in_wide_units(const char* encoding, const char* mark) {
 }
 
 constexpr double kMostControls = 0.3;  // of a text's first bytes
+constexpr double kFewOddBytes = 0.1;   // controls and what is no UTF-8: below, it is taken as UTF-8
 
 }  // namespace
 
@@ -272,7 +275,7 @@ std::string why_no_text(std::string_view head) {
   if (is_old_tar(head)) return cat("a tar archive, no text (its bytes would be taken for text). ", kUnpack);
   const double controls = share_of(head, is_control);
   const double zeros = share_of(head, [](char c) { return c == '\0'; });
-  if (zeros > 0 && (controls > kMostControls || invalid_share(head) > kMostControls)) {
+  if (zeros > 0 && controls + invalid_share(head) > kFewOddBytes) {
     if (const char* encoding = unmarked_wide(head)) return in_wide_units(encoding, " without a mark");
   }
   if (zeros == 1)

@@ -199,10 +199,22 @@ YAML::Node only_document(const std::string& text, const std::string& where) {
   return documents.empty() ? YAML::Node(YAML::NodeType::Null) : documents.front();
 }
 
+// In double quotes, with its bytes as they are.
+std::string quoted(const std::string& text) {
+  std::string out = "\"";
+  for (const char c : text) {
+    if (c == '"' || c == '\\') out += '\\';
+    c == '\n' ? out += "\\n" : c == '\t' ? out += "\\t" : out += c;
+  }
+  return out + '"';
+}
+
 std::string quote_if_needed(const std::string& text) {
   YAML::Emitter emitter;
   emitter << text;
-  return emitter.c_str();
+  // Where it quotes, the emitter replaces bytes that are no UTF-8: a path must lead back to its file.
+  const std::string emitted = emitter.c_str();
+  return YAML::Load(emitted).as<std::string>("") == text ? emitted : quoted(text);
 }
 
 std::string number_text(double value) {

@@ -1,6 +1,8 @@
 #include "data/document_reader.h"
 
+#include <bzlib.h>
 #include <gtest/gtest.h>
+#include <lzma.h>
 #include <zlib.h>
 #include <zstd.h>
 
@@ -30,6 +32,24 @@ std::string gzipped(const std::string& text) {
 std::string zstd_of(const std::string& text) {
   std::string out(ZSTD_compressBound(text.size()), '\0');
   out.resize(ZSTD_compress(out.data(), out.size(), text.data(), text.size(), 3));
+  return out;
+}
+
+std::string bzip2_of(const std::string& text) {
+  std::string out(text.size() + text.size() / 50 + 600, '\0');
+  auto size = static_cast<unsigned>(out.size());
+  BZ2_bzBuffToBuffCompress(out.data(), &size, const_cast<char*>(text.data()),
+                           static_cast<unsigned>(text.size()), 9, 0, 0);
+  out.resize(size);
+  return out;
+}
+
+std::string xz_of(const std::string& text) {
+  std::string out(lzma_stream_buffer_bound(text.size()), '\0');
+  size_t size = 0;
+  lzma_easy_buffer_encode(1, LZMA_CHECK_CRC32, nullptr, reinterpret_cast<const uint8_t*>(text.data()),
+                          text.size(), reinterpret_cast<uint8_t*>(out.data()), &size, out.size());
+  out.resize(size);
   return out;
 }
 
@@ -198,6 +218,64 @@ TEST_F(DocumentReaderTest, BytesThatAreNoTextAreKnown) {
   EXPECT_EQ(why_no_text("BZh, as one says"), "");
   EXPECT_NE(why_no_text(std::string(100, '\0')), "");
   EXPECT_NE(why_no_text(std::string("P\0K\0", 4)), "");
+}
+
+// `text`, code points below 0x10000, in units of `size` bytes.
+std::string in_units(const std::u16string& text, size_t size, bool little) {
+  std::string out;
+  for (const char16_t c : text)
+    for (size_t i = 0; i < size; ++i) {
+      const size_t byte = little ? i : size - 1 - i;
+      out += byte < 2 ? static_cast<char>(c >> (8 * byte)) : '\0';
+    }
+  return out;
+}
+
+TEST_F(DocumentReaderTest, Utf16AndUtf32AreKnownWithAndWithoutAMark) {
+  for (const std::u16string text :
+       {u"plain words\nof ASCII\n", u"all\u00E9 d\u00E9j\u00E0 vu, voil\u00E0\n",
+        u"\u0432\u0441\u0435 "
+        u"\u043B\u044E\u0434\u0438\n\u0440\u043E\u0436\u0434\u0430\u044E\u0442\u0441\u044F\n",
+        u"\u5929\u5730\u7384\u9EC3 \u5B87\u5B99\u6D2A\u8352\n\u65E5\u6708\u76C8\u6603 "
+        u"\u8FB0\u5BBF\u5217\u5F20\n"}) {
+    for (const size_t size : {2, 4}) {
+      for (const bool little : {true, false}) {
+        const std::string name = cat("UTF-", 8 * size, little ? "LE" : "BE");
+        const std::string bare = why_no_text(in_units(text, size, little));
+        EXPECT_NE(bare.find(name + " text without a mark"), std::string::npos) << name << ": " << bare;
+        const std::string marked = why_no_text(in_units(u"\uFEFF" + text, size, little));
+        EXPECT_NE(marked.find(name + " text, not"), std::string::npos) << name << ": " << marked;
+      }
+    }
+  }
+}
+
+// Every packing, in one and several members, with padding, cut, with a byte changed, named for something
+// else.
+TEST_F(DocumentReaderTest, AllPackingsAreReadAndTheirDamageIsFound) {
+  const std::string text = long_text(100'000);
+  const struct {
+    const char* ending;
+    std::string (*pack)(const std::string&);
+  } kinds[] = {{".gz", gzipped}, {".zst", zstd_of}, {".bz2", bzip2_of}, {".xz", xz_of}};
+  for (const auto& [ending, pack] : kinds) {
+    const std::string whole = pack(text), name = cat("a.txt", ending);
+    EXPECT_EQ(read(name, whole).at(0).name, "a.txt");
+    EXPECT_EQ(read("plain.txt", whole).at(0).text, text) << "under any name";
+    EXPECT_EQ(read(cat("A.TXT", ending == std::string(".gz") ? ".GZ" : ending), whole).at(0).name, "A.TXT");
+    EXPECT_EQ(read(name, pack(text.substr(0, 999)) + pack("") + pack(text.substr(999))).at(0).text, text)
+        << ending;
+    EXPECT_EQ(read(name, whole + std::string(1000, '\0')).at(0).text, text) << ending;
+    EXPECT_EQ(read(name, whole + std::string(7, '\0') + whole).at(0).text, text + text) << ending;
+    EXPECT_EQ(read(name, whole + "other bytes").at(0).text, text) << ending;
+    EXPECT_EQ(read(name + ".gz", gzipped(whole)).at(0).text, text) << ending;
+    for (const size_t size : {whole.size() / 2, whole.size() - 1, whole.size() - 5, size_t{20}, size_t{3}})
+      EXPECT_THROW(read(name, whole.substr(0, size)), DataError) << ending << ' ' << size;
+    EXPECT_THROW(read(name, whole + whole.substr(0, 2)), DataError) << ending << ": a second member is cut";
+    EXPECT_THROW(read(name, whole + whole.substr(0, 30)), DataError) << ending;
+    for (const std::string& other : {std::string(), std::string(500, '\0'), std::string("plain text\n")})
+      EXPECT_THROW(read(name, other), DataError) << ending << ": " << other.size();
+  }
 }
 
 TEST_F(DocumentReaderTest, BadJsonLinesNameFileAndLine) {
