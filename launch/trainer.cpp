@@ -15,7 +15,6 @@
 #include "launch/batches.h"
 #include "launch/carried_state.h"
 #include "launch/data_facts.h"
-#include "launch/generation/text_stream.h"
 #include "launch/interval_times.h"
 #include "launch/resume.h"
 #include "launch/run_identity.h"
@@ -551,7 +550,7 @@ CheckpointInfo Trainer::checkpoint_info() {
   info.layout = {mesh_->shape().ranks(), mesh_->shape().data, mesh_->shape().sequence,
                  config_.parallel.shard_optimizer, device_.str()};
   RunConfig stored = stored_form(config_);
-  info.config_yaml = as_utf8(to_yaml(fields_of(stored)));  // paths may be other bytes, JSON may not
+  info.config_yaml = to_yaml(fields_of(stored));
   info.is_finite = true;                                   // save() has seen to it
   info.tokenizer_kind = tokenizer.kind();
   if (info.tokenizer_kind != "byte") info.tokenizer_bytes = tokenizer.serialized();
