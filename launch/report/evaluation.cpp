@@ -226,7 +226,7 @@ void compare_times(EvalRow& row, const EvalRow& base) {
     row.time_spread = row.relative_time_spread;
   } else {
     row.time_to_baseline = base.tokens_per_s / row.tokens_per_s;
-    row.time_is_apart = std::isfinite(row.time_to_baseline);
+    row.time_is_apart = row.file != base.file && std::isfinite(row.time_to_baseline);
   }
   row.is_disturbed =
       is_below_its_work(row.relative_time, row.relative_time_spread, row.relative_flops) ||
