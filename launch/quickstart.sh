@@ -66,7 +66,8 @@ standard_library() { python3 -c 'import sysconfig; print(sysconfig.get_path("std
 
 make_tokenizer() {
   rm -rf "$out/data"
-  "$fwl" tokenizer train "$text" --include '*.py' --exclude '*-packages/*' --vocab-size 4096 --out "$out/tokenizer.model"
+  "$fwl" tokenizer train "$text" --include '*.py' --exclude '*-packages/*' --vocab-size 4096 --out "$out/tokenizer.model" \
+    --overwrite
 }
 
 make_data() {

@@ -193,6 +193,18 @@ cmp text/0000.txt back/$'caf\xe9.txt' || fail "the name does not lead back"
 printf '{"x":1}\n{"text":"a"}\n' >lat/$'l\xe9.jsonl'
 quietly "${tok[@]}" lat --bad-lines skip --out o22 --json b22.json; is "bad lines of such a file" "$(number b22.json bad_lines)" 1
 
+# S8: a run of such a data set saves, resumes, and its config names the folders
+cp -r dheld $'d\xe9 x'
+train=("$fwl" train "$source/launch/configs/tiny.yaml" --set data.path=$'d\xe9 x' --set run.dir=$'r\xe9 y' --set train.device=cpu
+  --set model.context=32 --set train.global_batch=2 --set train.save_every=1 --set train.log_every=1 --set train.warmup_steps=0 --set train.resume=auto)
+quietly "${train[@]}" --set train.steps=2 --json t22.json
+[[ -e $'r\xe9 y/checkpoints/step-0000002/manifest.json' ]] || fail "no checkpoint"
+quietly "${train[@]}" --set train.steps=3 --allow-changes; says "2"
+quietly "$fwl" train $'r\xe9 y/config.yaml' --set train.steps=4 --set train.resume=auto --allow-changes
+quietly "$fwl" inspect $'r\xe9 y' --json i22.json; quietly "$fwl" report $'r\xe9 y' --out r22.html --json r22.json
+quietly "$fwl" eval $'r\xe9 y' --data $'d\xe9 x/test' --modes slow --json e22.json
+for f in t22 i22 r22 e22; do python3 -m json.tool $f.json >/dev/null || fail "$f.json is no JSON"; done
+
 # ---- R42, S1: tokenizers of text without blanks
 python3 - <<'PY'
 import random
