@@ -67,9 +67,9 @@ Verdict verdict_of(const std::string& step_dir) {
     reader.check_files();
     return {{}, false, reader.check_slices()};
   } catch (const DataError& error) {
-    return {error.what()};
+    return {error.what(), false, {}};
   } catch (const UnavailableError& error) {
-    return {error.what(), true};
+    return {error.what(), true, {}};
   }
 }
 
