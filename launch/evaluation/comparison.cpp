@@ -201,8 +201,11 @@ class Comparing {
       prepare(comparison);
       read();
     } else {
-      for (const Entry& entry : entries())
-        add(entry.name, entry.mode, *inputs_.model.model, {{}, {}, {}, "weights"});
+      for (const Entry& entry : entries()) {
+        PreparedMode prepared;
+        prepared.failure = "weights";
+        add(entry.name, entry.mode, *inputs_.model.model, std::move(prepared));
+      }
     }
     finish(comparison);
     if (!sound) return;
