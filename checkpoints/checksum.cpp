@@ -7,10 +7,10 @@
 #include <cerrno>
 #include <charconv>
 #include <cstdio>
-#include <cstring>
 #include <vector>
 
 #include "core/base/error.h"
+#include "core/base/system_error.h"
 
 namespace fwl {
 namespace {
@@ -21,7 +21,8 @@ class ReadOnlyFile {
  public:
   explicit ReadOnlyFile(const std::string& path)
       : path_(path), fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
-    require<DataError>(fd_ >= 0, "cannot open '", path, "': ", std::strerror(errno), ". Check the file.");
+    const int error = errno;
+    if (fd_ < 0) throw SystemError(error, cat("'", path, "' cannot be opened"));
   }
   ~ReadOnlyFile() { ::close(fd_); }
   ReadOnlyFile(const ReadOnlyFile&) = delete;
@@ -31,7 +32,8 @@ class ReadOnlyFile {
     ssize_t got = 0;
     do got = ::read(fd_, out, bytes);
     while (got < 0 && errno == EINTR);
-    require<DataError>(got >= 0, "reading '", path_, "' failed: ", std::strerror(errno), ". Check the disk.");
+    const int error = errno;
+    if (got < 0) throw SystemError(error, cat("'", path_, "' cannot be read"));
     return got;
   }
 
@@ -54,14 +56,16 @@ uint32_t checksum_of(const void* data, int64_t bytes, uint32_t start) {
 }
 
 FileChecksum checksum_of_file(const std::string& path) {
-  const ReadOnlyFile file(path);
-  FileChecksum result;
-  std::vector<char> buffer(kReadBytes);
-  while (const int64_t got = file.read(buffer.data(), buffer.size())) {
-    result.checksum = checksum_of(buffer.data(), got, result.checksum);
-    result.bytes += got;
-  }
-  return result;
+  return patiently([&] {
+    const ReadOnlyFile file(path);
+    FileChecksum result;
+    std::vector<char> buffer(kReadBytes);
+    while (const int64_t got = file.read(buffer.data(), buffer.size())) {
+      result.checksum = checksum_of(buffer.data(), got, result.checksum);
+      result.bytes += got;
+    }
+    return result;
+  });
 }
 
 std::string checksum_text(uint32_t checksum) {

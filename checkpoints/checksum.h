@@ -16,7 +16,7 @@ struct FileChecksum {
   uint32_t checksum = 0;
   bool operator==(const FileChecksum&) const = default;
 };
-// Reads the whole file. Throws DataError (path, cause).
+// Reads the whole file. Throws UnavailableError (path, cause) when it cannot be read.
 FileChecksum checksum_of_file(const std::string& path);
 
 // Numbers as the manifest writes them: 8 and 16 hexadecimal digits.

@@ -1,6 +1,11 @@
 #include "checkpoints/elements.h"
 
+#include <c10/util/Exception.h>
+
+#include <cerrno>
+
 #include "core/base/error.h"
+#include "core/base/system_error.h"
 
 namespace fwl {
 namespace {
@@ -24,6 +29,15 @@ void with_storage_type(at::ScalarType dtype, Visit visit) {
   }
 }
 
+// LibTorch's own error says nothing about files.
+Tensor empty_or_unavailable(int64_t count, at::ScalarType dtype, const std::string& path) {
+  try {
+    return at::empty({count}, at::TensorOptions().dtype(dtype));
+  } catch (const c10::Error&) {
+    throw SystemError(ENOMEM, cat(path, " cannot be read: no room for ", count, " elements"));
+  }
+}
+
 }  // namespace
 
 void write_elements(Hdf5File& file, const std::string& dataset, const Tensor& elements) {
@@ -35,13 +49,14 @@ void write_elements(Hdf5File& file, const std::string& dataset, const Tensor& el
 Tensor read_elements(const Hdf5File& file, const std::string& dataset, at::ScalarType dtype, int64_t count) {
   require<DataError>(file.has(dataset), file.path(), ": dataset '", dataset,
                      "' is missing (the checkpoint is damaged). Use another checkpoint.");
-  Tensor out = at::empty({count}, at::TensorOptions().dtype(dtype));
+  Tensor out;
   with_storage_type(dtype, [&]<typename T>(const char* name) {
     const auto shape = file.shape(dataset);
     require<DataError>(shape.size() == 1 && shape[0] == count && file.element_type(dataset) == name,
                        file.path(), ": dataset '", dataset, "' is ", at::IntArrayRef(shape), " of ",
                        file.element_type(dataset), ", the manifest says ", count, " of ", name,
                        " (the checkpoint is damaged). Use another checkpoint.");
+    out = empty_or_unavailable(count, dtype, file.path());
     file.read_rows(dataset, 0, count, static_cast<T*>(out.mutable_data_ptr()));
   });
   return out;

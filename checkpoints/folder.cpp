@@ -8,6 +8,7 @@
 
 #include "core/base/error.h"
 #include "core/base/log.h"
+#include "core/base/system_error.h"
 
 namespace fwl {
 namespace {
@@ -26,15 +27,17 @@ template <typename Wanted>
 std::vector<std::string> folders_in(const std::string& dir, Wanted wanted) {
   std::vector<std::string> found;
   std::error_code error;
-  for (const auto& entry : fs::directory_iterator(dir, error)) {
+  for (auto it = fs::directory_iterator(dir, error); !error && it != fs::directory_iterator();
+       it.increment(error)) {
+    if (!wanted(it->path().filename().string())) continue;
     std::error_code unknown;
-    if (entry.is_directory(unknown) && wanted(entry.path().filename().string()))
-      found.push_back(entry.path().string());
+    if (it->is_directory(unknown)) found.push_back(it->path().string());
+    if (unknown && unknown != std::errc::no_such_file_or_directory)
+      throw SystemError(unknown.value(), cat("'", it->path().string(), "' cannot be looked at"));
   }
   // Taken for empty, a run would start afresh over its own checkpoints.
   const bool missing = error == std::errc::no_such_file_or_directory || error == std::errc::not_a_directory;
-  require<DataError>(!error || missing, "'", dir, "' cannot be listed: ", error.message(),
-                     ". Check its permissions and the disk.");
+  if (error && !missing) throw SystemError(error.value(), cat("'", dir, "' cannot be listed"));
   return found;
 }
 
@@ -102,13 +105,24 @@ void remove_old(const std::string& checkpoints_dir, Retention retention) {
   });
 }
 
+std::string aside_name_of(const std::string& step_dir) {
+  const std::string plain =
+      cat(fs::path(step_dir).parent_path().string(), "/", kAsidePrefix, name_of(step_dir));
+  std::string name = plain;
+  for (int n = 2; fs::exists(name); ++n) name = cat(plain, ".", n);
+  return name;
+}
+
+bool is_folder(const std::string& path) {
+  std::error_code unknown;
+  return fs::is_directory(path, unknown);
+}
+
 void set_later_aside(const std::string& checkpoints_dir, int64_t step) {
   on_files_of(checkpoints_dir, [&] {
     for (const std::string& later : list_checkpoints(checkpoints_dir)) {
       if (step_of_name(name_of(later)) <= step) return;
-      std::string aside = cat(checkpoints_dir, "/", kAsidePrefix, name_of(later));
-      for (int n = 2; fs::exists(aside); ++n)
-        aside = cat(checkpoints_dir, "/", kAsidePrefix, name_of(later), ".", n);
+      const std::string aside = aside_name_of(later);
       fs::rename(later, aside);
       log_warn(
           cat("'", later,

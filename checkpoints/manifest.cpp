@@ -1,11 +1,13 @@
 #include "checkpoints/manifest.h"
 
+#include <algorithm>
+#include <cctype>
 #include <functional>
-#include <nlohmann/json.hpp>
 #include <numeric>
 
 #include "core/base/error.h"
 #include "core/base/hash.h"
+#include "core/base/json.h"
 
 namespace fwl {
 namespace {
@@ -14,6 +16,39 @@ using nlohmann::json;
 
 constexpr int64_t kVersion = 2;
 constexpr const char* kFormat = "fwl-checkpoint";
+constexpr int64_t kMostElements = int64_t{1} << 46;  // of a tensor
+constexpr size_t kMostDims = 16;
+constexpr int64_t kMostCounted = int64_t{1} << 60;  // steps, tokens, bytes
+
+int64_t count_of(const json& value) {
+  return whole_number(value, 0, kMostCounted);
+}
+int64_t number_of(const json& value) {
+  return whole_number(value, INT64_MIN, INT64_MAX);
+}
+std::vector<int64_t> numbers_of(const json& list) {
+  std::vector<int64_t> numbers;
+  for (const json& value : list) numbers.push_back(number_of(value));
+  return numbers;
+}
+
+bool is_part_name(const std::string& name) {
+  const std::string start = "rank-", end = ".h5";
+  if (name.size() < start.size() + 5 + end.size() || name.rfind(start, 0) != 0 ||
+      name.substr(name.size() - end.size()) != end)
+    return false;
+  return std::all_of(name.begin() + static_cast<ptrdiff_t>(start.size()),
+                     name.end() - static_cast<ptrdiff_t>(end.size()),
+                     [](unsigned char c) { return std::isdigit(c) != 0; });
+}
+
+std::string part_name_of(const json& value, const std::string& where) {
+  const std::string name = value;
+  require<DataError>(is_part_name(name), where, ": '", name,
+                     "' is no file of a checkpoint (those are called rank-00000.h5; it may lead elsewhere). "
+                     "Use another checkpoint.");
+  return name;
+}
 
 const std::vector<std::pair<at::ScalarType, std::string>>& dtypes() {
   static const std::vector<std::pair<at::ScalarType, std::string>> all = {{at::kFloat, "float32"},
@@ -35,15 +70,28 @@ json tensors_to_json(const std::map<std::string, TensorEntry>& tensors) {
   return out;
 }
 
+std::vector<int64_t> shape_from_json(const json& from, const std::string& where, const std::string& name) {
+  std::vector<int64_t> shape;
+  int64_t elements = 1;
+  for (const json& dim : from) {
+    shape.push_back(whole_number(dim, 0, kMostElements));
+    const bool fits = !__builtin_mul_overflow(elements, shape.back(), &elements);
+    require<DataError>(fits && elements <= kMostElements && shape.size() <= kMostDims, where, ": tensor '",
+                       name, "' has an absurd shape (the manifest is damaged). Use another checkpoint.");
+  }
+  return shape;
+}
+
 std::map<std::string, TensorEntry> tensors_from_json(const json& from, const std::string& where) {
   std::map<std::string, TensorEntry> tensors;
   for (const auto& [name, entry] : from.items()) {
     TensorEntry& tensor = tensors[name];
     tensor.dtype = parse_dtype_name(entry.at("dtype"), where);
-    tensor.shape = entry.at("shape").get<std::vector<int64_t>>();
+    tensor.shape = shape_from_json(entry.at("shape"), where, name);
     for (const json& s : entry.at("slices"))
-      tensor.slices.push_back(
-          {s.at(0), s.at(1), s.at(2), s.at(3), static_cast<uint32_t>(parse_hash(s.at(4), where))});
+      tensor.slices.push_back({part_name_of(s.at(0), where), s.at(1), whole_number(s.at(2), 0, kMostElements),
+                               whole_number(s.at(3), 1, kMostSliceElements),
+                               static_cast<uint32_t>(parse_hash(s.at(4), where))});
   }
   return tensors;
 }
@@ -52,7 +100,7 @@ json file_to_json(const FileChecksum& file) {
   return {file.bytes, checksum_text(file.checksum)};
 }
 FileChecksum file_from_json(const json& from, const std::string& where) {
-  return {from.at(0), static_cast<uint32_t>(parse_hash(from.at(1), where))};
+  return {count_of(from.at(0)), static_cast<uint32_t>(parse_hash(from.at(1), where))};
 }
 
 json anchor_to_json(const OrderAnchor& anchor) {
@@ -62,8 +110,8 @@ json anchor_to_json(const OrderAnchor& anchor) {
           {"stream_first_window", anchor.stream_first_window}};
 }
 OrderAnchor anchor_from_json(const json& from, const std::string& where) {
-  return {from.at("sample"), parse_hash(from.at("rolling_hash"), where), from.at("stream_dealt"),
-          from.at("stream_first_window")};
+  return {count_of(from.at("sample")), parse_hash(from.at("rolling_hash"), where),
+          numbers_of(from.at("stream_dealt")), numbers_of(from.at("stream_first_window"))};
 }
 
 json info_to_json(const CheckpointInfo& info) {
@@ -99,18 +147,22 @@ json info_to_json(const CheckpointInfo& info) {
                   {"floor", rate.floor}}}}},
               {"loss", {{"sum", p.loss_sum}, {"slow_sum", p.slow_loss_sum}, {"tokens", p.loss_tokens}}},
               {"config", info.config_yaml}};
+  if (info.is_finite) out["finite"] = true;
+  // Paths may hold bytes that JSON cannot: they stay beside the text for readers.
+  if (json::parse(json_text(out["config"])) != out["config"])
+    out["config_bytes"] = std::vector<uint8_t>(info.config_yaml.begin(), info.config_yaml.end());
   // The beginning of the order is not worth a key, and checkpoints from before there were anchors have none.
   if (info.data.anchor.sample > 0) out["data"]["anchor"] = anchor_to_json(info.data.anchor);
   return out;
 }
 
 void read_progress(const json& m, TrainingProgress* p) {
-  p->step = m.at("step");
-  p->tokens = m.at("tokens");
-  p->samples = m.at("data").at("sample");
-  p->updates = m.at("updates");
-  p->skipped = m.at("skipped");
-  p->skipped_in_a_row = m.at("skipped_in_a_row");
+  p->step = count_of(m.at("step"));
+  p->tokens = count_of(m.at("tokens"));
+  p->samples = count_of(m.at("data").at("sample"));
+  p->updates = count_of(m.at("updates"));
+  p->skipped = count_of(m.at("skipped"));
+  p->skipped_in_a_row = count_of(m.at("skipped_in_a_row"));
   p->loss_sum = m.at("loss").at("sum");
   p->slow_loss_sum = m.at("loss").at("slow_sum");
   p->loss_tokens = m.at("loss").at("tokens");
@@ -122,48 +174,82 @@ CheckpointInfo info_from_json(const json& m, const std::string& where) {
   const json& data = m.at("data");
   info.data = {parse_hash(data.at("sequence_hash"), where),
                parse_hash(data.at("rolling_hash"), where),
-               m.at("random").at("sample_order").at("seed"),
-               data.at("streams"),
-               data.at("stream_position"),
-               data.at("stream_tokens"),
-               data.at("stream_documents"),
+               number_of(m.at("random").at("sample_order").at("seed")),
+               count_of(data.at("streams")),
+               count_of(data.at("stream_position")),
+               numbers_of(data.at("stream_tokens")),
+               numbers_of(data.at("stream_documents")),
                data.contains("anchor") ? anchor_from_json(data.at("anchor"), where) : OrderAnchor()};
   const json& rate = m.at("learning_rate");
   const json& schedule = rate.at("schedule");
-  info.learning_rate = {rate.at("next"), schedule.at("peak"), schedule.at("warmup_steps"),
-                        schedule.at("steps"), schedule.at("floor")};
+  info.learning_rate = {rate.at("next"), schedule.at("peak"), count_of(schedule.at("warmup_steps")),
+                        count_of(schedule.at("steps")), schedule.at("floor")};
   const json& layout = m.at("layout");
-  info.layout = {layout.at("ranks"), layout.at("data"), layout.at("sequence"), layout.at("shard_optimizer"),
-                 layout.at("device")};
+  info.layout = {count_of(layout.at("ranks")), count_of(layout.at("data")), count_of(layout.at("sequence")),
+                 layout.at("shard_optimizer"), layout.at("device")};
   info.program = m.at("program").get<std::map<std::string, std::string>>();
   info.config_yaml = m.at("config");
+  if (m.contains("config_bytes")) {
+    const auto bytes = m.at("config_bytes").get<std::vector<uint8_t>>();
+    info.config_yaml.assign(bytes.begin(), bytes.end());
+  }
   info.tokenizer_kind = m.at("tokenizer").at("kind");
+  info.is_finite = m.value("finite", false);
   return info;
 }
 
-// The text of an object with the checksum of its text without that key.
-std::string sealed(json object) {
-  object.erase("checksum");
-  object["checksum"] = checksum_text(checksum_of(object.dump(1)));
-  return object.dump(1) + "\n";
+// How a sealed text begins: "checksum" is the first of its keys.
+std::string seal_of(uint32_t checksum) {
+  return "{\n \"checksum\": \"" + checksum_text(checksum) + "\",\n";
+}
+
+// The text of an object (printed with an indent of 1, keys sorted, a newline behind it), with the checksum of
+// all of it but the checksum's line and that newline as the first key.
+std::string sealed(const json& object) {
+  const std::string text = json_text(object, 1);
+  return seal_of(checksum_of(text)) + text.substr(2) + "\n";
+}
+
+bool is_sealed(const std::string& text) {
+  const size_t begin = seal_of(0).size();
+  if (text.size() <= begin || text.back() != '\n') return false;
+  const uint32_t checksum =
+      checksum_of(text.data() + begin, static_cast<int64_t>(text.size() - begin - 1), checksum_of("{\n"));
+  return text.compare(0, begin, seal_of(checksum)) == 0;
 }
 
 // Runs `read` on the parsed text; everything that is missing or of another type becomes one kind of error.
 template <typename Read>
 auto read_sealed(const std::string& text, const std::string& where, Read read) {
-  json object = json::parse(text, nullptr, /*allow_exceptions=*/false);
+  const json object = parse_json(text);
   require<DataError>(
       object.is_object() && object.value("format", json()) == kFormat, where,
       ": not the manifest of an fwl checkpoint (it is damaged or something else). Use another checkpoint.");
   const json version = object.value("version", json());
   require<DataError>(version == kVersion, where, ": format version ", version.dump(),
                      " is not read (this fwl reads ", kVersion, "). Use the fwl that wrote it.");
-  require<DataError>(sealed(object) == text, where,
+  require<DataError>(is_sealed(text), where,
                      ": its checksum does not fit (the manifest is damaged). Use another checkpoint.");
   try {
     return read(object);
   } catch (const json::exception& error) {
     throw DataError(cat(where, ": ", error.what(), " (the manifest is damaged). Use another checkpoint."));
+  }
+}
+
+// A file holds at least the bytes of its slices: so many may be allocated to read them.
+void check_room(const CheckpointManifest& manifest, const std::string& where) {
+  std::map<std::string, int64_t> room;
+  for (const auto& [name, file] : manifest.files) room[name] = file.bytes;
+  for (const auto& [name, tensor] : manifest.tensors) {
+    for (const SliceEntry& slice : tensor.slices) {
+      const auto found = room.find(slice.file);
+      const int64_t bytes = slice.count * static_cast<int64_t>(c10::elementSize(tensor.dtype));
+      require<DataError>(found != room.end() && bytes <= found->second, where, ": tensor '", name,
+                         "': its slice at element ", slice.first, " does not fit the file '", slice.file,
+                         "' (the manifest is damaged). Use another checkpoint.");
+      found->second -= bytes;
+    }
   }
 }
 
@@ -194,7 +280,7 @@ std::string print_manifest(const CheckpointManifest& manifest) {
   out["tensors"] = tensors_to_json(manifest.tensors);
   out["files"] = json::object();
   for (const auto& [name, file] : manifest.files) out["files"][name] = file_to_json(file);
-  return sealed(std::move(out));
+  return sealed(out);
 }
 
 CheckpointManifest parse_manifest(const std::string& text, const std::string& where) {
@@ -204,8 +290,10 @@ CheckpointManifest parse_manifest(const std::string& text, const std::string& wh
     manifest.tokenizer_hash = parse_hash(object.at("tokenizer").at("hash"), where);
     manifest.tensors = tensors_from_json(object.at("tensors"), where);
     for (const auto& [name, file] : object.at("files").items())
-      manifest.files[name] = file_from_json(file, where);
+      manifest.files[name == kCheckpointTokenizer ? name : part_name_of(name, where)] =
+          file_from_json(file, where);
     for (const auto& [name, tensor] : manifest.tensors) check_coverage(name, tensor, where);
+    check_room(manifest, where);
     return manifest;
   });
 }
@@ -220,7 +308,8 @@ std::string print_part_index(const PartIndex& index) {
 
 PartIndex parse_part_index(const std::string& text, const std::string& where) {
   return read_sealed(text, where, [&](const json& object) {
-    return PartIndex{object.at("file"), file_from_json(object.at("checksum_of_file"), where),
+    return PartIndex{part_name_of(object.at("file"), where),
+                     file_from_json(object.at("checksum_of_file"), where),
                      tensors_from_json(object.at("tensors"), where)};
   });
 }

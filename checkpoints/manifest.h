@@ -1,5 +1,6 @@
-// What a checkpoint's manifest says (checkpoints/FORMAT.md), in memory and as text. The text is canonical:
-// parsing accepts only what printing would give, so that every flipped byte is found.
+// What a checkpoint's manifest says (checkpoints/FORMAT.md), in memory and as text. A checksum covers every
+// byte of the text. Nothing in it is trusted: names are those of the format, numbers are bounded before
+// anything is allocated by them.
 #pragma once
 
 #include <cstdint>
@@ -73,6 +74,8 @@ struct CheckpointInfo {
   std::string config_yaml;
   std::string tokenizer_kind;
   std::string tokenizer_bytes;  // empty for the byte tokenizer
+  bool is_finite =
+      false;  // weights and moments were found finite before it was published; not said by older ones
 };
 
 // A range of a tensor's elements (row-major) and the dataset that holds it.
@@ -96,6 +99,10 @@ struct CheckpointManifest {
   std::map<std::string, FileChecksum> files;  // all but the manifest
 };
 
+// Of one slice: bounds the time of one HDF5 call (the library's lock is held, and the loader may want it) and
+// the memory of a read.
+constexpr int64_t kMostSliceElements = int64_t{4} << 20;
+
 constexpr const char* kCheckpointManifest = "manifest.json";
 constexpr const char* kCheckpointTokenizer = "tokenizer.model";
 
@@ -104,8 +111,9 @@ std::string dtype_name(at::ScalarType dtype);
 at::ScalarType parse_dtype_name(const std::string& name, const std::string& where);
 
 std::string print_manifest(const CheckpointManifest& manifest);
-// Throws DataError: no manifest, another version, a failing checksum, or slices that do not cover a tensor
-// exactly once. `where` begins each message.
+// Throws DataError: no manifest, another version, a failing checksum, names that are no files of a
+// checkpoint, absurd numbers, slices that do not cover a tensor exactly once or are larger than their file.
+// `where` begins each message.
 CheckpointManifest parse_manifest(const std::string& text, const std::string& where);
 
 // What one rank wrote, for the rank that merges: printed and parsed like the manifest's parts.

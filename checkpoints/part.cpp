@@ -14,10 +14,6 @@
 namespace fwl {
 namespace {
 
-// Bounds the time of one HDF5 call (the library's lock is held, and the loader may want it) and the memory of
-// a read.
-constexpr int64_t kMostElements = int64_t{4} << 20;
-
 std::string rank_name(int rank, const char* extension) {
   char name[32];
   std::snprintf(name, sizeof name, "rank-%05d.%s", rank, extension);
@@ -26,9 +22,9 @@ std::string rank_name(int rank, const char* extension) {
 
 void add_slices(SliceBlock* block, const std::string& tensor, const std::vector<int64_t>& shape,
                 int64_t first, int64_t count, int64_t offset) {
-  for (int64_t done = 0; done < count; done += kMostElements)
+  for (int64_t done = 0; done < count; done += kMostSliceElements)
     block->slices.push_back(
-        {tensor, shape, first + done, std::min(kMostElements, count - done), offset + done});
+        {tensor, shape, first + done, std::min(kMostSliceElements, count - done), offset + done});
 }
 
 uint32_t checksum_of_elements(const Tensor& elements) {

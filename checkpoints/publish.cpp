@@ -1,8 +1,10 @@
 #include "checkpoints/publish.h"
 
+#include <fcntl.h>
 #include <torch/headeronly/version.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <filesystem>
 
 #include "checkpoints/reader.h"
@@ -69,13 +71,29 @@ void writing(const std::string& target, Body body) {
   }
 }
 
-// A checkpoint of the same step from an earlier try goes aside first: a folder cannot be renamed onto one
-// with content.
+// Both names stay there at any moment. False where the file system cannot.
+bool exchange(const std::string& a, const std::string& b) {
+  return ::renameat2(AT_FDCWD, a.c_str(), AT_FDCWD, b.c_str(), RENAME_EXCHANGE) == 0;
+}
+
+// A checkpoint of the same step from an earlier try is there until the new one is, and removed after that. (A
+// folder cannot be renamed onto one with content.) Where two names cannot be exchanged it goes aside
+// meanwhile, under a name that nothing removes: a kill in between loses neither.
 void rename_into_place(const std::string& from, const std::string& target) {
-  const std::string replaced = from + "-replaced";
-  if (fs::exists(target)) fs::rename(target, replaced);
-  fs::rename(from, target);
-  fs::remove_all(replaced);
+  if (!fs::exists(target)) return fs::rename(from, target);
+  std::string old = from;
+  if (!exchange(from, target)) {
+    old = aside_name_of(target);
+    fs::rename(target, old);
+    std::error_code failed;
+    fs::rename(from, target, failed);
+    if (failed) {
+      fs::rename(old, target);
+      throw fs::filesystem_error("renaming", from, target, failed);
+    }
+  }
+  sync_path(fs::path(target).parent_path().string());
+  fs::remove_all(old);
 }
 
 }  // namespace

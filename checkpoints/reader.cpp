@@ -4,27 +4,52 @@
 #include <filesystem>
 
 #include "checkpoints/elements.h"
+#include "checkpoints/finite.h"
 #include "core/base/error.h"
 #include "core/base/file.h"
 #include "core/base/hash.h"
+#include "core/base/system_error.h"
 
 namespace fwl {
 namespace {
 
 namespace fs = std::filesystem;
 
+// Runs `read` on a file of the checkpoint. One that is not there makes the checkpoint incomplete, which is
+// damage; whatever else the system refuses says nothing about the content.
+template <typename Read>
+auto read_own(const std::string& path, Read read) {
+  try {
+    return read();
+  } catch (const SystemError& error) {
+    if (!error.is_missing()) throw;
+    throw DataError(cat("'", path, "' is missing (the checkpoint is not whole). Use another checkpoint."));
+  }
+}
+
+// Where the file of that name lies. Links to elsewhere are not followed: what a checkpoint's checksums prove
+// is that nothing was damaged, not who wrote it.
+std::string path_in(const std::string& step_dir, const std::string& name) {
+  require<DataError>(
+      !leads_outside(step_dir, name), step_dir, "/", name,
+      " is a link that leads out of the checkpoint (it may be changed without notice). Copy the "
+      "file into the checkpoint.");
+  return step_dir + "/" + name;
+}
+
 std::string read_tokenizer(const std::string& step_dir, const CheckpointManifest& manifest) {
   if (manifest.info.tokenizer_kind == "byte") return {};
-  const std::string path = step_dir + "/" + kCheckpointTokenizer;
-  std::string bytes = read_file(path, "the checkpoint's tokenizer");
+  const std::string path = path_in(step_dir, kCheckpointTokenizer);
+  std::string bytes = read_own(path, [&] { return read_file(path, "the checkpoint's tokenizer"); });
   require<DataError>(hash_bytes(bytes) == manifest.tokenizer_hash, path,
                      ": its hash is not the manifest's (the tokenizer is damaged). Use another checkpoint.");
   return bytes;
 }
 
 void refuse_version_1(const std::string& step_dir) {
+  std::error_code unknown;
   require<DataError>(
-      !fs::exists(step_dir + "/state.h5"), step_dir,
+      !fs::exists(step_dir + "/state.h5", unknown), step_dir,
       ": a checkpoint of format version 1 (state.h5), which this fwl does not read. Use the fwl that "
       "wrote it, or train afresh.");
 }
@@ -32,8 +57,7 @@ void refuse_version_1(const std::string& step_dir) {
 void check_size(const std::string& path, const FileChecksum& expected) {
   std::error_code error;
   const auto bytes = fs::file_size(path, error);
-  require<DataError>(!error, path, ": ", error.message(),
-                     " (a file of the checkpoint is missing). Use another checkpoint.");
+  if (error) throw SystemError(error.value(), cat("'", path, "' cannot be looked at"));
   require<DataError>(static_cast<int64_t>(bytes) == expected.bytes, path, ": has ", bytes, " bytes, not ",
                      expected.bytes,
                      " (the file is cut off or not the one that was written). Use another checkpoint.");
@@ -44,7 +68,7 @@ void check_size(const std::string& path, const FileChecksum& expected) {
 CheckpointReader::CheckpointReader(const std::string& step_dir) {
   refuse_version_1(step_dir);
   const std::string path = step_dir + "/" + kCheckpointManifest;
-  manifest_ = parse_manifest(read_file(path, "checkpoint manifest"), path);
+  manifest_ = parse_manifest(read_own(path, [&] { return read_file(path, "checkpoint manifest"); }), path);
   manifest_.info.path = step_dir;
   manifest_.info.tokenizer_bytes = read_tokenizer(step_dir, manifest_);
 }
@@ -58,9 +82,12 @@ const TensorEntry& CheckpointReader::entry(const std::string& tensor) const {
 }
 
 const Hdf5File& CheckpointReader::file(const std::string& name) {
-  auto found = open_.find(name);
-  if (found == open_.end())
-    found = open_.emplace(name, Hdf5File::open(path() + "/" + name, "checkpoint part")).first;
+  auto found = files_.find(name);
+  if (found == files_.end()) {
+    const std::string file = path_in(path(), name);
+    found =
+        files_.emplace(name, read_own(file, [&] { return Hdf5File::open(file, "checkpoint part"); })).first;
+  }
   return found->second;
 }
 
@@ -94,23 +121,31 @@ void CheckpointReader::read(const std::string& tensor, int64_t first, Tensor out
 }
 
 void CheckpointReader::check_sizes() const {
-  for (const auto& [name, expected] : manifest_.files) check_size(path() + "/" + name, expected);
+  for (const auto& [name, expected] : manifest_.files) {
+    const std::string file = path_in(path(), name);
+    read_own(file, [&] { check_size(file, expected); });
+  }
 }
 
 void CheckpointReader::check_files(int index, int parts) const {
   int number = 0;
   for (const auto& [name, expected] : manifest_.files) {
     if (number++ % parts != index) continue;
-    const std::string file = path() + "/" + name;
-    check_size(file, expected);
+    const std::string file = path_in(path(), name);
+    read_own(file, [&] { check_size(file, expected); });
     require<DataError>(checksum_of_file(file) == expected, file,
                        ": does not fit its checksum (it is damaged). Use another checkpoint.");
   }
 }
 
-void CheckpointReader::check_slices() {
-  for (const auto& [name, tensor] : manifest_.tensors)
-    for (const SliceEntry& slice : tensor.slices) read_slice(tensor, slice);
+std::vector<std::string> CheckpointReader::check_slices() {
+  std::vector<std::string> unsound;
+  for (const auto& [name, tensor] : manifest_.tensors) {
+    bool sound = true;
+    for (const SliceEntry& slice : tensor.slices) sound = is_sound(name, read_slice(tensor, slice)) && sound;
+    if (!sound) unsound.push_back(name);
+  }
+  return unsound;
 }
 
 void read_flat(CheckpointReader& reader, const std::string& kind, const Parameters& parameters,

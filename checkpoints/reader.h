@@ -1,5 +1,6 @@
 // Reads any range of any tensor of a checkpoint, whoever wrote it and in whatever layout. Each slice that is
-// touched is checked against its checksum before its elements are used.
+// touched is checked against its checksum before its elements are used. Where DataError is thrown, the
+// checkpoint is damaged or not whole; UnavailableError says that it cannot be read now, or not by this user.
 #pragma once
 
 #include <map>
@@ -34,15 +35,16 @@ class CheckpointReader {
   // Every byte of every file against its checksum: of the `index`-th of `parts` shares of the files. Throws
   // DataError.
   void check_files(int index = 0, int parts = 1) const;
-  // Every slice against its checksum. Throws DataError.
-  void check_slices();
+  // Every slice against its checksum. Throws DataError. Returns the names of tensors that is_sound() is not
+  // true of.
+  std::vector<std::string> check_slices();
 
  private:
   Tensor read_slice(const TensorEntry& tensor, const SliceEntry& slice);
   const Hdf5File& file(const std::string& name);
 
   CheckpointManifest manifest_;
-  std::map<std::string, Hdf5File> open_;
+  std::map<std::string, Hdf5File> files_;  // open as far as the process' budget goes (core/base/open_files.h)
 };
 
 // Elements `ranges` of all parameters laid end to end, one range after the other, into `out` (as flat_block

@@ -5,13 +5,13 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <nlohmann/json.hpp>
 
 #include "core/base/error.h"
 #include "core/base/file.h"
+#include "core/base/json.h"
+#include "core/base/system_error.h"
 
 namespace fwl {
 namespace {
@@ -21,7 +21,8 @@ using nlohmann::json;
 
 constexpr int64_t kLengthBytes = 8;
 constexpr int64_t kLongestHeader = 100'000'000;  // the Rust reader's limit
-constexpr size_t kAlignment = 8;                 // of the tensors' bytes in the file
+constexpr size_t kMostDims = 64;
+constexpr size_t kAlignment = 8;  // of the tensors' bytes in the file
 
 struct DtypeName {
   const char* name;
@@ -71,6 +72,13 @@ int64_t byte_count(const std::vector<int64_t>& shape, at::ScalarType dtype) {
   return bytes;
 }
 
+std::ifstream open_for_reading(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  const int error = errno;
+  if (!in.is_open()) throw SystemError(error, cat("safetensors file '", path, "' cannot be opened"));
+  return in;
+}
+
 std::string header_of(const std::vector<std::pair<std::string, Tensor>>& tensors,
                       const std::map<std::string, std::string>& metadata) {
   json header = json::object();
@@ -84,7 +92,7 @@ std::string header_of(const std::vector<std::pair<std::string, Tensor>>& tensors
                     {"data_offsets", {offset, offset + bytes}}};
     offset += bytes;
   }
-  std::string text = header.dump();
+  std::string text = json_text(header);
   text.append((kAlignment - text.size() % kAlignment) % kAlignment, ' ');
   return text;
 }
@@ -99,8 +107,9 @@ void write_content(const std::string& path, const std::vector<std::pair<std::str
     out.write(static_cast<const char*>(host.data_ptr()), static_cast<std::streamsize>(host.nbytes()));
   }
   out.close();
-  require<DataError>(out.good(), "writing '", path, "' failed: ", std::strerror(errno),
-                     ". Free space or check the folder and its permissions.");
+  const int error = errno;
+  require<DataError>(out.good(), "writing '", path, "' failed: ", system_words(error), ". ",
+                     advice_for(error));
 }
 
 }  // namespace
@@ -108,9 +117,8 @@ void write_content(const std::string& path, const std::vector<std::pair<std::str
 SafetensorsFile::SafetensorsFile(const std::string& path) : path_(path) {
   std::error_code error;
   const auto size = static_cast<int64_t>(fs::file_size(path, error));
-  require<DataError>(!error, "safetensors file '", path, "' cannot be read: ", error.message(),
-                     ". Check the path.");
-  std::ifstream in(path, std::ios::binary);
+  if (error) throw SystemError(error.value(), cat("safetensors file '", path, "' cannot be read"));
+  std::ifstream in = open_for_reading(path);
   std::string length_text(kLengthBytes, '\0');
   in.read(length_text.data(), kLengthBytes);
   const uint64_t length = in.good() ? parse_length(length_text) : 0;
@@ -120,22 +128,30 @@ SafetensorsFile::SafetensorsFile(const std::string& path) : path_(path) {
                      " bytes (it is cut off or something else). Fetch the file again.");
   std::string header(length, '\0');
   in.read(header.data(), static_cast<std::streamsize>(length));
-  require<DataError>(in.good(), path, ": the header cannot be read: ", std::strerror(errno), ".");
+  if (!in.good()) throw SystemError(EIO, cat(path, ": the header cannot be read"));
   data_offset_ = kLengthBytes + static_cast<int64_t>(length);
   parse(header, size - data_offset_);
 }
 
 void SafetensorsFile::parse(const std::string& header, int64_t data_bytes) {
   try {
-    const json parsed = json::parse(header);
+    const json parsed = parse_json(header);
+    require<DataError>(parsed.is_object(), path_,
+                       ": the safetensors header is no JSON object (damaged). Fetch the file again.");
     for (const auto& [name, item] : parsed.items()) {
       if (name == "__metadata__") {
         metadata_ = item.get<std::map<std::string, std::string>>();
         continue;
       }
-      const auto offsets = item.at("data_offsets").get<std::array<int64_t, 2>>();
-      entries_[name] = {dtype_of(item.at("dtype").get<std::string>(), path_ + ": " + name),
-                        item.at("shape").get<std::vector<int64_t>>(), offsets[0], offsets[1]};
+      const json& offsets = item.at("data_offsets");
+      Entry& entry = entries_[name];
+      entry = {dtype_of(item.at("dtype").get<std::string>(), path_ + ": " + name),
+               {},
+               whole_number(offsets.at(0), 0, INT64_MAX),
+               whole_number(offsets.at(1), 0, INT64_MAX)};
+      for (const json& size : item.at("shape")) entry.shape.push_back(whole_number(size, 0, INT64_MAX));
+      require<DataError>(entry.shape.size() <= kMostDims, path_, ": tensor '", name, "' has ",
+                         entry.shape.size(), " dims (the header is damaged). Fetch the file again.");
     }
   } catch (const json::exception& error) {
     throw DataError(
@@ -176,11 +192,10 @@ Tensor SafetensorsFile::read(const std::string& name) const {
   require<DataError>(found != entries_.end(), path_, ": has no tensor '", name, "'. Check the file.");
   const Entry& entry = found->second;
   Tensor tensor = at::empty(entry.shape, entry.dtype);
-  std::ifstream in(path_, std::ios::binary);
+  std::ifstream in = open_for_reading(path_);
   in.seekg(data_offset_ + entry.begin);
   in.read(static_cast<char*>(tensor.data_ptr()), entry.end - entry.begin);
-  require<DataError>(in.good(), path_, ": tensor '", name, "' cannot be read: ", std::strerror(errno),
-                     ". Check the disk.");
+  if (!in.good()) throw SystemError(EIO, cat(path_, ": tensor '", name, "' cannot be read"));
   return tensor;
 }
 

@@ -11,8 +11,17 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr size_t kOpenShards = 256;  // windows come from all of them at random
+constexpr size_t kReaders =
+    256;  // windows come from all shards at random; how many have open files is another matter
 constexpr size_t kIndexesInMemory = 4;
+
+// Without "." and a slash at its end; with ".." in it, where the system goes.
+std::string without_dots(const fs::path& path) {
+  const bool goes_up = std::find(path.begin(), path.end(), "..") != path.end();
+  fs::path folder = goes_up ? fs::weakly_canonical(path) : path.lexically_normal();
+  if (!folder.has_filename()) folder = folder.parent_path();
+  return folder.string();
+}
 
 }  // namespace
 
@@ -27,18 +36,28 @@ Split::Split(const std::string& path, int64_t tokens_in_memory) : tokens_in_memo
   is_checked_.resize(entry().shards.size(), false);
 }
 
+std::optional<SplitPlace> find_split(const std::string& path) {
+  const fs::path given = fs::absolute(path);
+  if (fs::exists(given / kManifestName)) return SplitPlace{without_dots(given), ""};
+  std::optional<SplitPlace> found;
+  for (const fs::path& folder : {fs::path(without_dots(given)), fs::weakly_canonical(given)}) {
+    const SplitPlace place{folder.parent_path().string(), folder.filename().string()};
+    if (!fs::exists(folder.parent_path() / kManifestName)) continue;
+    if (read_manifest(place.dataset_dir).splits.count(place.split) > 0) return place;
+    if (!found) found = place;
+  }
+  return found;
+}
+
 void Split::locate(const std::string& path) {
   require<DataError>(fs::is_directory(path), "data set '", path,
                      "' does not exist. Make one with `fwl tokenize`.");
-  fs::path folder = fs::absolute(path).lexically_normal();
-  if (!folder.has_filename()) folder = folder.parent_path();
-  const bool whole = fs::exists(folder / kManifestName);
-  require<DataError>(whole || fs::exists(folder.parent_path() / kManifestName), "'", path, "' has no ",
-                     kManifestName,
+  const std::optional<SplitPlace> place = find_split(path);
+  require<DataError>(place.has_value(), "'", path, "' has no ", kManifestName,
                      " and is no split of a data set (nothing says what it holds; a data set without it is "
                      "unfinished). Make one with `fwl tokenize`.");
-  dataset_dir_ = whole ? folder.string() : folder.parent_path().string();
-  name_ = whole ? "train" : folder.filename().string();
+  dataset_dir_ = place->dataset_dir;
+  name_ = place->split.empty() ? "train" : place->split;
   manifest_ = read_manifest(dataset_dir_);
   std::string names;
   for (const auto& [name, split] : manifest_.splits) names += (names.empty() ? "" : ", ") + name;
@@ -107,19 +126,19 @@ const Tokenizer& Split::tokenizer() const {
 
 const ShardReader& Split::reader(size_t shard) const {
   const auto found =
-      std::find_if(open_.begin(), open_.end(), [&](const auto& item) { return item.first == shard; });
-  if (found != open_.end()) {
-    open_.splice(open_.begin(), open_, found);
-    return open_.front().second;
+      std::find_if(readers_.begin(), readers_.end(), [&](const auto& item) { return item.first == shard; });
+  if (found != readers_.end()) {
+    readers_.splice(readers_.begin(), readers_, found);
+    return readers_.front().second;
   }
   const bool keep_all = num_tokens_ <= tokens_in_memory_;
   ShardReader fresh(dataset_dir_, entry().shards[shard], manifest_);
   if (!is_checked_[shard]) fresh.documents();
   is_checked_[shard] = true;
   if (keep_all) fresh.load();
-  if (!keep_all && open_.size() >= kOpenShards) open_.pop_back();
-  open_.emplace_front(shard, std::move(fresh));
-  return open_.front().second;
+  if (!keep_all && readers_.size() >= kReaders) readers_.pop_back();
+  readers_.emplace_front(shard, std::move(fresh));
+  return readers_.front().second;
 }
 
 Split::Extent Split::examine(int64_t position) const {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <list>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -14,13 +15,23 @@
 
 namespace fwl {
 
+// A data set's folder, and the split of it that a path names.
+struct SplitPlace {
+  std::string dataset_dir;
+  std::string split;  // empty: the path is the data set's own
+};
+// Of DIR or DIR/SPLIT, where DIR, SPLIT or both may be symbolic links; none where no manifest is found. Of a
+// path with "..", links are followed first, as the system does.
+std::optional<SplitPlace> find_split(const std::string& path);
+
 // For one thread at a time. The constructor reads the manifest alone, so that a split of any size opens at
-// once; a shard is opened, and all but its tokens checked, by the first read, in the thread that reads, and
-// the least recently used are closed again. A split of up to 64 Mi tokens is kept in memory shard by shard as
-// it is read.
+// once; a shard is opened, and all but its tokens checked, by the first read, in the thread that reads. How
+// many are open at once follows the process' budget (core/base/open_files.h). A split of up to 64 Mi tokens
+// is kept in memory shard by shard as it is read.
 class Split {
  public:
-  // `path`: DIR (then its `train`) or DIR/SPLIT. Throws DataError for a missing or damaged manifest.
+  // `path`: DIR (then its `train`) or DIR/SPLIT, as find_split. Throws DataError for a missing or damaged
+  // manifest.
   explicit Split(const std::string& path, int64_t tokens_in_memory = int64_t{64} << 20);
   Split(Split&&) = default;
 
@@ -72,7 +83,7 @@ class Split {
   int64_t num_tokens_ = 0, num_documents_ = 0, tokens_in_memory_;
   mutable std::vector<bool> is_checked_;  // per shard: its documents were found sound
   mutable std::list<std::pair<size_t, std::vector<Document>>> indexes_;  // most recently used first
-  mutable std::list<std::pair<size_t, ShardReader>> open_;               // most recently used first
+  mutable std::list<std::pair<size_t, ShardReader>> readers_;            // most recently used first
   mutable std::unique_ptr<Tokenizer> tokenizer_;
 };
 

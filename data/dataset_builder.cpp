@@ -1,16 +1,21 @@
 #include "data/dataset_builder.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <filesystem>
-#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <optional>
+#include <random>
+#include <thread>
+#include <utility>
 
 #include "core/base/error.h"
 #include "core/base/file.h"
 #include "core/base/hash.h"
+#include "core/base/json.h"
+#include "core/base/log.h"
+#include "core/base/system_error.h"
 #include "data/dataset_tokenizer.h"
 #include "data/encoder_pool.h"
 #include "data/shard_reader.h"
@@ -30,28 +35,49 @@ std::string numbered(const char* format, size_t number) {
   return text;
 }
 
-std::vector<std::string> split_names(const std::vector<SplitRange>& ranges) {
+std::vector<std::string> split_names(const std::vector<SplitRange>& ranges,
+                                     const std::vector<DocumentFile>& files) {
   std::vector<std::string> names = {"train"};
-  for (const SplitRange& range : ranges) {
-    if (range.name != "train") names.push_back(range.name);
-  }
+  const auto add = [&names](const std::string& name) {
+    if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+  };
+  for (const SplitRange& range : ranges) add(range.name);
+  for (const DocumentFile& file : files)
+    if (!file.split.empty()) add(file.split);
   return names;
 }
 
-// All that decides the content of the data set.
-std::string fingerprint_of(const std::vector<DocumentFile>& files, const Manifest& manifest,
-                           const BuildOptions& o, int64_t group_bytes) {
+// All options that decide the content of the data set.
+std::string fingerprint_of(const Manifest& manifest, const BuildOptions& o, int64_t group_bytes,
+                           const std::vector<std::string>& splits) {
   std::string text = cat(kDatasetVersion, ' ', manifest.tokenizer_kind, ' ', manifest.tokenizer_hash, ' ',
                          name_of(o.compression), ' ', o.shard_tokens, ' ', group_bytes, ' ', o.format.field,
-                         '\n', o.format.document_start, '\n');
+                         '\n', o.format.document_start, '\n', static_cast<int>(o.format.format), ' ',
+                         static_cast<int>(o.format.cut), ' ', o.format.document_bytes, '\n');
   for (const SplitRange& range : o.ranges) text += cat(range.name, '=', range.begin, '-', range.end, '\n');
-  uint64_t hash = hash_bytes(text);
-  for (const DocumentFile& file : files) {
-    std::error_code error;
-    const auto time = fs::last_write_time(file.path, error).time_since_epoch().count();
-    hash = hash_bytes(cat(file.name, '\n', file.path, '\n', file.bytes, ' ', error ? 0 : time, '\n'), hash);
-  }
+  for (const std::string& split : splits) text += split + '\n';
+  return to_hex(hash_bytes(text));
+}
+
+// The files as they were listed: while this stays, so do their documents.
+std::string stamp_of(const DocumentFile* begin, const DocumentFile* end) {
+  uint64_t hash = hash_bytes("");
+  for (const DocumentFile* f = begin; f != end; ++f)
+    hash = hash_bytes(cat(f->name, '\n', f->path, '\n', f->split, '\n', f->bytes, ' ', f->time, '\n'), hash);
   return to_hex(hash);
+}
+
+std::string hash_of_names(const std::vector<DocumentFile>& files) {
+  uint64_t hash = hash_bytes("");
+  for (const DocumentFile& file : files) hash = hash_bytes(file.name, hash);
+  return to_hex(hash);
+}
+
+// Hash of a split's documents, piece by piece: names, texts, and where one ends.
+constexpr uint64_t kNoDocuments = 0;
+uint64_t hash_with(uint64_t hash, const Piece& piece, uint64_t text_hash) {
+  if (piece.begins) hash = hash_bytes(piece.name, hash);
+  return mix_bits(hash ^ mix_bits(text_hash + (piece.ends ? 1 : 0)));
 }
 
 // Files [begin, end).
@@ -72,169 +98,458 @@ std::vector<Group> groups_of(const std::vector<DocumentFile>& files, int64_t gro
 
 // How far a group is. Documents are numbered within the group.
 struct GroupState {
+  // After a shard that its documents filled: those of the group before this number, and the hash of the
+  // split's.
+  struct End {
+    int64_t documents = 0;
+    uint64_t hash = kNoDocuments;
+  };
   bool done = false;
-  std::vector<SplitEntry> published;         // per split
-  std::vector<int64_t> documents_published;  // per split: all of its documents before this number are
+  std::string stamp;  // of the group's files
+  int64_t text_files = 0, json_files = 0;
+  SkippedLines skipped_lines;
+  std::vector<SplitEntry> published;   // per split
+  std::vector<std::vector<End>> ends;  // per split, of its shards but the last, which the group's end may cut
+  int64_t documents_published(size_t split) const {
+    return ends[split].empty() ? 0 : ends[split].back().documents;
+  }
+  uint64_t hash(size_t split) const { return ends[split].empty() ? kNoDocuments : ends[split].back().hash; }
 };
+
+json to_json(const SkippedLines& lines) {
+  json first = json::array();
+  for (const BadLine& line : lines.first) first.push_back({line.file, line.line, line.problem});
+  return {{"count", lines.count}, {"first", first}};
+}
+
+SkippedLines skipped_lines_from(const json& from) {
+  SkippedLines lines;
+  lines.count = from.at("count");
+  for (const json& line : from.at("first")) lines.first.push_back({line.at(0), line.at(1), line.at(2)});
+  return lines;
+}
 
 class Builder {
  public:
   Builder(const std::vector<DocumentFile>& files, const Tokenizer& tokenizer, const BuildOptions& options)
-      : files_(files), tokenizer_(tokenizer), o_(options), splits_(split_names(options.ranges)) {
+      : files_(files), tokenizer_(tokenizer), o_(options), splits_(split_names(options.ranges, files)) {
     embed_tokenizer(tokenizer, &manifest_);
     manifest_.compression = o_.compression;
     const int64_t group_bytes = o_.group_bytes > 0 ? o_.group_bytes : 16 * o_.shard_tokens;
-    fingerprint_ = fingerprint_of(files, manifest_, o_, group_bytes);
+    fingerprint_ = fingerprint_of(manifest_, o_, group_bytes, splits_);
     groups_ = groups_of(files, group_bytes);
     for (const DocumentFile& file : files) reads_stdin_ = reads_stdin_ || file.path == kStandardInput;
   }
 
   BuildResult run() {
-    if (o_.rank == 0) lock_.emplace(o_.out);
-    if (o_.rank == 0) prepare();
-    // Killed after the manifest: no more than journals to remove. The first rank says so, since others may
-    // still see a manifest that it has replaced (network file systems).
-    if (o_.any(o_.rank == 0 && fs::exists(o_.out + "/" + kManifestName))) {
-      if (o_.rank == 0) remove_journals();
-      return result();
+    open_folder();
+    try {
+      require_same_sources();
+      build();
+    } catch (...) {
+      leave_in_order();
+      throw;
     }
-    for (size_t g = first_group(); g < groups_.size(); g += step()) {
-      if (!reads_stdin_) progress_.source_total += groups_[g].bytes;
-    }
-    for (size_t g = first_group(); g < groups_.size(); g += step()) build_group(g);
-    o_.barrier();
-    if (o_.rank == 0) finish();
-    o_.barrier();
-    return result();
+    result_.manifest = read_manifest(o_.out);
+    result_.progress = progress_;
+    return result_;
   }
 
  private:
-  BuildResult result() const { return {read_manifest(o_.out), progress_, shards_kept_}; }
   size_t first_group() const { return static_cast<size_t>(o_.rank); }
   size_t step() const { return static_cast<size_t>(o_.ranks); }
-  std::string journal_path() const { return cat(o_.out, "/", kJournalName, ".json"); }
+  static std::string journal_in(const std::string& dir) { return cat(dir, "/", kJournalName, ".json"); }
+  std::string journal_path() const { return journal_in(dir_); }
   std::string journal_path(size_t group) const {
-    return o_.out + "/" + kJournalName + numbered("-%05zu.json", group);
+    return dir_ + "/" + kJournalName + numbered("-%05zu.json", group);
+  }
+  bool replaces() const { return dir_ != o_.out; }
+  std::string stamp_of_group(size_t group) const {
+    return stamp_of(files_.data() + groups_[group].begin, files_.data() + groups_[group].end);
   }
 
+  // ---- the folder
+
+  // Rank 0 prepares it; the others look whether they see the same one.
+  void open_folder() {
+    if (o_.rank == 0) {
+      finish_exchange(o_.out);
+      locks_.push_back(std::make_unique<WriterLock>(o_.out));
+      dir_ = working_folder();
+      if (replaces()) locks_.push_back(std::make_unique<WriterLock>(dir_));
+      prepare();
+    }
+    const std::string dir = o_.from_first(dir_), journal = o_.from_first(journal_);
+    dir_ = dir.empty() ? o_.out : dir;
+    if (o_.rank != 0 && !journal.empty()) require_same_folder(journal);
+  }
+
+  // A data set that is there stays until the new one is whole.
+  std::string working_folder() const {
+    const bool replaced = o_.existing == ExistingDataset::kReplace &&
+                          fs::exists(o_.out + "/" + kManifestName) && !is_this_one(o_.out);
+    return replaced ? replacement_folder(o_.out) : o_.out;
+  }
+
+  json read_journal(const std::string& dir) const {
+    if (reads_stdin_ || !fs::exists(journal_in(dir))) return {};
+    const json journal = parse_json(read_file(journal_in(dir), "journal"));
+    return journal.is_object() && journal.value("fingerprint", "") == fingerprint_ ? journal : json();
+  }
+  // Whether a build of the very same sources with the same options was killed in `dir`, even when it was
+  // whole.
+  bool is_this_one(const std::string& dir) const {
+    const json journal = read_journal(dir);
+    return journal.is_object() && journal.value("sources", "") == stamp_of_all();
+  }
+  std::string stamp_of_all() const { return stamp_of(files_.data(), files_.data() + files_.size()); }
+
+  // Files may have been repaired since, and added or left out, as long as something that is there can be
+  // kept.
   bool can_go_on() const {
-    if (o_.existing == ExistingDataset::kReplace || reads_stdin_) return false;
-    if (!fs::exists(journal_path())) return false;
-    const json journal = json::parse(read_file(journal_path(), "journal"), nullptr, false);
-    return journal.is_object() && journal.value("fingerprint", "") == fingerprint_;
+    const json journal = read_journal(dir_);
+    if (!journal.is_object()) return false;
+    if (is_this_one(dir_))
+      return replaces() || o_.existing != ExistingDataset::kReplace || fs::exists(dir_ + "/" + kManifestName);
+    if (fs::exists(dir_ + "/" + kManifestName)) return false;
+    if (!replaces() && o_.existing == ExistingDataset::kReplace) return false;
+    if (journal.value("names", "") == hash_of_names(files_)) return true;
+    for (size_t group = 0; group < groups_.size(); ++group) {
+      GroupState state = load_state(group);
+      if (shards_in(state) == 0) continue;
+      if (state.stamp != stamp_of_group(group)) count_the_same(group, &state);
+      return shards_in(state) > 0;
+    }
+    return false;
   }
 
   void prepare() {
-    if (!can_go_on()) {
-      prepare_dataset_folder(o_.out, splits_, o_.existing);
-      publish_file(journal_path(),
-                   json{{"fingerprint", fingerprint_}, {"groups", groups_.size()}}.dump(1) + "\n");
-      return;
+    if (can_go_on()) {
+      remove_temporary_files(dir_);
+      remove_other_groups();
+    } else {
+      prepare_dataset_folder(dir_, splits_, replaces() ? ExistingDataset::kReplace : o_.existing);
     }
-    remove_temporary_files(o_.out);
+    std::random_device draw;
+    journal_ = json{{"fingerprint", fingerprint_},
+                    {"sources", stamp_of_all()},
+                    {"names", hash_of_names(files_)},
+                    {"groups", groups_.size()},
+                    {"build", to_hex(static_cast<uint64_t>(draw()) << 32 | draw())}}
+                   .dump(1) +
+               "\n";
+    publish_file(journal_path(), journal_);
   }
 
-  GroupState read_state(size_t group) const {
+  // What a list of files that was longer has left.
+  void remove_other_groups() const {
+    for (size_t group = groups_.size(); fs::exists(journal_path(group)); ++group) {
+      for (const SplitEntry& split : load_state(group).published)
+        for (const ShardEntry& shard : split.shards) fs::remove(dir_ + "/" + shard.file);
+      fs::remove(journal_path(group));
+    }
+  }
+
+  // Network file systems may show a new file some moments later.
+  void require_same_folder(const std::string& journal) const {
+    for (int tries = 0; tries < 50; ++tries) {
+      if (fs::exists(journal_path()) && read_file(journal_path(), "journal") == journal) return;
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    }
+    throw UnavailableError(cat("rank ", o_.rank, " does not see --out '", dir_,
+                               "' as rank 0 has made it (its "
+                               "shards would be written elsewhere). Give a folder that all ranks share."));
+  }
+
+  void require_same_sources() {
+    std::string problem;
+    for (size_t g = first_group(); o_.rank != 0 && g < groups_.size(); g += step()) {
+      for (size_t f = groups_[g].begin; f < groups_[g].end && problem.empty(); ++f) {
+        const std::string why = why_not_the_same(files_[f]);
+        if (!why.empty())
+          problem = cat(
+              "source '", files_[f].path, "' is not as rank 0 has listed it: on rank ", o_.rank, " it ", why,
+              " (documents would be missing or doubled). Give all ranks the same files, copied with "
+              "their times (cp -p, rsync -t), or a folder that they share.");
+      }
+    }
+    const bool any = o_.any(!problem.empty());
+    require<UnavailableError>(problem.empty(), problem);
+    require<UnavailableError>(
+        !any,
+        "another rank does not see the sources as rank 0 has listed them; its message "
+        "says which (documents would be missing or doubled). Give all ranks the same files.");
+  }
+
+  // After a failure: what is whole stays for the next try, and nothing else.
+  void leave_in_order() noexcept {
+    if (o_.rank != 0 || o_.ranks > 1) return;
+    try {
+      const bool kept = holds_shards(dir_);
+      if (kept)
+        log_warn(cat("finished shards stay in '", dir_,
+                     "': the same command goes on with them, also when a source "
+                     "was repaired."));
+      if (!kept && replaces()) remove_dataset_folder(dir_);
+    } catch (...) {  // the failure itself says more
+    }
+  }
+
+  // ---- journals
+
+  GroupState fresh_state() const {
     GroupState fresh;
     fresh.published.resize(splits_.size());
-    fresh.documents_published.resize(splits_.size(), 0);
-    if (!fs::exists(journal_path(group))) return fresh;
+    fresh.ends.resize(splits_.size());
+    return fresh;
+  }
+
+  static size_t shards_in(const GroupState& state) {
+    size_t shards = 0;
+    for (const SplitEntry& split : state.published) shards += split.shards.size();
+    return shards;
+  }
+
+  // What the journal says; nothing where it is missing or damaged.
+  GroupState load_state(size_t group) const {
+    if (!fs::exists(journal_path(group))) return fresh_state();
     try {
-      const json journal = json::parse(read_file(journal_path(group), "journal"));
-      GroupState state = fresh;
+      const json journal = parse_json(read_file(journal_path(group), "journal"));
+      GroupState state = fresh_state();
       state.done = journal.at("done");
+      state.stamp = journal.at("stamp");
+      state.text_files = journal.at("text_files");
+      state.json_files = journal.at("json_files");
+      state.skipped_lines = skipped_lines_from(journal.at("skipped_lines"));
       for (size_t s = 0; s < splits_.size(); ++s) {
         const json& split = journal.at("splits").at(splits_[s]);
-        state.documents_published[s] = split.at("documents_published");
-        for (const json& text : split.at("shards")) {
-          const ShardEntry shard = shard_from_json_text(text.dump(), journal_path(group));
-          if (!state.done) ShardReader(o_.out, shard, manifest_);  // throws when it is gone or damaged
-          state.published[s].shards.push_back(shard);
-        }
+        for (const json& end : split.at("ends"))
+          state.ends[s].push_back({end.at(0), std::stoull(end.at(1).get<std::string>(), nullptr, 16)});
+        for (const json& shard : split.at("shards"))
+          state.published[s].shards.push_back(shard_from_json_text(shard.dump(), journal_path(group)));
       }
       return state;
     } catch (const json::exception&) {
-      return fresh;
+    } catch (const std::logic_error&) {
     } catch (const DataError&) {
-      return fresh;
+    } catch (const SystemError& error) {
+      if (!error.is_missing()) throw;  // not to be read now: what it holds is not made again for that
+    }
+    return fresh_state();
+  }
+
+  // Where the group goes on: what the journal says, as far as it is there and of the sources as they are now.
+  GroupState usable_state(size_t group) const {
+    GroupState state = load_state(group);
+    if (state.stamp != stamp_of_group(group)) {
+      const GroupState before = state;
+      count_the_same(group, &state);
+      for (size_t s = 0; s < splits_.size(); ++s)
+        for (size_t i = state.published[s].shards.size(); i < before.published[s].shards.size(); ++i)
+          fs::remove(dir_ + "/" + before.published[s].shards[i].file);
+    }
+    if (state.done) return state;
+    try {
+      for (const SplitEntry& split : state.published) {
+        for (const ShardEntry& shard : split.shards) {
+          ShardReader(dir_, shard, manifest_);  // throws when it is gone or damaged
+        }
+      }
+    } catch (const DataError&) {
+      return fresh_state();
+    } catch (const SystemError& error) {
+      if (!error.is_missing()) throw;
+      return fresh_state();
+    }
+    return state;
+  }
+
+  // The group's files are not those of the journal: leaves the shards whose documents are still the same.
+  void count_the_same(size_t group, GroupState* state) const {
+    std::vector<size_t> same(splits_.size(), 0);
+    const auto undecided = [&] {
+      for (size_t s = 0; s < splits_.size(); ++s)
+        if (same[s] < state->ends[s].size()) return true;
+      return false;
+    };
+    std::vector<uint64_t> hash(splits_.size(), kNoDocuments);
+    DocumentFormat lenient = o_.format;
+    lenient.bad_lines = BadLines::kSkip;
+    int64_t documents = 0;
+    size_t split = 0;
+    try {
+      for (size_t f = groups_[group].begin; f < groups_[group].end && undecided(); ++f) {
+        DocumentReader reader(files_[f], lenient);
+        for (Piece piece; undecided() && reader.next(piece);) {
+          if (piece.begins) split = split_number(files_[f], piece.name);
+          hash[split] = hash_with(hash[split], piece, hash_bytes(piece.text));
+          if (!piece.ends) continue;
+          documents += 1;
+          std::vector<GroupState::End>& ends = state->ends[split];
+          if (same[split] == ends.size() || ends[same[split]].documents != documents) continue;
+          if (ends[same[split]].hash == hash[split]) {
+            same[split] += 1;
+          } else {
+            ends.resize(same[split]);
+          }
+        }
+      }
+    } catch (const DataError&) {  // the build itself meets it again
+    }
+    state->done = false;
+    for (size_t s = 0; s < splits_.size(); ++s) {
+      state->ends[s].resize(same[s]);
+      state->published[s].shards.resize(same[s]);
     }
   }
 
   void write_state(size_t group, const GroupState& state) const {
-    json journal = {{"done", state.done}};
+    json journal = {{"done", state.done},
+                    {"stamp", state.stamp},
+                    {"text_files", state.text_files},
+                    {"json_files", state.json_files},
+                    {"skipped_lines", to_json(state.skipped_lines)}};
     for (size_t s = 0; s < splits_.size(); ++s) {
-      json shards = json::array();
+      json shards = json::array(), ends = json::array();
       for (const ShardEntry& shard : state.published[s].shards)
         shards.push_back(json::parse(to_json_text(shard)));
-      journal["splits"][splits_[s]] = {{"documents_published", state.documents_published[s]},
-                                       {"shards", shards}};
+      for (const GroupState::End& end : state.ends[s]) ends.push_back({end.documents, to_hex(end.hash)});
+      journal["splits"][splits_[s]] = {{"ends", ends}, {"shards", shards}};
     }
-    publish_file(journal_path(group), journal.dump(1) + "\n");
+    publish_file(journal_path(group), json_text(journal, 1) + "\n");
   }
 
-  size_t split_number(const std::string& document) const {
-    const std::string name = split_of(document, o_.ranges);
+  // ---- documents
+
+  size_t split_number(const DocumentFile& file, const std::string& document) const {
+    const std::string name = file.split.empty() ? split_of(document, o_.ranges) : file.split;
     return static_cast<size_t>(std::find(splits_.begin(), splits_.end(), name) - splits_.begin());
   }
 
+  void build() {
+    // Killed after the manifest: no more than to put it into place. The first rank says so, since others may
+    // still see a manifest that it has replaced (network file systems).
+    const bool is_whole = o_.any(o_.rank == 0 && fs::exists(dir_ + "/" + kManifestName));
+    if (!is_whole) {
+      for (size_t g = first_group(); g < groups_.size(); g += step()) {
+        if (!reads_stdin_) progress_.source_total += groups_[g].bytes;
+      }
+      for (size_t g = first_group(); g < groups_.size(); g += step()) build_group(g);
+      o_.barrier();
+    }
+    if (o_.rank == 0) {
+      if (!is_whole) finish();
+      put_in_place();
+    }
+    o_.barrier();
+  }
+
   void build_group(size_t group) {
-    GroupState state = read_state(group);
-    for (const SplitEntry& split : state.published) shards_kept_ += static_cast<int64_t>(split.shards.size());
+    GroupState state = usable_state(group);
+    result_.shards_kept += static_cast<int64_t>(shards_in(state));
     if (state.done) {
       advance(groups_[group].bytes);
       return;
     }
-    std::vector<ShardWriter> writers;
-    for (size_t s = 0; s < splits_.size(); ++s) {
-      writers.emplace_back(o_.out, splits_[s], manifest_, o_.shard_tokens, numbered("g%05zu-", group),
-                           state.published[s]);
+    state.stamp = stamp_of_group(group);
+    state.text_files = state.json_files = 0;
+    state.skipped_lines = {};
+    GroupWriter writer(*this, group, std::move(state));
+    try {
+      writer.read();
+    } catch (const Error&) {
+      writer.save_what_is_whole();
+      throw;
     }
-    const std::vector<int64_t> skip_before = state.documents_published;
-    EncoderPool pool(tokenizer_, o_.threads,
-                     o_.bytes_in_flight > 0 ? o_.bytes_in_flight : kBytesPerThread * o_.threads);
-    const auto write_oldest = [&] {
-      const std::unique_ptr<EncodedPiece> encoded = pool.take();
-      ShardWriter& writer = writers[encoded->split];
-      write(*encoded, writer);
-      if (writer.published().shards.size() == state.published[encoded->split].shards.size()) return;
-      state.published[encoded->split] = writer.published();
-      state.documents_published[encoded->split] = encoded->document + 1;
-      write_state(group, state);
-    };
-    int64_t document = -1;
-    for (size_t f = groups_[group].begin; f < groups_[group].end; ++f) {
-      const DocumentFile& file = files_[f];
-      const bool one = is_one_document(file, o_.format);
-      // Its name says that it is published: not even opened.
-      if (one && document + 1 < skip_before[split_number(without_compression(file.name))]) {
-        ++document;
-        advance(file.bytes);
-        continue;
+    writer.finish();
+  }
+
+  // Reads, encodes and writes the documents of a group that are not published.
+  class GroupWriter {
+   public:
+    GroupWriter(Builder& builder, size_t group, GroupState state)
+        : b_(builder),
+          group_(group),
+          state_(std::move(state)),
+          pool_(b_.tokenizer_, b_.o_.threads,
+                b_.o_.bytes_in_flight > 0 ? b_.o_.bytes_in_flight : kBytesPerThread * b_.o_.threads) {
+      for (size_t s = 0; s < b_.splits_.size(); ++s) {
+        writers_.emplace_back(b_.dir_, b_.splits_[s], b_.manifest_, b_.o_.shard_tokens,
+                              numbered("g%05zu-", group), state_.published[s]);
+        skip_before_.push_back(state_.documents_published(s));
+        hashes_.push_back(state_.hash(s));
       }
-      DocumentReader reader(file, o_.format);
+    }
+
+    void read() {
+      for (size_t f = b_.groups_[group_].begin; f < b_.groups_[group_].end; ++f) read_file(b_.files_[f]);
+      while (!pool_.empty()) write_oldest();
+    }
+    // After a failure to read: shards that what was read before has filled.
+    void save_what_is_whole() noexcept {
+      try {
+        while (!pool_.empty()) write_oldest();
+      } catch (...) {  // the first failure says more
+      }
+    }
+    void finish() {
+      for (size_t s = 0; s < writers_.size(); ++s) state_.published[s] = writers_[s].finish();
+      state_.done = true;
+      b_.write_state(group_, state_);
+    }
+
+   private:
+    void read_file(const DocumentFile& file) {
+      // Its name says that it is published: not even opened.
+      if (is_one_document(file, b_.o_.format) &&
+          document_ + 1 < skip_before_[b_.split_number(file, without_compression(file.name))]) {
+        ++document_;
+        state_.text_files += 1;
+        b_.advance(file.bytes);
+        return;
+      }
+      DocumentReader reader(file, b_.o_.format);
+      (reader.is_json_lines() ? state_.json_files : state_.text_files) += 1;
       int64_t consumed = 0;
       size_t split = 0;
       for (Piece piece; reader.next(piece);) {
         if (piece.begins) {
-          ++document;
-          split = split_number(piece.name);
+          ++document_;
+          split = b_.split_number(file, piece.name);
         }
-        advance(reader.consumed() - consumed);
+        b_.advance(reader.consumed() - consumed);
         consumed = reader.consumed();
-        if (document < skip_before[split]) continue;
+        if (document_ < skip_before_[split]) continue;
         auto task = std::make_unique<EncodedPiece>();
         task->piece = std::move(piece);
         task->split = split;
-        task->document = document;
-        pool.give(std::move(task));
-        while (pool.is_full()) write_oldest();
+        task->document = document_;
+        pool_.give(std::move(task));
+        while (pool_.is_full()) write_oldest();
       }
+      state_.skipped_lines.add(reader.skipped_lines());
     }
-    while (!pool.empty()) write_oldest();
-    for (size_t s = 0; s < splits_.size(); ++s) state.published[s] = writers[s].finish();
-    state.done = true;
-    write_state(group, state);
-  }
+
+    void write_oldest() {
+      const std::unique_ptr<EncodedPiece> encoded = pool_.take();
+      const size_t s = encoded->split;
+      b_.write(*encoded, writers_[s]);
+      hashes_[s] = hash_with(hashes_[s], encoded->piece, encoded->text_hash);
+      if (writers_[s].published().shards.size() == state_.published[s].shards.size()) return;
+      state_.published[s] = writers_[s].published();
+      state_.ends[s].push_back({encoded->document + 1, hashes_[s]});
+      b_.write_state(group_, state_);
+    }
+
+    Builder& b_;
+    size_t group_;
+    GroupState state_;
+    std::vector<ShardWriter> writers_;
+    std::vector<int64_t> skip_before_;
+    std::vector<uint64_t> hashes_;
+    int64_t document_ = -1;
+    EncoderPool pool_;
+  };
 
   void write(const EncodedPiece& encoded, ShardWriter& writer) {
     const auto bytes = static_cast<int64_t>(encoded.piece.text.size());
@@ -253,20 +568,48 @@ class Builder {
     o_.on_progress(progress_);
   }
 
+  // ---- the end
+
   // Gives every shard its final number and publishes the manifest. May be killed at any point and run again.
   void finish() {
-    for (const std::string& split : splits_) manifest_.splits[split];
+    std::vector<GroupState> states;
     for (size_t group = 0; group < groups_.size(); ++group) {
-      const GroupState state = read_state(group);
+      states.push_back(load_state(group));
       require<DataError>(
-          state.done, journal_path(group),
+          states.back().done, journal_path(group),
           " is missing or damaged (a rank's work cannot be found). Run the same command again.");
+      result_.text_files += states.back().text_files;
+      result_.json_files += states.back().json_files;
+      result_.skipped_lines.add(states.back().skipped_lines);
+    }
+    manifest_.bad_lines = result_.skipped_lines.count;
+    require_documents(states);
+    for (const std::string& split : splits_) manifest_.splits[split];
+    for (const GroupState& state : states) {
       for (size_t s = 0; s < splits_.size(); ++s) {
         for (const ShardEntry& shard : state.published[s].shards) add_shard(splits_[s], shard);
       }
     }
-    write_manifest(o_.out, manifest_);
+    write_manifest(dir_, manifest_);
+  }
+
+  void require_documents(const std::vector<GroupState>& states) const {
+    if (result_.skipped_lines.count == 0) return;
+    const bool any =
+        std::any_of(states.begin(), states.end(), [](const GroupState& s) { return shards_in(s) > 0; });
+    const BadLine& line = result_.skipped_lines.first.at(0);
+    require<DataError>(any, "all ", result_.skipped_lines.count, " lines are bad, the first in ", line.file,
+                       ", line ", line.line, ": ", line.problem, " Nothing is left to read.");
+  }
+
+  void put_in_place() {
+    std::string replaced;
+    if (replaces()) {
+      exchange_folders(dir_, o_.out);
+      replaced = std::exchange(dir_, o_.out);
+    }
     remove_journals();
+    if (!replaced.empty()) remove_dataset_folder(replaced);
   }
 
   // The first one last: while it is there, the command goes on.
@@ -279,9 +622,8 @@ class Builder {
     std::vector<ShardEntry>& shards = manifest_.splits[split].shards;
     const std::string name = split + numbered("/shard-%05zu.h5", shards.size());
     std::error_code error;
-    if (fs::exists(o_.out + "/" + shard.file))
-      fs::rename(o_.out + "/" + shard.file, o_.out + "/" + name, error);
-    require<DataError>(!error && fs::exists(o_.out + "/" + name), o_.out, "/", shard.file,
+    if (fs::exists(dir_ + "/" + shard.file)) fs::rename(dir_ + "/" + shard.file, dir_ + "/" + name, error);
+    require<DataError>(!error && fs::exists(dir_ + "/" + name), dir_, "/", shard.file,
                        " cannot be renamed to its final name: ", error ? error.message() : "it is gone",
                        ". Run the same command again, with --overwrite if that fails.");
     shard.file = name;
@@ -293,12 +635,14 @@ class Builder {
   const BuildOptions& o_;
   std::vector<std::string> splits_;
   Manifest manifest_;
+  std::string dir_;      // where it is built; o_.out at the end
+  std::string journal_;  // its text, on rank 0
   std::string fingerprint_;
   std::vector<Group> groups_;
   bool reads_stdin_ = false;
-  std::optional<WriterLock> lock_;  // rank 0
+  std::vector<std::unique_ptr<WriterLock>> locks_;  // rank 0
   BuildProgress progress_;
-  int64_t shards_kept_ = 0;
+  BuildResult result_;
 };
 
 }  // namespace

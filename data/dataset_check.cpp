@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
-#include <cstring>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -15,7 +14,9 @@
 #include <set>
 
 #include "core/base/error.h"
+#include "core/base/file.h"
 #include "core/base/hash.h"
+#include "core/base/system_error.h"
 #include "data/dataset_tokenizer.h"
 #include "data/shard_reader.h"
 
@@ -28,10 +29,13 @@ constexpr int64_t kRowsAtOnce = 1 << 16;    // where a dataset has no chunks
 constexpr int kMostPerDataset = 16;         // problems that are told one by one
 constexpr int64_t kProbeBytes = 256 << 20;  // read to measure the speed
 
-// Calls `action`; the message of what it throws, empty when it succeeds.
+// Calls `action`; the message of what it throws, empty when it succeeds. What cannot be read is no problem of
+// the data: that error goes on.
 std::string problem_of(const std::function<void()>& action) {
   try {
     action();
+  } catch (const UnavailableError&) {
+    throw;
   } catch (const Error& error) {
     return error.what();
   }
@@ -50,7 +54,8 @@ class FileProbe {
   std::string locking() const {
     if (fd_ < 0) return "unknown: no shard can be opened";
     if (::flock(fd_, LOCK_SH | LOCK_NB) == 0) return "works";
-    return cat("fails (", std::strerror(errno),
+    const int error = errno;
+    return cat("fails (", system_words(error),
                "): fwl takes no locks; for other HDF5 programs set HDF5_USE_FILE_LOCKING=FALSE");
   }
   // Reads up to `limit` bytes; how many it were.
@@ -73,11 +78,12 @@ class Checker {
   explicit Checker(const std::string& dir) : dir_(dir), manifest_(read_manifest(dir)) {}
 
   DatasetCheck run() {
-    check_tokenizer();
+    if_available(tokenizer_file(manifest_), [&] { check_tokenizer(); });
     for (const auto& [name, split] : manifest_.splits) {
-      for (const ShardEntry& shard : split.shards) check_shard(shard);
+      for (const ShardEntry& shard : split.shards) if_available(shard.file, [&] { check_shard(shard); });
       result_.bytes += split.bytes();
     }
+    note_links();
     note_unlisted_files();
     probe_file_system();
     return std::move(result_);
@@ -87,6 +93,25 @@ class Checker {
   void report(const std::string& file, const std::string& dataset, int64_t chunk, int64_t offset,
               const std::string& problem) {
     result_.problems.push_back({file, dataset, chunk, offset, problem});
+  }
+
+  void if_available(const std::string& file, const std::function<void()>& check) {
+    try {
+      check();
+    } catch (const UnavailableError& error) {
+      result_.problems.push_back({file, "", -1, -1, error.what(), true});
+    }
+  }
+
+  void note_links() {
+    int64_t links = 0;
+    for (const auto& [name, split] : manifest_.splits) {
+      for (const ShardEntry& shard : split.shards) links += leads_outside(dir_, shard.file) ? 1 : 0;
+    }
+    if (links > 0)
+      result_.remarks.push_back(cat(links,
+                                    " shard(s) are symbolic links to outside the data set; the manifest's "
+                                    "checksums say what they must hold"));
   }
 
   void check_tokenizer() {
@@ -231,13 +256,13 @@ class Checker {
       for (const ShardEntry& shard : split.shards) listed.insert(shard.file);
     }
     std::error_code error;
-    for (auto it = fs::recursive_directory_iterator(dir_, error); it != fs::recursive_directory_iterator();
-         it.increment(error)) {
-      if (error) break;
+    for (auto it = fs::recursive_directory_iterator(dir_, error);
+         !error && it != fs::recursive_directory_iterator(); it.increment(error)) {
       const std::string name = it->path().lexically_relative(dir_).generic_string();
       if (!it->is_directory() && listed.count(name) == 0)
         result_.remarks.push_back(cat("'", name, "' is not named by the manifest"));
     }
+    if (error) result_.remarks.push_back(cat("the folder cannot be listed: ", error.message()));
   }
 
   void probe_file_system() {

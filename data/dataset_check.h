@@ -14,6 +14,7 @@ struct DataProblem {
   int64_t chunk = -1;   // number of the HDF5 chunk; -1: not known, or no matter of one
   int64_t offset = -1;  // first byte of that chunk in the file; without a chunk: the entry of the dataset
   std::string problem;
+  bool is_unavailable = false;  // it could not be read: whether it is damaged is not known
 };
 
 struct DatasetCheck {
@@ -25,7 +26,8 @@ struct DatasetCheck {
   std::string locking;       // what the file system says to the lock that HDF5 would take
 };
 
-// Reads all of `dir`. Throws DataError only when there is no data set at all; what is damaged is reported.
+// Reads all of `dir`. Throws only when there is no data set at all, or its manifest cannot be read; what is
+// damaged, or cannot be read, is reported.
 DatasetCheck check_dataset(const std::string& dir);
 
 }  // namespace fwl

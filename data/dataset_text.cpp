@@ -7,6 +7,7 @@
 #include <fstream>
 
 #include "core/base/error.h"
+#include "core/base/system_error.h"
 
 namespace fwl {
 namespace {
@@ -41,8 +42,15 @@ std::string free_path(const std::string& folder, const std::string& name) {
   return first_free(path / relative.filename(), [](const fs::path& p) { return !fs::exists(p); }).string();
 }
 
+void require_written(const std::ofstream& out, const std::string& path) {
+  const int error = errno;
+  require<DataError>(out.good(), "writing '", path, "' failed: ", system_words(error), ". ",
+                     advice_for(error));
+}
+
 void write_document(const Split& split, const Document& document, const std::string& path) {
   std::ofstream out(path, std::ios::binary);
+  require_written(out, path);
   std::vector<int64_t> tokens;
   int64_t written = 0;
   for (int64_t done = 0; done < document.num_tokens; done += kTokensAtOnce) {
@@ -53,8 +61,7 @@ void write_document(const Split& split, const Document& document, const std::str
     written += static_cast<int64_t>(text.size());
   }
   out.close();
-  require<DataError>(out.good(), "writing '", path, "' failed: ", std::strerror(errno),
-                     ". Free space or check the folder's permissions.");
+  require_written(out, path);
   require<DataError>(written == document.num_bytes, "document '", document.name, "' decodes to ", written,
                      " bytes, its index says ", document.num_bytes,
                      " (another tokenizer, or damaged). Run `fwl data check`.");

@@ -18,7 +18,7 @@ std::string tokenizer_file(const Manifest& manifest) {
 }
 
 std::unique_ptr<Tokenizer> dataset_tokenizer(const std::string& dataset_dir, const Manifest& m) {
-  const std::string path = path_inside(dataset_dir, tokenizer_file(m));
+  const std::string path = dataset_dir + "/" + tokenizer_file(m);
   auto tokenizer = make_tokenizer(
       m.tokenizer_kind, m.tokenizer_is_beside ? read_file(path, "tokenizer") : m.tokenizer_bytes, path);
   const std::string hash = to_hex(tokenizer->hash());

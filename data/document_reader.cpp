@@ -1,12 +1,15 @@
 #include "data/document_reader.h"
 
 #include <regex.h>
+#include <strings.h>
 
 #include <algorithm>
+#include <atomic>
 #include <deque>
 #include <utility>
 
 #include "core/base/error.h"
+#include "core/base/log.h"
 #include "data/json_text.h"
 
 namespace fwl {
@@ -44,15 +47,101 @@ class Pattern {
   regex_t regex_{};
 };
 
-}  // namespace
-
-bool is_json_lines(const std::string& name) {
-  const std::string plain = without_compression(name);
-  return plain.size() > 6 && plain.compare(plain.size() - 6, 6, ".jsonl") == 0;
+bool is_blank(std::string_view text) {
+  return text.find_first_not_of(" \t\r\n") == std::string_view::npos;
 }
 
+bool ends_with_any_case(const std::string& name, std::string_view ending) {
+  return name.size() > ending.size() &&
+         strcasecmp(name.c_str() + name.size() - ending.size(), ending.data()) == 0;
+}
+
+bool is_named_json_lines(const std::string& name) {
+  const std::string plain = without_compression(name);
+  return ends_with_any_case(plain, ".jsonl") || ends_with_any_case(plain, ".ndjson") ||
+         ends_with_any_case(plain, ".jsonlines");
+}
+
+// JSON of some kind: which, the content says.
+bool is_named_json(const std::string& name) {
+  return is_named_json_lines(name) || ends_with_any_case(without_compression(name), ".json");
+}
+
+// The first `most` lines of `head` that are not blank; a last one that `head` cuts is among them.
+std::vector<std::string> first_lines(std::string_view head, size_t most) {
+  std::vector<std::string> lines;
+  if (head.starts_with("\xEF\xBB\xBF")) head.remove_prefix(3);
+  while (!head.empty() && lines.size() < most) {
+    const std::string_view line = head.substr(0, head.find('\n'));
+    head.remove_prefix(std::min(line.size() + 1, head.size()));
+    if (!is_blank(line)) lines.emplace_back(line);
+  }
+  return lines;
+}
+
+// Whether a line is an object, as far as `head`, the beginning of a file, tells: one that it cuts counts as
+// one.
+bool holds_object(const std::vector<std::string>& lines, std::string_view head) {
+  return std::any_of(lines.begin(), lines.end(), [&](const std::string& line) {
+    const bool is_cut = head.size() >= kHeadBytes && head.ends_with(line);
+    return is_cut ? line.find_first_not_of(" \t") == line.find('{') : is_json_object(line);
+  });
+}
+
+// Whether a `.json` file holds JSON lines. One bad line does not hide the next.
+bool holds_json_lines(const DocumentFile& file, std::string_view head) {
+  const std::vector<std::string> lines = first_lines(head, 2);
+  if (lines.empty()) return true;
+  const char first = lines[0][lines[0].find_first_not_of(" \t\r")];
+  if (first == '{' && holds_object(lines, head)) return true;
+  throw DataError(cat("'", file.path, "' is ",
+                      first == '['   ? "a JSON array"
+                      : first == '{' ? "a JSON object over several lines"
+                                     : "no JSON",
+                      ", not JSON lines (each line would be an object, and its text a document). ",
+                      first == '[' ? "Convert it: jq -c '.[]'" : "Convert it: jq -c .",
+                      ", take it as text with --format text, or leave it out with --exclude."));
+}
+
+// A source that is read as text though its lines are objects: braces would be learned.
+void warn_of_objects(const DocumentFile& file, const std::string& field, std::string_view head) {
+  static std::atomic<int> said = 0;
+  constexpr int kMost = 10;
+  if (head.empty() || head[0] != '{' || said >= kMost) return;
+  const std::vector<std::string> lines = first_lines(head, 1);
+  if (lines.empty() || !is_json_object(lines[0]) || lines[0].find('"' + field + '"') == std::string::npos)
+    return;
+  log_warn(cat("'", file.path, "' is read as text, but its first line is a JSON object with '", field,
+               "'. If it holds JSON lines, give --format jsonl.",
+               ++said == kMost ? " Further files are not named." : ""));
+}
+
+bool is_json_source(const DocumentFile& file, const DocumentFormat& format, ByteSource& bytes) {
+  if (format.format != SourceFormat::kAuto) return format.format == SourceFormat::kJsonLines;
+  if (is_named_json_lines(file.name)) return true;
+  const std::string_view head = bytes.peek(kHeadBytes);
+  if (is_named_json(file.name)) return holds_json_lines(file, head);
+  warn_of_objects(file, format.field, head);
+  return false;
+}
+
+}  // namespace
+
 bool is_one_document(const DocumentFile& file, const DocumentFormat& format) {
-  return !is_json_lines(file.name) && format.document_start.empty();
+  if (!format.document_start.empty() || format.cut != DocumentCut::kFiles) return false;
+  if (format.format != SourceFormat::kAuto) return format.format == SourceFormat::kText;
+  return !is_named_json(file.name);
+}
+
+void SkippedLines::add(const BadLine& line) {
+  count += 1;
+  if (first.size() < kMostNamed) first.push_back(line);
+}
+
+void SkippedLines::add(const SkippedLines& others) {
+  count += others.count;
+  for (const BadLine& line : others.first)
+    if (first.size() < kMostNamed) first.push_back(line);
 }
 
 size_t piece_length(std::string_view text) {
@@ -80,6 +169,7 @@ class DocumentReader::Cutter {
     return true;
   }
   int64_t consumed() const { return bytes_->consumed(); }
+  const SkippedLines& skipped() const { return skipped_; }
 
  protected:
   // Reads some more of the source; false when nothing is left.
@@ -129,6 +219,7 @@ class DocumentReader::Cutter {
 
   std::string held_;  // read, not used yet, from at_
   size_t at_ = 0;
+  SkippedLines skipped_;
 
  private:
   void hand_out(std::string_view text, bool ends) {
@@ -166,37 +257,52 @@ class WholeFile : public DocumentReader::Cutter {
 
 class JsonLines : public DocumentReader::Cutter {
  public:
-  JsonLines(std::unique_ptr<ByteSource> bytes, const DocumentFile& file, const std::string& field)
-      : Cutter(std::move(bytes)), path_(file.path), name_(without_compression(file.name)), field_(field) {}
+  JsonLines(std::unique_ptr<ByteSource> bytes, const DocumentFile& file, const DocumentFormat& format)
+      : Cutter(std::move(bytes)),
+        path_(file.path),
+        name_(without_compression(file.name)),
+        field_(format.field),
+        bad_lines_(format.bad_lines) {}
 
  private:
   bool advance() override {
     const std::string line = take_line(kLongestLine);
     if (line.empty()) return false;
     number_ += 1;
-    require<DataError>(line.size() < kLongestLine, path_, ", line ", number_, ": longer than ", kLongestLine,
-                       " bytes (a line is read as a whole). Split it.");
-    if (line.find_first_not_of(" \t\r\n") == std::string::npos) return true;
-    begin(cat(name_, '/', number_));
-    add(text_of(line));
-    end();
+    if (is_blank(line)) return true;
+    try {
+      const std::string text = text_of(line);
+      begin(cat(name_, '/', number_));
+      add(text);
+      end();
+    } catch (const DataError& problem) {
+      if (bad_lines_ == BadLines::kStop)
+        throw DataError(cat(path_, ", line ", number_, ": ", problem.what(),
+                            " (--bad-lines skip passes over such lines and counts them.)"));
+      skipped_.add({path_, number_, problem.what()});
+    }
     return true;
   }
-  std::string text_of(const std::string& line) const {
-    try {
-      return json_string(line, field_);
-    } catch (const DataError& problem) {
-      throw DataError(cat(path_, ", line ", number_, ": ", problem.what()));
-    }
+  std::string text_of(const std::string& line) {
+    if (line.size() < kLongestLine) return json_string(line, field_);
+    for (std::string rest = line; !rest.empty() && rest.back() != '\n';) rest = take_line(kLongestLine);
+    throw DataError(cat("longer than ", kLongestLine, " bytes (a line is read as a whole). Split it."));
   }
   std::string path_, name_, field_;
+  BadLines bad_lines_;
   int64_t number_ = 0;
 };
 
-class MarkedParts : public DocumentReader::Cutter {
+// A text in parts that begin where a line says so.
+class Parts : public DocumentReader::Cutter {
  public:
-  MarkedParts(std::unique_ptr<ByteSource> bytes, const std::string& name, const std::string& pattern)
-      : Cutter(std::move(bytes)), name_(name), pattern_(pattern) {}
+  Parts(std::unique_ptr<ByteSource> bytes, const std::string& name, const DocumentFormat& format)
+      : Cutter(std::move(bytes)),
+        name_(name),
+        pattern_(format.document_start),
+        cut_(format.cut),
+        document_bytes_(format.document_bytes),
+        number_(pattern_.is_set() ? 0 : 1) {}
 
  private:
   bool advance() override {
@@ -205,17 +311,28 @@ class MarkedParts : public DocumentReader::Cutter {
       if (open_) end();
       return std::exchange(open_, false);
     }
-    const bool whole_line = line.back() == '\n';
-    if (at_line_start_ && pattern_.matches(line.data(), length_of_text(line))) {
+    if (at_line_start_ && begins_part(line)) {
       if (open_) end();
       number_ += 1;
       open_ = false;
     }
-    if (!open_) begin(cat(name_, '/', number_));
+    if (!open_) {
+      begin(cat(name_, '/', number_));
+      bytes_ = 0;
+      has_text_ = false;
+    }
     open_ = true;
-    at_line_start_ = whole_line;
+    at_line_start_ = line.back() == '\n';
+    after_blank_ = is_blank(line);
+    has_text_ = has_text_ || !after_blank_;
+    bytes_ += static_cast<int64_t>(line.size());
     add(line);
     return true;
+  }
+  bool begins_part(const std::string& line) const {
+    if (pattern_.is_set()) return pattern_.matches(line.data(), length_of_text(line));
+    if (!open_ || !has_text_ || is_blank(line) || bytes_ < document_bytes_) return false;
+    return cut_ == DocumentCut::kLines || after_blank_;
   }
   // Without the line's end, be it LF or CR LF.
   static size_t length_of_text(std::string_view line) {
@@ -225,19 +342,21 @@ class MarkedParts : public DocumentReader::Cutter {
   }
   std::string name_;
   Pattern pattern_;
-  bool open_ = false, at_line_start_ = true;
-  int64_t number_ = 0;
+  DocumentCut cut_;
+  int64_t document_bytes_, number_, bytes_ = 0;
+  bool open_ = false, at_line_start_ = true, after_blank_ = false, has_text_ = false;
 };
 
 }  // namespace
 
 DocumentReader::DocumentReader(const DocumentFile& file, const DocumentFormat& format) {
-  auto bytes = open_bytes(file.path);
+  auto bytes = open_bytes(file.path, file.name);
+  is_json_lines_ = is_json_source(file, format, *bytes);
   const std::string name = without_compression(file.name);
-  if (is_json_lines(file.name)) {
-    cutter_ = std::make_unique<JsonLines>(std::move(bytes), file, format.field);
-  } else if (!format.document_start.empty()) {
-    cutter_ = std::make_unique<MarkedParts>(std::move(bytes), name, format.document_start);
+  if (is_json_lines_) {
+    cutter_ = std::make_unique<JsonLines>(std::move(bytes), file, format);
+  } else if (!format.document_start.empty() || format.cut != DocumentCut::kFiles) {
+    cutter_ = std::make_unique<Parts>(std::move(bytes), name, format);
   } else {
     cutter_ = std::make_unique<WholeFile>(std::move(bytes), name);
   }
@@ -251,6 +370,10 @@ bool DocumentReader::next(Piece& piece) {
 
 int64_t DocumentReader::consumed() const {
   return cutter_->consumed();
+}
+
+const SkippedLines& DocumentReader::skipped_lines() const {
+  return cutter_->skipped();
 }
 
 }  // namespace fwl

@@ -2,10 +2,16 @@
 
 #include <fnmatch.h>
 #include <glob.h>
+#include <sys/stat.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <filesystem>
+#include <map>
 #include <set>
+#include <sstream>
+#include <utility>
 
 #include "core/base/error.h"
 #include "core/base/hash.h"
@@ -24,12 +30,6 @@ bool matches_any(const std::string& relative, const std::vector<std::string>& pa
   });
 }
 
-// What is found on the way.
-struct Found {
-  std::vector<DocumentFile> files;
-  SkippedEntries skipped;
-};
-
 struct NameFilter {
   const std::vector<std::string>& includes;
   const std::vector<std::string>& excludes;
@@ -43,47 +43,140 @@ bool is_skipped_folder(const fs::path& folder) {
   return name == "__pycache__" || name.front() == '.';
 }
 
-void add_folder(const std::string& folder, const NameFilter& filter, Found& found) {
-  for (auto it = fs::recursive_directory_iterator(folder); it != fs::recursive_directory_iterator(); ++it) {
-    found.skipped.links += it->is_symlink() ? 1 : 0;
-    if (it->is_symlink()) continue;
-    if (it->is_directory()) {
-      found.skipped.folders += is_skipped_folder(it->path()) ? 1 : 0;
-      if (is_skipped_folder(it->path())) it.disable_recursion_pending();
-      continue;
-    }
-    if (!it->is_regular_file()) continue;
-    const std::string relative = it->path().lexically_relative(folder).generic_string();
-    if (!filter.accepts(relative)) continue;
-    found.files.push_back({it->path().string(), relative, static_cast<int64_t>(it->file_size())});
-  }
+using Identity = std::pair<uint64_t, uint64_t>;  // device, inode
+
+Identity identity_of(const struct stat& status) {
+  return {static_cast<uint64_t>(status.st_dev), static_cast<uint64_t>(status.st_ino)};
 }
 
-void add_path(const std::string& path, const NameFilter& filter, Found& found) {
-  require<DataError>(fs::exists(path), "'", path, "' does not exist. Give existing files or folders.");
-  try {
-    if (fs::is_directory(path)) {
-      add_folder(path, filter, found);
-    } else {
-      require<DataError>(fs::is_regular_file(path), "'", path,
-                         "' is neither a file nor a folder. Give text files.");
+int64_t time_of(const struct stat& status) {
+  return static_cast<int64_t>(status.st_mtim.tv_sec) * 1'000'000'000 + status.st_mtim.tv_nsec;
+}
+
+// Whether `folder` is `path` or one of the folders that hold it.
+bool holds(const fs::path& folder, const fs::path& path) {
+  const auto end = std::mismatch(folder.begin(), folder.end(), path.begin(), path.end()).first;
+  return end == folder.end();
+}
+
+// Walks what was given. Links wait until all that lies there under its own name is found.
+class Finder {
+ public:
+  explicit Finder(const NameFilter& filter) : filter_(filter) {}
+
+  void add_path(const std::string& path) {
+    struct stat status {};
+    const int error = ::stat(path.c_str(), &status) == 0 ? 0 : errno;
+    require<UnavailableError>(
+        error == 0, "'", path, error == ENOENT ? "' does not exist" : "' cannot be read: ",
+        error == ENOENT ? "" : std::strerror(error), ". Give existing files or folders.");
+    require<DataError>(S_ISDIR(status.st_mode) || S_ISREG(status.st_mode), "'", path,
+                       "' is neither a file nor a folder. Give text files.");
+    if (S_ISREG(status.st_mode)) {
       const std::string name = fs::path(path).filename().string();
-      if (filter.accepts(name))
-        found.files.push_back({path, name, static_cast<int64_t>(fs::file_size(path))});
+      if (fs::is_symlink(path)) {
+        links_.push_back({path, name});
+      } else {
+        add_file(path, name, status, /*by_link=*/false);
+      }
+    } else if (fs::is_symlink(fs::path(path))) {
+      links_.push_back({path, ""});
+    } else {
+      walk(path, "", status);
     }
-  } catch (const fs::filesystem_error& error) {
-    throw DataError(cat("'", path, "' cannot be listed: ", error.what(), ". Check its permissions."));
   }
-}
 
-void require_each_once(const std::vector<DocumentFile>& files) {
-  std::set<std::string> seen;
-  for (const DocumentFile& file : files) {
-    require<ConfigError>(
-        seen.insert(fs::weakly_canonical(file.path).string()).second, "'", file.path,
-        "' is reached by two of the given paths (its text could be in two splits). Name each once.");
+  // The files, each once, sorted by name.
+  std::vector<DocumentFile> take() {
+    while (!links_.empty()) {
+      std::vector<Link> links = std::exchange(links_, {});
+      std::sort(links.begin(), links.end(), [](const Link& a, const Link& b) { return a.name < b.name; });
+      for (const Link& link : links) follow(link);
+    }
+    std::stable_sort(files_.begin(), files_.end(),
+                     [](const DocumentFile& a, const DocumentFile& b) { return a.name < b.name; });
+    return std::move(files_);
   }
-}
+  SkippedEntries take_skipped() { return std::move(skipped_); }
+
+ private:
+  struct Link {
+    std::string path, name;
+  };
+
+  void add_file(const std::string& path, const std::string& name, const struct stat& status, bool by_link) {
+    if (!filter_.accepts(name)) return;
+    const auto [place, is_new] = found_.try_emplace(identity_of(status), path);
+    if (!is_new && by_link) {
+      skipped_.repeated += 1;
+      return;
+    }
+    // Two names of one file on the disk (hard links) are two files; one name that is reached twice is a
+    // mistake.
+    require<ConfigError>(
+        is_new || (status.st_nlink > 1 && fs::weakly_canonical(path) != fs::weakly_canonical(place->second)),
+        "'", path,
+        "' is reached by two of the given paths (its text could be in two splits). Name each once.");
+    files_.push_back({path, name, static_cast<int64_t>(status.st_size), time_of(status), "",
+                      static_cast<uint64_t>(status.st_dev), static_cast<uint64_t>(status.st_ino)});
+  }
+
+  void walk(const std::string& folder, const std::string& relative, const struct stat& status,
+            bool by_link = false) {
+    walked_.insert(identity_of(status));
+    for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
+      const std::string path = entry.path().string();
+      const std::string own = entry.path().filename().string();
+      const std::string name = relative.empty() ? own : relative + "/" + own;
+      if (entry.is_symlink()) {
+        links_.push_back({path, name});
+        continue;
+      }
+      const bool is_folder = entry.is_directory();
+      if (is_folder && is_skipped_folder(entry.path())) {
+        skipped_.folders += 1;
+        continue;
+      }
+      if (!is_folder && !entry.is_regular_file()) continue;
+      struct stat inner {};
+      if (::stat(path.c_str(), &inner) != 0) {
+        const int error = errno;
+        throw UnavailableError(cat("'", path, "' cannot be read: ", std::strerror(error),
+                                   ". Check its permissions, or leave it out with --exclude."));
+      }
+      if (is_folder && !(by_link && walked_.count(identity_of(inner)) > 0)) walk(path, name, inner, by_link);
+      if (!is_folder) add_file(path, name, inner, by_link);
+    }
+  }
+
+  void follow(const Link& link) {
+    struct stat status {};
+    const int error = ::stat(link.path.c_str(), &status) == 0 ? 0 : errno;
+    if (error == ELOOP) return skipped_.circular.push_back(link.path);
+    if (error != 0) return skipped_.broken.push_back(link.path);
+    if (S_ISREG(status.st_mode)) return add_file(link.path, link.name, status, /*by_link=*/true);
+    if (!S_ISDIR(status.st_mode)) return;
+    if (!link.name.empty() && is_skipped_folder(link.path)) {
+      skipped_.folders += 1;
+      return;
+    }
+    const fs::path from = fs::canonical(fs::absolute(link.path).parent_path());
+    if (!link.name.empty() && holds(fs::canonical(link.path), from))
+      return skipped_.circular.push_back(link.path);
+    if (walked_.count(identity_of(status)) > 0) {
+      skipped_.repeated += 1;
+      return;
+    }
+    walk(link.path, link.name, status, /*by_link=*/true);
+  }
+
+  const NameFilter& filter_;
+  std::vector<DocumentFile> files_;
+  std::map<Identity, std::string> found_;
+  std::set<Identity> walked_;
+  std::vector<Link> links_;
+  SkippedEntries skipped_;
+};
 
 // The files that a shell's pattern stands for; the path itself when it exists or is no pattern.
 std::vector<std::string> expand(const std::string& path) {
@@ -92,7 +185,7 @@ std::vector<std::string> expand(const std::string& path) {
   const int code = glob(path.c_str(), 0, nullptr, &found);
   std::vector<std::string> paths(found.gl_pathv, found.gl_pathv + (code == 0 ? found.gl_pathc : 0));
   globfree(&found);
-  require<DataError>(!paths.empty(), "'", path, "' matches no file. Check the pattern.");
+  require<UnavailableError>(!paths.empty(), "'", path, "' matches no file. Check the pattern.");
   return paths;
 }
 
@@ -102,22 +195,71 @@ std::vector<DocumentFile> find_documents(const std::vector<std::string>& paths,
                                          const std::vector<std::string>& includes,
                                          const std::vector<std::string>& excludes,
                                          const std::string& stdin_name, SkippedEntries* skipped) {
-  Found found;
-  std::vector<DocumentFile>& files = found.files;
-  for (const std::string& given : paths) {
-    if (given == kStandardInput) files.push_back({given, stdin_name, 0});
-    if (given == kStandardInput) continue;
-    for (const std::string& path : expand(given)) add_path(path, NameFilter{includes, excludes}, found);
+  const NameFilter filter{includes, excludes};
+  Finder finder(filter);
+  std::vector<DocumentFile> files;
+  try {
+    for (const std::string& given : paths) {
+      if (given == kStandardInput) continue;
+      for (const std::string& path : expand(given)) finder.add_path(path);
+    }
+    files = finder.take();
+  } catch (const fs::filesystem_error& error) {
+    throw UnavailableError(cat("'", error.path1().string(), "' cannot be listed: ", error.code().message(),
+                               ". Check its permissions."));
   }
+  const auto streams = std::count(paths.begin(), paths.end(), kStandardInput);
+  require<ConfigError>(streams <= 1, "'-' is given ", streams,
+                       " times (standard input can be read once). Name it once.");
+  if (streams == 1) files.push_back({kStandardInput, stdin_name, 0});
+  const SkippedEntries left = finder.take_skipped();
   require<DataError>(!files.empty(), "no file was found in ",
                      paths.empty() ? "nothing" : "'" + paths.front() + "'",
                      paths.size() > 1 ? " and the other paths" : "",
                      includes.empty() && excludes.empty() ? "" : " that --include and --exclude leave",
+                     left.broken.empty() ? "" : cat("; '", left.broken.front(), "' is a link to nothing"),
                      " (there is no text). Check the paths and patterns.");
   std::stable_sort(files.begin(), files.end(),
                    [](const DocumentFile& a, const DocumentFile& b) { return a.name < b.name; });
-  require_each_once(files);
-  if (skipped != nullptr) *skipped = found.skipped;
+  if (skipped != nullptr) *skipped = left;
+  return files;
+}
+
+std::string why_not_the_same(const DocumentFile& file) {
+  if (file.path == kStandardInput) return "";
+  struct stat status {};
+  if (::stat(file.path.c_str(), &status) != 0) return std::strerror(errno);
+  if (status.st_size != file.bytes) return cat("has ", status.st_size, " bytes here, ", file.bytes, " there");
+  if (time_of(status) != file.time) return "was changed at another time than there";
+  return "";
+}
+
+std::string text_of_files(const std::vector<DocumentFile>& files) {
+  std::string text;  // no path holds a zero byte
+  for (const DocumentFile& f : files) {
+    for (const std::string& part : {f.path, f.name, std::to_string(f.bytes), std::to_string(f.time), f.split})
+      (text += part) += '\0';
+  }
+  return text;
+}
+
+std::vector<DocumentFile> files_of_text(const std::string& text) {
+  std::vector<DocumentFile> files;
+  std::istringstream in(text);
+  const auto part = [&in] {
+    std::string value;
+    std::getline(in, value, '\0');
+    return value;
+  };
+  while (in.peek() != std::char_traits<char>::eof()) {
+    DocumentFile file;
+    file.path = part();
+    file.name = part();
+    file.bytes = std::stoll(part());
+    file.time = std::stoll(part());
+    file.split = part();
+    files.push_back(file);
+  }
   return files;
 }
 

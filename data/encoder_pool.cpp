@@ -4,6 +4,7 @@
 #include <system_error>
 
 #include "core/base/error.h"
+#include "core/base/hash.h"
 #include "data/utf8.h"
 
 namespace fwl {
@@ -78,6 +79,7 @@ void EncoderPool::work() {
     try {
       piece->ids = tokenizer_.encode(piece->piece.text);
       piece->invalid_utf8 = invalid_utf8_bytes(piece->piece.text);
+      piece->text_hash = hash_bytes(piece->piece.text);
     } catch (...) {
       piece->failure = std::current_exception();
     }

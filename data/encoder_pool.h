@@ -21,6 +21,7 @@ struct EncodedPiece {
   int64_t document = 0;  // the caller's
   std::vector<int32_t> ids;
   int64_t invalid_utf8 = 0;
+  uint64_t text_hash = 0;
   bool done = false;
   std::exception_ptr failure;
 };

@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 
 #include "core/base/error.h"
 #include "core/base/file.h"
 #include "core/base/hdf5.h"
+#include "core/base/json.h"
 #include "data/base64.h"
 #include "data/dataset_folder.h"
 
@@ -25,10 +25,7 @@ constexpr size_t kMostShards = size_t{1} << 18;
 }
 
 int64_t count_of(const json& object, const char* key) {
-  const json& value = object.at(key);
-  if (!value.is_number_integer() || value < 0 || value > kMostInShard)
-    refuse(cat(key, " = ", value.dump(), " is absurd"));
-  return value.get<int64_t>();
+  return whole_number(object.at(key), 0, kMostInShard);
 }
 
 // A manifest must not make us read outside its folder.
@@ -36,8 +33,17 @@ std::string safe_path(const std::string& file) {
   const std::filesystem::path path(file);
   bool leaves = path.is_absolute();
   for (const auto& part : path) leaves = leaves || part == "..";
-  if (leaves || file.empty()) refuse(cat("shard file '", file, "' is outside the data set"));
+  if (leaves || file.empty() || file.find('\0') != std::string::npos)
+    refuse(cat("shard file '", file, "' is outside the data set"));
   return file;
+}
+
+// A split's name is a folder's.
+std::string safe_name(const std::string& name) {
+  if (name.empty() || name == "." || name == ".." ||
+      name.find_first_of(std::string("/\0", 2)) != std::string::npos)
+    refuse(cat("split '", name, "' is no name of a folder"));
+  return name;
 }
 
 void check_total(const json& object, const char* key, int64_t sum) {
@@ -133,27 +139,13 @@ Compression parse_compression(const std::string& name) {
   throw ConfigError(cat("compression '", name, "' does not exist. Choose among deflate, none, zstd."));
 }
 
-std::string path_inside(const std::string& dataset_dir, const std::string& file) {
-  namespace fs = std::filesystem;
-  const std::string path = dataset_dir + "/" + file;
-  std::error_code error;
-  const fs::path folder = fs::canonical(dataset_dir, error);
-  const fs::path target = fs::canonical(path, error);
-  if (error) return path;  // opening it will say what is wrong
-  const fs::path relative = target.lexically_relative(folder);
-  require<DataError>(
-      !relative.empty() && *relative.begin() != "..", path, " leads to '", target.string(),
-      "', outside the data set (it may change without notice). Copy the file into the data set.");
-  return path;
-}
-
 std::string to_json_text(const ShardEntry& shard) {
   return to_json(shard).dump();
 }
 
 ShardEntry shard_from_json_text(const std::string& text, const std::string& where) {
   try {
-    return shard_from(json::parse(text));
+    return shard_from(parse_json(text));
   } catch (const json::exception& error) {
     throw DataError(cat(where, ": ", error.what(), " (damaged). Make the data set again."));
   }
@@ -161,17 +153,21 @@ ShardEntry shard_from_json_text(const std::string& text, const std::string& wher
 
 Manifest read_manifest(const std::string& dataset_dir) {
   namespace fs = std::filesystem;
-  const std::string path = path_inside(dataset_dir, kManifestName);
-  require<DataError>(fs::is_directory(dataset_dir), "data set '", dataset_dir,
-                     fs::exists(dataset_dir) ? "' is no folder. Give the folder that `fwl tokenize` made."
-                                             : "' does not exist. Make one with `fwl tokenize`.");
+  const std::string path = dataset_dir + "/" + kManifestName;
+  require<DataError>(
+      fs::is_directory(dataset_dir), "data set '", dataset_dir,
+      fs::exists(dataset_dir) ? "' is no folder. Give the folder that `fwl tokenize` made."
+      : fs::exists(dataset_dir + kAsideEnding)
+          ? "' was being replaced when that was killed: the old one lies beside it, with .replaced behind "
+            "its name. Give `fwl tokenize --overwrite` again, or rename it back."
+          : "' does not exist. Make one with `fwl tokenize`.");
   require<DataError>(
       fs::exists(path), "'", dataset_dir, "' has no ", kManifestName,
       fs::exists(cat(dataset_dir, "/", kJournalName, ".json"))
           ? ": the data set is unfinished (what it holds is not complete). Give the command that "
             "began it once more: it goes on."
           : " (it is no data set). Give the folder that `fwl tokenize` made.");
-  const json root = json::parse(read_file(path, "data set manifest"), nullptr, /*allow_exceptions=*/false);
+  const json root = parse_json(read_file(path, "data set manifest"));
   require<DataError>(
       root.is_object() && root.value("format", json()) == kDatasetFormat, path,
       " is no manifest of an fwl data set (damaged, or something else). Make the data set again.");
@@ -186,10 +182,12 @@ Manifest read_manifest(const std::string& dataset_dir) {
     manifest.vocab_size = count_of(root, "vocab_size");
     manifest.document_start =
         static_cast<int32_t>(std::min<int64_t>(count_of(root, "document_start"), INT32_MAX));
+    if (root.contains("bad_lines")) manifest.bad_lines = count_of(root, "bad_lines");
     const std::string compression = root.value("compression", "deflate");
     for (const Compression c : {Compression::kNone, Compression::kZstd})
       if (compression == name_of(c)) manifest.compression = c;
-    for (const auto& [name, split] : root.at("splits").items()) manifest.splits[name] = split_from(split);
+    for (const auto& [name, split] : root.at("splits").items())
+      manifest.splits[safe_name(name)] = split_from(split);
   } catch (const json::exception& error) {
     throw DataError(cat(path, ": ", error.what(), " (the manifest is damaged). Make the data set again."));
   }
@@ -209,6 +207,7 @@ void write_manifest(const std::string& dataset_dir, const Manifest& m) {
   root["tokenizer"] = {{"kind", m.tokenizer_kind},
                        {"hash", m.tokenizer_hash},
                        {"model", m.tokenizer_bytes.empty() ? json() : json(to_base64(m.tokenizer_bytes))}};
+  if (m.bad_lines > 0) root["bad_lines"] = m.bad_lines;
   root["splits"] = json::object();
   for (const auto& [name, split] : m.splits) root["splits"][name] = to_json(split);
   publish_file(dataset_dir + "/" + kManifestName, root.dump(1) + "\n");

@@ -47,14 +47,13 @@ struct Manifest {
   std::map<std::string, SplitEntry> splits;
   Compression compression = Compression::kDeflate;  // what the writer was asked for
   std::string tokenizer_bytes;                      // Tokenizer::serialized()
+  int64_t bad_lines = 0;                            // of the sources, that gave no document
   bool tokenizer_is_beside = false;  // a data set of version 1 or 2: in a file, `tokenizer_bytes` is empty
 };
 
 // Throws DataError naming the manifest and what is wrong (missing, no JSON, another version, absurd numbers,
-// a shard path that leaves the folder).
+// a shard path or a split's name that leaves the folder).
 Manifest read_manifest(const std::string& dataset_dir);
-// `dataset_dir`/`file`. Throws DataError when a symbolic link leads out of the data set.
-std::string path_inside(const std::string& dataset_dir, const std::string& file);
 // Publishes the manifest by rename.
 void write_manifest(const std::string& dataset_dir, const Manifest& manifest);
 

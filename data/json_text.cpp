@@ -1,7 +1,9 @@
 #include "data/json_text.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string_view>
@@ -118,13 +120,63 @@ std::string string_of(const json& object, const std::string& field) {
   return found->get<std::string>();
 }
 
+// Length of the string that begins with the quote at `at`, its quotes included.
+size_t string_length(std::string_view line, size_t at) {
+  size_t end = at + 1;
+  while (end < line.size() && line[end] != '"') end += line[end] == '\\' ? 2 : 1;
+  return std::min(end + 1, line.size()) - at;
+}
+
+// What stands for a bare word or number that JSON does not know; the word itself where it does.
+std::string known_word(const std::string& word) {
+  if (word == "NaN" || word == "-NaN" || word == "Infinity" || word == "-Infinity") return "null";
+  if (word.find_first_not_of("+-.0123456789eE") != std::string::npos) return word;
+  char* end = nullptr;
+  const double value = std::strtod(word.c_str(), &end);
+  return *end == '\0' && std::isinf(value) ? "null" : word;
+}
+
+// `line` with null for numbers that are not finite.
+std::string with_finite_numbers(std::string_view line) {
+  constexpr std::string_view kWord = "+-.0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+  std::string clean;
+  for (size_t at = 0; at < line.size();) {
+    size_t length = line[at] == '"' ? string_length(line, at) : 1;
+    const size_t word_end = std::min(line.find_first_not_of(kWord, at), line.size());
+    if (word_end > at) {
+      length = word_end - at;
+      clean += known_word(std::string(line.substr(at, length)));
+    } else {
+      clean += line.substr(at, length);
+    }
+    at += length;
+  }
+  return clean;
+}
+
+// The parsed line; `stand_ins`: whether its strings hold some.
+json parsed(const std::string& line, bool* stand_ins) {
+  *stand_ins = false;
+  json value = json::parse(line, nullptr, /*allow_exceptions=*/false);
+  if (!value.is_discarded()) return value;
+  const std::string finite = with_finite_numbers(line);
+  value = json::parse(finite, nullptr, false);
+  if (!value.is_discarded()) return value;
+  *stand_ins = true;
+  return json::parse(with_stand_ins(finite), nullptr, false);
+}
+
 }  // namespace
 
 std::string json_string(const std::string& line, const std::string& field) {
-  const json object = json::parse(line, nullptr, /*allow_exceptions=*/false);
-  if (!object.is_discarded()) return string_of(object, field);
-  return without_stand_ins(
-      string_of(json::parse(with_stand_ins(line), nullptr, /*allow_exceptions=*/false), field));
+  bool stand_ins = false;
+  const std::string text = string_of(parsed(line, &stand_ins), field);
+  return stand_ins ? without_stand_ins(text) : text;
+}
+
+bool is_json_object(const std::string& line) {
+  bool stand_ins = false;
+  return parsed(line, &stand_ins).is_object();
 }
 
 }  // namespace fwl

@@ -2,19 +2,31 @@
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
+#include <mutex>
+#include <set>
 
 #include "core/base/error.h"
+#include "core/base/file.h"
 #include "core/base/hash.h"
 
 namespace fwl {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int64_t kRowsAtOnce = 1 << 16;
+
+}  // namespace
 
 ShardReader::ShardReader(const std::string& dataset_dir, const ShardEntry& entry, const Manifest& manifest)
-    : path_(path_inside(dataset_dir, entry.file)),
+    : path_(dataset_dir + "/" + entry.file),
       file_(Hdf5File::open(path_, "shard")),
       entry_(entry),
       vocab_size_(manifest.vocab_size) {
   check_attributes(manifest);
   check_tokens();
+  if (leads_outside(dataset_dir, entry.file)) prove_tokens();
 }
 
 void ShardReader::check_attributes(const Manifest& manifest) const {
@@ -46,6 +58,37 @@ void ShardReader::check_tokens() {
   require<DataError>(type == "uint16" || type == "uint32", path_, ": dataset 'tokens' is ", type,
                      ", not uint16 or uint32. Make the data set again.");
   narrow_ = type == "uint16";
+}
+
+// What lies outside the data set may be changed by whoever does not know of it.
+void ShardReader::prove_tokens() const {
+  static std::mutex mutex;
+  static std::set<std::string> proven;  // file, as it is now, and checksum
+  const fs::path target = fs::canonical(path_);
+  const std::string content =
+      cat(target.string(), ' ', fs::file_size(target), ' ',
+          fs::last_write_time(target).time_since_epoch().count(), ' ', entry_.checksum);
+  {
+    const std::lock_guard lock(mutex);
+    if (proven.count(content) > 0) return;
+  }
+  uint64_t hash = kTokenHashSeed;
+  std::vector<uint32_t> part;
+  for (int64_t first = 0; first < entry_.tokens; first += kRowsAtOnce) {
+    part.resize(static_cast<size_t>(std::min(kRowsAtOnce, entry_.tokens - first)));
+    file_->read_rows("tokens", first, static_cast<int64_t>(part.size()), part.data());
+    hash = hash_tokens(part.data(), static_cast<int64_t>(part.size()), hash);
+  }
+  require_checksum(hash);
+  const std::lock_guard lock(mutex);
+  proven.insert(content);
+}
+
+void ShardReader::require_checksum(uint64_t hash) const {
+  const std::string checksum = to_hex(mix_bits(hash));
+  require<DataError>(checksum == entry_.checksum, path_, ": dataset 'tokens' has checksum ", checksum,
+                     ", the manifest says ", entry_.checksum,
+                     " (the shard was damaged or swapped). Make the data set again.");
 }
 
 std::vector<Document> ShardReader::documents() const {
@@ -125,11 +168,7 @@ void ShardReader::read(int64_t first, int64_t count, int64_t* out) const {
 
 void ShardReader::load() {
   loaded_ = file_->read<uint32_t>("tokens");
-  const uint64_t hash = hash_tokens(loaded_.data(), static_cast<int64_t>(loaded_.size()), kTokenHashSeed);
-  const std::string checksum = to_hex(mix_bits(hash));
-  require<DataError>(checksum == entry_.checksum, path_, ": dataset 'tokens' has checksum ", checksum,
-                     ", the manifest says ", entry_.checksum,
-                     " (the shard was damaged or swapped). Make the data set again.");
+  require_checksum(hash_tokens(loaded_.data(), static_cast<int64_t>(loaded_.size()), kTokenHashSeed));
   loaded_offsets_ = file_->read<int64_t>("documents/offsets");
   file_.reset();
 }

@@ -20,9 +20,10 @@ struct Document {
 
 class ShardReader {
  public:
-  // Opens `dataset_dir`/`entry.file`. Throws DataError when it is missing, damaged, a link to outside the
-  // data set, of another version or tokenizer, or has other counts or another checksum than the manifest
-  // says.
+  // Opens `dataset_dir`/`entry.file`. Throws DataError when it is damaged, of another version or tokenizer,
+  // or has other counts or another checksum than the manifest says; UnavailableError when it cannot be read.
+  // Of a symbolic link to outside the data set all tokens are read once a process, before any of them is
+  // used, and must have the manifest's checksum.
   ShardReader(const std::string& dataset_dir, const ShardEntry& entry, const Manifest& manifest);
 
   // The shard's documents; `first_token` counts from the shard's begin. Throws DataError.
@@ -42,6 +43,8 @@ class ShardReader {
  private:
   void check_attributes(const Manifest& manifest) const;
   void check_tokens();
+  void prove_tokens() const;
+  void require_checksum(uint64_t hash) const;
   void widen(const auto* tokens, int64_t first, int64_t count, int64_t* out) const;
 
   std::string path_;

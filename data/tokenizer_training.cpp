@@ -21,6 +21,7 @@ namespace {
 constexpr size_t kBlockBytes = 4096;     // unit of sampling
 constexpr size_t kSentenceBytes = 4000;  // the library skips sentences above max_sentence_length
 constexpr size_t kLongestIndentation = 32;
+constexpr double kCoverage = 0.9999;    // of the text's characters have pieces; the rest is bytes
 constexpr int64_t kFewestPieces = 300;  // 256 bytes, unknown, document start, newline and some characters
 
 // End of the block of text that begins at `begin`: after a newline where there is one in reach.
@@ -32,7 +33,7 @@ size_t block_end(const std::string& text, size_t begin) {
 }
 
 std::vector<std::string> sample_blocks(const std::vector<DocumentFile>& files,
-                                       const TokenizerTraining& options) {
+                                       const TokenizerTraining& options, SkippedLines* skipped) {
   double total = 0;
   for (const DocumentFile& f : files) total += static_cast<double>(f.bytes);
   const double share = static_cast<double>(options.sample_bytes) / std::max(1.0, total);
@@ -50,6 +51,7 @@ std::vector<std::string> sample_blocks(const std::vector<DocumentFile>& files,
       }
       before += piece.text.size();
     }
+    if (skipped != nullptr) skipped->add(reader.skipped_lines());
   }
   return blocks;
 }
@@ -111,6 +113,17 @@ class Sentences : public sentencepiece::SentenceIterator {
   void Next() override { ++next_; }
   const std::string& value() const override { return sentences_[next_]; }
   sentencepiece::util::Status status() const override { return {}; }
+  // Whether blanks are among the characters that the coverage may leave out.
+  bool has_few_blanks() const {
+    int64_t blanks = 0, characters = 0;
+    for (const std::string& sentence : sentences_) {
+      for (const char c : sentence) {
+        blanks += c == ' ' ? 1 : 0;
+        characters += (static_cast<unsigned char>(c) & 0xC0u) == 0x80u ? 0 : 1;
+      }
+    }
+    return static_cast<double>(blanks) < 2 * (1 - kCoverage) * static_cast<double>(characters);
+  }
 
  private:
   void add_block(const std::string& block) {
@@ -143,24 +156,29 @@ class Sentences : public sentencepiece::SentenceIterator {
 };
 
 std::unordered_map<std::string, std::string> flags_of(const TokenizerTraining& options,
-                                                      const std::vector<std::string>& runs) {
-  return {{"model_type", "bpe"},
-          {"vocab_size", std::to_string(options.vocab_size)},
-          {"byte_fallback", "true"},
-          {"normalization_rule_name", "identity"},
-          {"add_dummy_prefix", "false"},
-          {"remove_extra_whitespaces", "false"},
-          {"allow_whitespace_only_pieces", "true"},
-          {"user_defined_symbols", symbol_list(runs)},
-          {"character_coverage", "0.9999"},
-          {"max_sentence_length", std::to_string(2 * kSentenceBytes)},
-          {"shuffle_input_sentence", "false"},
-          {"num_threads", "1"},
-          {"unk_id", "0"},
-          {"bos_id", "1"},
-          {"eos_id", "-1"},
-          {"pad_id", "-1"},
-          {"minloglevel", "3"}};
+                                                      const std::vector<std::string>& runs, bool few_blanks) {
+  std::unordered_map<std::string, std::string> flags = {
+      {"model_type", "bpe"},
+      {"vocab_size", std::to_string(options.vocab_size)},
+      {"byte_fallback", "true"},
+      {"normalization_rule_name", "identity"},
+      {"add_dummy_prefix", "false"},
+      {"remove_extra_whitespaces", "false"},
+      {"allow_whitespace_only_pieces", "true"},
+      {"user_defined_symbols", symbol_list(runs)},
+      {"character_coverage", cat(kCoverage)},
+      {"max_sentence_length", std::to_string(2 * kSentenceBytes)},
+      {"shuffle_input_sentence", "false"},
+      {"num_threads", "1"},
+      {"unk_id", "0"},
+      {"bos_id", "1"},
+      {"eos_id", "-1"},
+      {"pad_id", "-1"},
+      {"minloglevel", "3"}};
+  // A blank without a piece would become the bytes of U+2581, as which the library spells it. Where the
+  // coverage holds it anyway the flag stays away: it is written into the model, whose hash it would change.
+  if (few_blanks) flags["required_chars"] = "\xE2\x96\x81";
+  return flags;
 }
 
 // The last whole number in the library's message: it ends with the size that would do.
@@ -191,21 +209,22 @@ int64_t last_number(const std::string& message) {
 
 }  // namespace
 
-std::string train_sentencepiece(const std::vector<DocumentFile>& documents,
-                                const TokenizerTraining& options) {
+std::string train_sentencepiece(const std::vector<DocumentFile>& documents, const TokenizerTraining& options,
+                                SkippedLines* skipped) {
   require<ConfigError>(options.vocab_size >= kFewestPieces && options.vocab_size <= 1'000'000,
                        "--vocab-size ", options.vocab_size,
                        " is out of range (259 pieces are taken by bytes and marks). Give ", kFewestPieces,
                        " to 1000000, or use the byte tokenizer.");
   require<ConfigError>(options.sample_bytes > 0, "--sample-bytes ", options.sample_bytes,
                        " leaves no text. Give at least 1.");
-  const std::vector<std::string> blocks = sample_blocks(documents, options);
+  const std::vector<std::string> blocks = sample_blocks(documents, options, skipped);
   const std::vector<std::string> runs = frequent_runs(blocks, options.vocab_size);
   Sentences sentences(blocks, runs);
   require<DataError>(!sentences.done(), "the ", documents.size(),
                      " file(s) hold no text to train a tokenizer on. Check the paths and --include.");
   std::string model;
-  const auto status = sentencepiece::SentencePieceTrainer::Train(flags_of(options, runs), &sentences, &model);
+  const auto status = sentencepiece::SentencePieceTrainer::Train(
+      flags_of(options, runs, sentences.has_few_blanks()), &sentences, &model);
   if (!status.ok()) explain_failure(status.ToString(), options.vocab_size);
   return model;
 }

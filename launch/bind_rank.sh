@@ -5,9 +5,21 @@
 #
 # The cores that this process may use are cut evenly among the ranks of the host. Where every rank has a GPU, the ranks
 # whose GPUs share a NUMA node cut that node's cores among them. Hardware threads of one core stay together.
-# OMP_NUM_THREADS becomes the number of cores, unless it is set. FWL_BIND=none: only the threads are set. Nothing is bound
-# where ranks outnumber cores, or where Slurm gave the job fewer CPUs than the process may use (others may run there).
+# OMP_NUM_THREADS becomes the number of cores (at most the share of a CPU quota), unless it is set. FWL_BIND=none: only the
+# threads are set. Nothing is bound where ranks outnumber cores, or where Slurm gave the job fewer CPUs than the process
+# may use (others may run there).
+# Signals that ask a run to save wait, blocked, until `fwl train` has its handlers (a blocked signal survives exec): by
+# default they would end it. Where env cannot block, USR1 and USR2 are ignored meanwhile: whoever sends one repeats it.
+if [[ -z ${FWL_SIGNALS_WAIT:-} && ${2:-} == train ]]; then
+  trap '' USR1 USR2
+  if env --block-signal=USR1 true 2>/dev/null; then
+    FWL_SIGNALS_WAIT=1 exec env --default-signal=USR1,USR2 --block-signal=USR1,USR2,HUP,TERM,INT "$BASH" "$0" "$@"
+  fi
+fi
+unset FWL_SIGNALS_WAIT
 set -euo pipefail
+# shellcheck source=launch/cores.sh
+. "$(dirname "${BASH_SOURCE[0]}")/cores.sh"
 
 # ---- who am I
 
@@ -23,13 +35,23 @@ tasks_of_node() {
   echo 1
 }
 
-if [[ -n ${OMPI_COMM_WORLD_LOCAL_RANK:-} ]]; then
-  rank=$OMPI_COMM_WORLD_LOCAL_RANK ranks=$OMPI_COMM_WORLD_LOCAL_SIZE
-elif [[ -n ${SLURM_LOCALID:-} ]]; then
-  rank=$SLURM_LOCALID ranks=$(tasks_of_node "${SLURM_STEP_TASKS_PER_NODE:-1}" "${SLURM_NODEID:-0}")
-else
-  rank=0 ranks=1
-fi
+# The nearest launcher's own variables come first: under mpirun, Slurm's describe mpirun's daemons.
+rank=0 ranks=1
+for names in OMPI_COMM_WORLD_LOCAL_RANK/OMPI_COMM_WORLD_LOCAL_SIZE MPI_LOCALRANKID/MPI_LOCALNRANKS \
+  MV2_COMM_WORLD_LOCAL_RANK/MV2_COMM_WORLD_LOCAL_SIZE PALS_LOCAL_RANKID/PALS_LOCAL_SIZE PMI_LOCAL_RANK/PMI_LOCAL_SIZE \
+  SLURM_LOCALID/ FLUX_TASK_LOCAL_ID/ PMIX_LOCAL_RANK/PMIX_LOCAL_SIZE; do
+  of_rank=${names%/*} of_size=${names#*/}
+  [[ ${!of_rank:-} =~ ^[0-9]+$ ]] || continue
+  rank=${!of_rank}
+  case $of_rank in
+    SLURM_LOCALID) ranks=$(tasks_of_node "${SLURM_STEP_TASKS_PER_NODE:-1}" "${SLURM_NODEID:-0}") ;;
+    FLUX_TASK_LOCAL_ID) ranks=$(((${FLUX_JOB_SIZE:-1} + ${FLUX_JOB_NNODES:-1} - 1) / ${FLUX_JOB_NNODES:-1})) ;;
+    *) ranks=${!of_size:-} ;;
+  esac
+  break
+done
+# A launcher that names no size: at least as many as this rank's number says.
+[[ $ranks =~ ^[1-9][0-9]*$ ]] && ((ranks > rank)) || ranks=$((rank + 1))
 
 # ---- cores
 
@@ -83,9 +105,11 @@ if [[ -n ${SLURM_CPUS_ON_NODE:-} ]] && ((SLURM_CPUS_ON_NODE < ${#allowed[@]})); 
 if ((given < share_of)) || [[ ${FWL_BIND:-} == none ]]; then bind=; fi
 first=$((given * share / share_of)) last=$((given * (share + 1) / share_of))
 threads=$((last > first ? last - first : 1))
+quota=$(cpu_quota)
+if [[ -n $quota ]] && ((quota / ranks < threads)); then threads=$((quota > ranks ? quota / ranks : 1)); fi
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$threads}
-# Ranks that share cores must not spin while they wait.
-if ((given < share_of)); then export OMPI_MCA_mpi_yield_when_idle=${OMPI_MCA_mpi_yield_when_idle:-1}; fi
+# Ranks that share cores must not spin while they wait (core/base/waiting.h).
+if ((given < share_of)) && [[ ${FWL_WAIT:-auto} == auto ]]; then export FWL_WAIT=passive; fi
 [[ -n $bind ]] || exec "$@"
 
 mine=" ${cores[*]:first:last-first} "

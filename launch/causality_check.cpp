@@ -6,6 +6,7 @@
 #include "core/base/device.h"
 #include "core/base/error.h"
 #include "core/base/log.h"
+#include "core/base/threads.h"
 #include "launch/load_model.h"
 #include "launch/step_gradient.h"
 #include "launch/synthetic_batch.h"

@@ -4,6 +4,8 @@
 
 #include "core/base/error.h"
 #include "core/base/log.h"
+#include "launch/run_room.h"
+#include "parallel/failure.h"
 
 namespace fwl {
 namespace {
@@ -32,8 +34,14 @@ Tensor host_like(const Tensor& t) {
 
 }  // namespace
 
-Checkpointer::Checkpointer(std::string checkpoints_dir, Retention retention, Mode mode, Communicator& group)
-    : dir_(std::move(checkpoints_dir)), retention_(retention), mode_(mode), group_(group) {}
+Checkpointer::Checkpointer(std::string checkpoints_dir, Retention retention, Mode mode, Communicator& group,
+                           int64_t bytes, double timeout_s)
+    : dir_(std::move(checkpoints_dir)),
+      retention_(retention),
+      mode_(mode),
+      group_(group),
+      bytes_(bytes),
+      timeout_s_(timeout_s) {}
 
 Checkpointer::~Checkpointer() {
   if (thread_.valid()) thread_.wait();
@@ -44,7 +52,8 @@ bool Checkpointer::prepare(int64_t step) {
   if (group_.rank() == 0) {
     try {
       prepare_checkpoint(dir_, step);
-    } catch (const DataError& error) {
+      require_room(dir_, bytes_);
+    } catch (const Error& error) {
       problem = error.what();
     }
   }
@@ -79,6 +88,7 @@ std::vector<SliceBlock> Checkpointer::snapshot(const std::vector<SliceBlock>& bl
 
 void Checkpointer::begin(const CheckpointInfo& info, const std::vector<SliceBlock>& blocks) {
   const Clock::time_point called = Clock::now();
+  const TimeoutScope disks_take_time(group_, timeout_s_);
   end_save();
   info_ = info;
   begun_ = called;
@@ -88,7 +98,10 @@ void Checkpointer::begin(const CheckpointInfo& info, const std::vector<SliceBloc
     thread_ = start([dir = writing_dir_of(dir_, info.progress.step), rank = group_.rank(),
                      copies = snapshot(blocks)] { write_part(dir, rank, copies); });
   }
-  if (mode_ == Mode::kSynchronous) end_save();
+  if (mode_ == Mode::kSynchronous) {
+    end_save();
+    group_.barrier();  // here, not in the next step, the others wait for what rank 0 publishes
+  }
   blocked_s_ = blocked_s_.value_or(0) + std::chrono::duration<double>(Clock::now() - called).count();
 }
 
@@ -118,8 +131,10 @@ void Checkpointer::end_writing(double failed_ranks) {
       require<DataError>(!warned.empty(), "another rank could not write its part.");
     });
   } else {
-    thread_ = start(
-        [dir = dir_, info = info_, retention = retention_] { publish_checkpoint(dir, info, retention); });
+    thread_ = start([dir = dir_, info = info_, retention = retention_] {
+      const FinishFirst whole;  // all of it is written: another rank's failure may not cost it
+      publish_checkpoint(dir, info, retention);
+    });
   }
 }
 
@@ -145,6 +160,7 @@ void Checkpointer::end_save() {
 }
 
 bool Checkpointer::finish() {
+  const TimeoutScope disks_take_time(group_, timeout_s_);
   end_save();
   return all_agree(group_, group_.rank() != 0 || published_ ? Vote::kYes : Vote::kNo);
 }
@@ -158,7 +174,11 @@ std::optional<double> Checkpointer::take_written_s() {
 }
 
 void Checkpointer::warn(const Outcome& outcome) const {
-  const auto whole = list_checkpoints(dir_);
+  std::vector<std::string> whole;
+  try {
+    whole = list_checkpoints(dir_);
+  } catch (const UnavailableError&) {  // the outcome says enough
+  }
   log_warn(cat("checkpoint of step ", info_.progress.step, " was not written: ", outcome,
                " Training goes on; the newest complete checkpoint is ",
                whole.empty() ? "none" : "'" + whole.front() + "'", "."));

@@ -20,8 +20,10 @@ class Checkpointer {
  public:
   enum class Mode { kSynchronous, kAsynchronous };
 
-  // `group` is of host tensors, over all ranks, and outlives this object.
-  Checkpointer(std::string checkpoints_dir, Retention retention, Mode mode, Communicator& group);
+  // `group` is of host tensors, over all ranks, and outlives this object. `bytes`: of a whole checkpoint; a
+  // save for which the disk has no room is not begun.
+  Checkpointer(std::string checkpoints_dir, Retention retention, Mode mode, Communicator& group,
+               int64_t bytes = 0, double timeout_s = 3600);
   // Waits for this rank's thread; does not communicate.
   ~Checkpointer();
   Checkpointer(const Checkpointer&) = delete;
@@ -42,6 +44,9 @@ class Checkpointer {
   };
   Status status();
   void advance(const Status& sums);
+
+  // Whether this rank has no part in a save that is under way.
+  bool is_idle() const { return phase_ == Phase::kIdle; }
 
   // Collective over the group. Waits until the last save is published or has failed. Whether it was
   // published, the same on all ranks; true when there was none.
@@ -69,6 +74,8 @@ class Checkpointer {
   Retention retention_;
   Mode mode_;
   Communicator& group_;
+  int64_t bytes_;
+  double timeout_s_;
   Phase phase_ = Phase::kIdle;
   CheckpointInfo info_;  // of the save under way
   std::future<Outcome> thread_;

@@ -2,11 +2,11 @@
 
 #include <CLI/CLI.hpp>
 #include <cmath>
-#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "core/base/error.h"
 #include "core/base/file.h"
+#include "core/base/json.h"
 #include "launch/load_model.h"
 #include "parallel/session.h"
 
@@ -35,18 +35,6 @@ CLI::Validator zero_or_more() {
 
 CLI::Validator below_one() {
   return finite_number("number from 0 to 1 (excluded)", [](double value) { return value >= 0 && value < 1; });
-}
-
-CLI::Validator file_in_a_folder() {
-  return CLI::Validator(
-      [](std::string& path) {
-        const std::filesystem::path folder = std::filesystem::path(path).parent_path();
-        require<DataError>(folder.empty() || std::filesystem::is_directory(folder), "the folder of '", path,
-                           "' does not exist (nothing could be written there). Make it first.");
-        require_replaceable(path);
-        return std::string();
-      },
-      "");
 }
 
 void require_one_rank(const char* command) {
@@ -86,10 +74,11 @@ void add_json_option(CLI::App& command, std::string& path) {
   command.add_option("--json", path, "write the results to this file as JSON")
       ->type_name("FILE")
       ->check(file_in_a_folder());
+  keep_outputs_apart(command);
 }
 
 void write_json(const std::string& path, const nlohmann::json& result) {
-  if (!path.empty()) publish_file(path, result.dump(2) + "\n");
+  if (!path.empty()) publish_file(path, json_text(result, 2) + "\n");
 }
 
 }  // namespace fwl

@@ -5,10 +5,7 @@
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 
-namespace CLI {
-class App;
-class Validator;
-}  // namespace CLI
+#include "launch/output_path.h"
 
 namespace fwl {
 
@@ -36,18 +33,18 @@ struct ModelSource;
 void add_model_options(CLI::App& command, ModelSource& source);
 // Declares `--inner-logits` of a subcommand that reads text in batches.
 void add_inner_logits_option(CLI::App& command, InnerApproximation& inner);
-// Declares `--json FILE` on a subcommand, bound to `path`; a missing folder is refused before anything runs.
+// Declares `--json FILE` on a subcommand, bound to `path`; what cannot be written there, or would replace
+// what the command reads, is refused before anything runs (output_path.h).
 void add_json_option(CLI::App& command, std::string& path);
 
-// Checks of options. Numbers are finite, and above or at least 0, or from 0 to 1 (excluded); a file to write
-// has a folder (throws DataError).
+// Checks of options. Numbers are finite, and above or at least 0, or from 0 to 1 (excluded).
 CLI::Validator above_zero();
 CLI::Validator zero_or_more();
 CLI::Validator below_one();
-CLI::Validator file_in_a_folder();
 // Refuses more than one MPI rank (each would do the same and write the same files). Throws ConfigError.
 void require_one_rank(const char* command);
-// Writes `result` to `path` by temporary file and rename; does nothing for an empty path. Throws DataError.
+// Writes `result` to `path` by temporary file and rename; does nothing for an empty path. Bytes that are no
+// UTF-8 become U+FFFD. Throws DataError.
 void write_json(const std::string& path, const nlohmann::json& result);
 
 }  // namespace fwl

@@ -32,10 +32,10 @@ json describe_split(const SplitEntry& split) {
 }  // namespace
 
 std::string dataset_folder(const std::string& path) {
+  const std::optional<SplitPlace> place = find_split(path);
+  if (place) return place->dataset_dir;
   const fs::path clean = fs::absolute(path).lexically_normal();
-  if (fs::exists(clean / kManifestName)) return clean.string();
-  const fs::path folder = clean.has_filename() ? clean : clean.parent_path();
-  return fs::exists(folder.parent_path() / kManifestName) ? folder.parent_path().string() : folder.string();
+  return (clean.has_filename() ? clean : clean.parent_path()).string();
 }
 
 bool looks_like_dataset(const std::string& path) {

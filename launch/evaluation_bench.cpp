@@ -2,14 +2,20 @@
 
 #include <algorithm>
 #include <functional>
+#include <optional>
 
 #include "core/base/clock.h"
 #include "core/base/device.h"
 #include "core/base/error.h"
+#include "core/base/log.h"
 #include "core/base/profile.h"
+#include "core/base/threads.h"
+#include "core/model/fused_parts.h"
 #include "data/loader.h"
 #include "launch/batches.h"
+#include "launch/evaluation/speed.h"
 #include "launch/load_model.h"
+#include "launch/named_split.h"
 #include "launch/synthetic_batch.h"
 #include "parallel/session.h"
 
@@ -37,7 +43,7 @@ void dynamic_step(LanguageModel& model, const TokenBatch& batch) {
 std::vector<Mode> modes_of(LanguageModel& model, const TokenBatch& batch, const InnerApproximation& inner) {
   std::vector<Mode> modes;
   const auto add = [&](const char* name, std::function<void()> run) {
-    modes.push_back({{name, {}, 1, 0}, std::move(run)});
+    modes.push_back({{name, {}}, std::move(run)});
   };
   add("slow", [&] { model.token_losses(batch, Pass::kSlow); });
   if (model.has_fast_weights()) {
@@ -51,20 +57,32 @@ std::vector<Mode> modes_of(LanguageModel& model, const TokenBatch& batch, const 
   return modes;
 }
 
+// The text that is read, checked before a model is made. A model without trained weights has no tokenizer:
+// any tokens that have an embedding show its speed.
+std::optional<Split> open_text(const RunConfig& config, const EvaluationBenchOptions& options) {
+  if (options.data.empty()) return {};
+  Split split = open_split("--data", options.data);
+  require_text("--data", split);
+  require<ConfigError>(split.vocab_size() <= config.model.vocab_size, "--data ", options.data,
+                       ": its tokens are of a vocabulary of ", split.vocab_size(), ", the model's has ",
+                       config.model.vocab_size, " (they have no embedding). Set model.vocab_size.");
+  if (options.weights.empty()) return split;
+  const CheckpointInfo info = read_checkpoint_info(find_checkpoint(options.weights));
+  require_tokenizer("--data", split,
+                    identity_of(*make_tokenizer(info.tokenizer_kind, info.tokenizer_bytes, info.path)),
+                    options.weights);
+  return split;
+}
+
 // Rows of the split, as training would read them, or random ones.
-TokenBatch batch_of(const RunConfig& config, const EvaluationBenchOptions& options,
-                    const LanguageModel& model) {
+TokenBatch batch_of(const RunConfig& config, const std::optional<Split>& split, const LanguageModel& model) {
   const auto seed = static_cast<uint64_t>(config.train.seed);
-  if (options.data.empty()) {
+  if (!split) {
     const SyntheticText text{seed, config.model.vocab_size, {}, {}};
     return synthetic_batch(text, 0, config.train.global_batch, 0, config.model.context, model.device(),
                            model.accumulation_type());
   }
-  const Split split(options.data);
-  require<ConfigError>(split.vocab_size() <= config.model.vocab_size, "--data ", options.data,
-                       ": its tokens are of a vocabulary of ", split.vocab_size(), ", the model's has ",
-                       config.model.vocab_size, " (they have no embedding). Set model.vocab_size.");
-  const Loader loader(split, config.model.context, seed);
+  const Loader loader(*split, config.model.context, seed);
   return to_device(loader.read(0, config.train.global_batch), model.device(), model.accumulation_type());
 }
 
@@ -88,12 +106,21 @@ EvaluationBenchResult bench_evaluation(RunConfig config, const EvaluationBenchOp
   if (config.train.deterministic) make_deterministic();
   set_thread_count(place.local_size);
   if (config.model.vocab_size == 0) config.model.vocab_size = kBenchVocabulary;
+  const std::optional<Split> split = open_text(config, options);
   const at::Device device = choose_device(config.train.device, place.local_rank);
   LanguageModel model(config.model, device, parse_dtype(config.train.dtype),
                       static_cast<uint64_t>(config.train.seed));
   if (!options.weights.empty())
-    read_checkpoint_tensors(find_checkpoint(options.weights), model.parameters(), nullptr, nullptr);
-  const TokenBatch batch = batch_of(config, options, model);
+    with_checkpoint(options.weights,
+                    [&](const std::string& path) { read_checkpoint_tensors(path, model.parameters()); });
+  const std::string problem = nonfinite_problem(nonfinite_parameters(model.parameters()));
+  require<CheckFailed>(problem.empty(), options.weights, ": ", problem,
+                       " (what is computed with them is no measure). Give another checkpoint.");
+  const TokenBatch batch = batch_of(config, split, model);
+  const ForwardShape shape =
+      forward_shape(model, options.inner, batch.input_bt.size(0), batch.input_bt.size(1));
+  if (const std::string kernels = describe(fused_parts(config.model, shape)); !kernels.empty())
+    log_info(kernels);
   EvaluationBenchResult result{
       device.str(), config.train.dtype, batch.label_bt.numel(), model.parameters().count(), 0, {}};
   result.loss = model.token_losses(batch, Pass::kSlow).mean().item<double>();
@@ -114,6 +141,10 @@ EvaluationBenchResult bench_evaluation(RunConfig config, const EvaluationBenchOp
   }
   for (Mode& mode : modes) {
     mode.time.relative_time = modes.front().time.median() / mode.time.median();
+    std::vector<double> ratios;  // of each repetition, in which the modes took turns
+    for (size_t r = 0; r < mode.time.tokens_per_s.size(); ++r)
+      ratios.push_back(modes.front().time.tokens_per_s[r] / mode.time.tokens_per_s[r]);
+    mode.time.relative_time_spread = standard_deviation(ratios);
     result.modes.push_back(mode.time);
   }
   return result;

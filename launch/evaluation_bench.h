@@ -22,6 +22,7 @@ struct EvaluationTime {
   std::string mode;                  // slow, fast (not for a control), dynamic
   std::vector<double> tokens_per_s;  // of each repetition
   double relative_time = 1;          // median, relative to slow
+  double relative_time_spread = 0;   // standard deviation over the repetitions; NaN for one alone
   int64_t peak_memory_bytes = 0;
 
   double median() const;
@@ -35,7 +36,8 @@ struct EvaluationBenchResult {
 };
 
 // A batch is config.train.global_batch x config.model.context tokens. The modes take turns, repetition by
-// repetition, so that what changes on the machine hits all of them. Throws ConfigError, DataError.
+// repetition, so that what changes on the machine hits all of them. Throws ConfigError, DataError, and
+// CheckFailed for weights that are not finite.
 EvaluationBenchResult bench_evaluation(RunConfig config, const EvaluationBenchOptions& options);
 
 }  // namespace fwl

@@ -20,5 +20,11 @@ struct Gpt2Import {
 // The layer's own weights are initialised from train.seed. Throws DataError for a folder that is no GPT-2, or
 // one with parts that this program does not have.
 Gpt2Import import_gpt2(const std::string& folder, const std::vector<std::string>& settings);
+// The run's config alone, without reading a weight: what is refused there costs nothing. Throws as above.
+RunConfig config_of_gpt2(const std::string& folder, const std::vector<std::string>& settings);
+
+// Files beside the weights that say which tokens the model's ids are, by name: vocab.json, tokenizer.model,
+// ...
+std::vector<std::string> tokenizer_files(const std::string& folder);
 
 }  // namespace fwl

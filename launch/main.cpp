@@ -2,13 +2,24 @@
 #include <c10/util/Exception.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <array>
+#include <csignal>
+#include <cstdlib>
 #include <exception>
 #include <filesystem>
+#include <string>
 
 #include "core/base/device.h"
 #include "core/base/error.h"
 #include "core/base/log.h"
+#include "core/base/open_files.h"
+#include "core/base/waiting.h"
 #include "launch/command.h"
+#include "launch/path_options.h"
+#include "launch/signals.h"
+#include "parallel/failure.h"
+#include "parallel/launcher.h"
 #include "parallel/session.h"
 
 namespace {
@@ -36,35 +47,71 @@ void declare_commands(CLI::App& app) {
   fwl::add_doctor_command(app);
   fwl::add_export_command(app);
   fwl::add_import_gpt2_command(app);
+  fwl::expand_paths(app);
   app.footer(
       "Exit codes: 0 ok, 1 internal error, 2 bad config or usage, 3 bad data or checkpoint file, "
       "4 communication, 5 a check failed, 75 ended early by a signal or train.max_seconds (start again to go "
       "on).");
 }
 
+// Whether the command has threads or ranks that wait for each other.
+bool computes(int argc, char** argv) {
+  constexpr std::array kCommands = {"train", "eval", "generate", "score", "verify", "bench", "doctor"};
+  return argc > 1 && std::find(kCommands.begin(), kCommands.end(), std::string(argv[1])) != kCommands.end();
+}
+
+// launch/bind_rank.sh ignores the signals that ask a run to save; what cannot save ends by them.
+void take_signals_of_launcher(int argc, char** argv) {
+  if (argc > 1 && std::string(argv[1]) == "train") return;
+  for (const int number : {SIGUSR1, SIGUSR2}) std::signal(number, SIG_DFL);
+}
+
 // A rank that fails alone must not leave the others waiting in a collective: it ends the whole job.
 int fail(fwl::ExitCode code, const std::string& message) {
-  fwl::log_error(message);
+  fwl::report_failure(exit_code_of(code), message);
   fwl::abort_if_parallel(exit_code_of(code));
   return exit_code_of(code);
+}
+
+// Whose product is text on stdout: a reader that has seen enough (head) ends them, as it ends other such
+// programs. All others go on when a pipe behind their messages is closed.
+bool writes_to_stdout(const std::string& command) {
+  constexpr std::array kCommands = {"generate", "inspect", "data", "plan", "watch"};
+  return std::find(kCommands.begin(), kCommands.end(), command) != kCommands.end();
+}
+
+// Runs the command, and ends the session where all ranks have come to their end in good order.
+int run(CLI::App& app, int argc, char** argv) {
+  try {
+    app.parse(argc, argv);
+  } catch (const fwl::Interrupted& stop) {
+    fwl::log_info(stop.what());
+    fwl::write_verdict(exit_code_of(stop.code()), fwl::world().rank, stop.what());
+    fwl::finalize_session();
+    return exit_code_of(stop.code());
+  }
+  fwl::finalize_session();
+  return exit_code_of(fwl::ExitCode::kOk);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
+  fwl::raise_open_file_limit();
   CLI::App app("fwl: trains, evaluates and runs Fast Weight Language Models", "fwl");
+  take_signals_of_launcher(argc, argv);
   try {
+    if (const char* level = std::getenv("FWL_LOG")) fwl::set_log_level(level);
+    // Before anything that a new start would lose; signals that are blocked stay so.
+    if (computes(argc, argv)) fwl::settle_waiting(fwl::ranks_of_host(fwl::process_environment()), argv);
+    const std::string command = argc > 1 ? argv[1] : "";
+    if (command == "train") fwl::install_stop_signals();
+    if (!writes_to_stdout(command)) std::signal(SIGPIPE, SIG_IGN);
     declare_commands(app);
-    app.parse(argc, argv);
-    fwl::finalize_session();
-    return exit_code_of(fwl::ExitCode::kOk);
+    return run(app, argc, argv);
   } catch (const CLI::ParseError& error) {
     const int code = app.exit(error);
     return code == 0 ? 0 : exit_code_of(fwl::ExitCode::kConfig);
-  } catch (const fwl::Interrupted& stop) {
-    fwl::log_info(stop.what());
-    fwl::finalize_session();
-    return exit_code_of(stop.code());
   } catch (const fwl::Error& error) {
     return fail(error.code(), error.what());
   } catch (const c10::Error& error) {

@@ -20,4 +20,25 @@ inline CLI::Validator whole_number_from(int64_t least) {
   return CLI::Validator(problem_of, cat("INT from ", least));
 }
 
+// For CLI::Option::check: numbers from 0 to 1. (CLI::Range lets NaN through: it compares with no end.)
+inline CLI::Validator number_from_zero_to_one() {
+  return CLI::Validator(
+      [](std::string& text) {
+        double value = 0;
+        const bool fits = CLI::detail::lexical_cast(text, value) && value >= 0 && value <= 1;
+        return fits ? std::string() : cat("'", text, "' is no number from 0 to 1");
+      },
+      "");
+}
+// The same without 0.
+inline CLI::Validator number_above_zero_to_one() {
+  return CLI::Validator(
+      [](std::string& text) {
+        double value = 0;
+        const bool fits = CLI::detail::lexical_cast(text, value) && value > 0 && value <= 1;
+        return fits ? std::string() : cat("'", text, "' is no number above 0 up to 1");
+      },
+      "");
+}
+
 }  // namespace fwl

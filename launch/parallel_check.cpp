@@ -2,14 +2,16 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "core/base/device.h"
 #include "core/base/error.h"
 #include "core/base/log.h"
+#include "core/base/threads.h"
 #include "data/loader.h"
 #include "launch/batches.h"
 #include "launch/carried_state.h"
-#include "launch/load_model.h"
+#include "launch/data_facts.h"
 #include "launch/synthetic_batch.h"
 #include "launch/training_step.h"
 #include "parallel/session.h"
@@ -53,6 +55,14 @@ class Text {
           std::make_unique<Loader>(*split_, config->model.context, static_cast<uint64_t>(config->train.seed),
                                    config->train.stream ? config->train.global_batch : 0);
     }
+  }
+
+  // Of the data set; none for random text.
+  Facts facts() const {
+    if (!split_) return {};
+    Facts facts = data_facts({split_.get()});
+    facts.insert(facts.begin(), {"order", to_hex(loader_->sequence_hash())});
+    return facts;
   }
 
   double tokens(const RunConfig& c) const {
@@ -207,7 +217,10 @@ ParallelReport check_parallel(RunConfig config, int64_t steps) {
   const at::Device device = choose_device(config.train.device, place.local_rank);
   Mesh mesh(shape, device, config.parallel.timeout_s);
   require_same_text(mesh.host(), "the config", to_yaml(fields_of(config)));
-  const Text text(&config, shape);
+  std::optional<Text> opened;
+  on_all_ranks(mesh.host(), [&] { opened.emplace(&config, shape); });
+  const Text& text = *opened;
+  require_same_data(mesh.host(), text.facts());
   if (config.train.dtype != "fp64")
     config.train.optimizer.epsilon = std::max(config.train.optimizer.epsilon, kEpsilon);
   Side parallel(config, mesh, device);

@@ -20,9 +20,16 @@ struct ResumeSteps {
 
 // Collective over `group`. `from` is none, auto (the newest good checkpoint of `checkpoints_dir`: damaged
 // ones are named and passed over) or the path of a checkpoint or run, which must be good. The ranks share the
-// work of checking all files. Returns what was loaded; nothing when there is no checkpoint. Throws DataError,
-// on all ranks, when none of several can be used.
+// work of checking all files. One that retention of another run removes meanwhile is looked for again.
+// Returns what was loaded; nothing when there is no checkpoint. Throws DataError, on all ranks, when none of
+// several can be used, and UnavailableError when one of those that were tried cannot be read now, or by this
+// user.
 std::optional<CheckpointInfo> resume_from(const std::string& from, const std::string& checkpoints_dir,
                                           const ResumeSteps& steps, Communicator& group);
+
+// Collective over `group`. The config of the checkpoint that resume_from() would try first, of those whose
+// manifest can be read; empty when there is none.
+std::string config_to_resume(const std::string& from, const std::string& checkpoints_dir,
+                             Communicator& group);
 
 }  // namespace fwl

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdio>
 #include <string_view>
 
 #include "core/base/error.h"
 #include "core/base/log.h"
+#include "core/optim/schedule.h"
 
 namespace fwl {
 namespace {
@@ -20,7 +22,10 @@ bool is_one_of(std::string_view path, std::initializer_list<std::string_view> pa
 }
 
 ChangeKind kind_of(const std::string& path, const std::string& before, const std::string& after) {
-  // Values at the start of training, and cuts of the work that change rounding alone.
+  // 1 means no decay, and no weights for it.
+  if (path == "model.fast_weight.decay_init" && (before == "1") != (after == "1"))
+    return ChangeKind::kFunction;
+  // Values at the start of training.
   if (is_one_of(path, {"model.fast_weight.step_size_init", "model.fast_weight.decay_init",
                        "model.fast_weight.decay_init_slowest"}))
     return ChangeKind::kFree;
@@ -83,9 +88,55 @@ std::string list_of(const std::vector<ConfigChange>& changes) {
   return text;
 }
 
+// How far the schedule moves at the step that comes next; empty when it stays.
+std::string rate_move(const CheckpointInfo& info, const RunConfig& stored, const RunConfig& now) {
+  const double before = learning_rate_at(stored.train.schedule(), info.progress.step);
+  const double after = learning_rate_at(now.train.schedule(), info.progress.step);
+  if (before == after) return {};
+  char text[160];
+  std::snprintf(text, sizeof text, "\n  The learning rate of the next step, %lld, moves from %.6g to %.6g.",
+                static_cast<long long>(info.progress.step + 1), before, after);
+  return text;
+}
+
+bool trains_decays(const ModelConfig& model) {
+  return model.fast_weight.learns() && model.fast_weight.decay_init < 1;
+}
+
+// With the bound as a number: by itself it follows from other keys.
+void resolve_bound(ModelConfig* model) {
+  if (trains_decays(*model)) model->fast_weight.decay_max = largest_decay(*model);
+}
+
 }  // namespace
 
+void settle_decays(const std::string& stored, RunConfig* now) {
+  FastWeightConfig& kept = now->model.fast_weight;
+  ModelConfig before;
+  before.fast_weight.update = "none";
+  try {
+    if (!stored.empty()) before = parse_run_config(stored, "the checkpoint's config").model;
+  } catch (const ConfigError&) {
+    // check_resume() says it, with the checkpoint's name.
+  }
+  if (trains_decays(before) && trains_decays(now->model)) {
+    const auto keep = [](const char* key, double was, double* value) {
+      if (*value != was)
+        log_info(
+            cat("model.fast_weight.", key, " = ", *value, " is without effect: the run began with ", was));
+      *value = was;
+    };
+    keep("decay_init", before.fast_weight.decay_init, &kept.decay_init);
+    keep("decay_init_slowest", before.fast_weight.decay_init_slowest, &kept.decay_init_slowest);
+    if (kept.decay_max == 0) kept.decay_max = largest_decay(before);
+  }
+  resolve_bound(&now->model);
+}
+
 std::vector<ConfigChange> config_changes(RunConfig stored, RunConfig now) {
+  for (RunConfig* config : {&stored, &now}) resolve_bound(&config->model);
+  now = stored_form(std::move(now));
+  now.run_id = stored.run_id;  // no setting
   std::vector<ConfigChange> changes;
   const FieldList before = fields_of(stored), after = fields_of(now);
   for (size_t i = 0; i < before.fields().size(); ++i) {
@@ -105,8 +156,8 @@ void check_resume(const CheckpointInfo& info, const RunConfig& now, const DataId
   const auto has = [&](ChangeKind kind) {
     return std::any_of(changes.begin(), changes.end(), [&](const ConfigChange& c) { return c.kind == kind; });
   };
-  const std::string heading =
-      cat("'", info.path, "' was written with another config:", list_of(changes), "\n");
+  const std::string heading = cat("'", info.path, "' was written with another config:", list_of(changes),
+                                  rate_move(info, stored, now), "\n");
   require<ConfigError>(
       !has(ChangeKind::kFunction), heading,
       "The weights would compute something else. Use the config that they were trained with, or "

@@ -22,6 +22,12 @@ struct ConfigChange {
   ChangeKind kind;
 };
 
+// What a run begins with is settled: takes the starts of the decays over from the run's config, and their
+// bound where `now` leaves it open (decay_max = 0), since the trained decays mean something by it alone.
+// `stored` is the text of a checkpoint's config; with an empty one the bound becomes the number that `now`
+// means. Says what it keeps.
+void settle_decays(const std::string& stored, RunConfig* now);
+
 // Differences between the config of a checkpoint and that of this run, in the order of the fields.
 std::vector<ConfigChange> config_changes(RunConfig stored, RunConfig now);
 

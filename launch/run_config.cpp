@@ -1,6 +1,10 @@
 #include "launch/run_config.h"
 
+#include <functional>
+#include <sstream>
+
 #include "core/base/error.h"
+#include "core/base/path.h"
 
 namespace fwl {
 
@@ -46,18 +50,21 @@ void CheckpointsConfig::visit_fields(FieldList& list) {
   list.add("keep", keep, "newest checkpoints to keep; 0: all", at_least(0));
   list.add("keep_every", keep_every, "also keep those whose step this divides; 0: none", at_least(0));
   list.add("asynchronous", asynchronous, "write in a thread while training goes on");
+  list.add("timeout_s", timeout_s,
+           "seconds that ranks wait for each other around saves and resumes, where disks are slow",
+           between(0.1, 1e8));
 }
 
 void ParallelConfig::visit_fields(FieldList& list) {
   list.add("data", data, "ranks that read different sequences; -1: all that are left", at_least(-1));
   list.add("sequence", sequence, "ranks that share sequences, each with a chunk; -1: all that are left",
            at_least(-1));
-  list.add("timeout_s", timeout_s, "seconds that a collective may take", at_least(0.1));
+  list.add("timeout_s", timeout_s, "seconds that a collective may take", between(0.1, 1e8));
   list.add(
       "bucket_mb", bucket_mb,
       "MiB of gradients per all-reduce; large ones disturb the backward less, small ones leave less to sum "
       "after it",
-      at_least(0.001));
+      between(0.001, 1e6));
   list.add("shard_optimizer", shard_optimizer,
            "each rank keeps the moments of its share of the weights and updates that share (ZeRO-1)");
   list.add_choice("attention", attention, {"auto", "all_to_all", "all_gather", "halo"},
@@ -90,15 +97,41 @@ namespace {
 // run.dir stands in a section of its own.
 struct RunSection {
   std::string& dir;
+  std::string& id;
+  double& lock_wait_s;
   void visit_fields(FieldList& list) {
     list.add("dir", dir, "folder of the run: config, log and checkpoints");
+    list.add("id", id, "written by the program: which run a checkpoint is of");
+    list.add("lock_wait_s", lock_wait_s,
+             "seconds to wait while another process uses run.dir; then exit code 75 (try again)",
+             between(0, 1e8));
   }
 };
+
+// "DIR=WEIGHT,DIR=WEIGHT" with each DIR by `change`; what is no such list stays for those who read it to
+// refuse.
+std::string with_folders(const std::string& mixture,
+                         const std::function<std::string(const std::string&)>& change) {
+  std::string changed;
+  std::istringstream items(mixture);
+  for (std::string item; std::getline(items, item, ',');) {
+    const size_t equals = std::min(item.rfind('='), item.size());
+    changed += (changed.empty() ? "" : ",") + change(item.substr(0, equals)) + item.substr(equals);
+  }
+  return changed;
+}
+
+void resolve_paths(RunConfig* config) {
+  config->run_dir = tidy_path(expand_home(config->run_dir));
+  config->data.path = expand_home(config->data.path);
+  config->data.mixture = with_folders(config->data.mixture, expand_home);
+  config->train.resume = expand_home(config->train.resume);
+}
 
 }  // namespace
 
 void RunConfig::visit_fields(FieldList& list) {
-  RunSection run{run_dir};
+  RunSection run{run_dir, run_id, lock_wait_s};
   list.section("run", run);
   list.section("data", data);
   list.section("model", model);
@@ -112,7 +145,14 @@ RunConfig load_run_config(const std::string& path, const std::vector<std::string
   const FieldList fields = fields_of(config);
   apply_yaml_file(fields, path);
   for (const std::string& setting : settings) apply_setting(fields, setting);
+  resolve_paths(&config);
   validate(config.model);
+  return config;
+}
+
+RunConfig stored_form(RunConfig config) {
+  config.data.path = absolute_path(config.data.path);
+  config.data.mixture = with_folders(config.data.mixture, absolute_path);
   return config;
 }
 

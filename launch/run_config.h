@@ -44,6 +44,7 @@ struct CheckpointsConfig {
   int64_t keep = 3;
   int64_t keep_every = 0;
   bool asynchronous = true;
+  double timeout_s = 3600;
 
   void visit_fields(FieldList& list);
 };
@@ -78,6 +79,8 @@ struct DataConfig {
 
 struct RunConfig {
   std::string run_dir = "runs/default";
+  std::string run_id;  // launch/run_identity.h; the program's own
+  double lock_wait_s = 300;
   DataConfig data;
   ModelConfig model;
   TrainConfig train;
@@ -87,11 +90,14 @@ struct RunConfig {
   void visit_fields(FieldList& list);
 };
 
-// Reads the file, applies the settings in order. Throws ConfigError.
+// Reads the file, applies the settings in order; `~` in paths is expanded and run.dir tidied. Throws
+// ConfigError.
 RunConfig load_run_config(const std::string& path, const std::vector<std::string>& settings);
 // From the YAML text of a checkpoint, which holds every key that its version had; later ones are as before
 // there were any.
 RunConfig parse_run_config(const std::string& yaml, const std::string& where);
+// As it is stored with the run: data sets by their absolute paths, so that the file works from any folder.
+RunConfig stored_form(RunConfig config);
 // Checks what depends on the number of ranks: layout, batch sizes, lengths. Throws ConfigError naming what
 // would fit.
 MeshShape layout_of(const RunConfig& config, int ranks);

@@ -2,14 +2,17 @@
 // (flock on RUN/lock), so it goes with the process, however that ends; the file's content says who holds it.
 #pragma once
 
+#include <memory>
 #include <string>
+
+#include "parallel/communicator.h"
 
 namespace fwl {
 
 class RunLock {
  public:
-  // Makes the folder when it does not exist. Throws ConfigError naming the holder when another process has
-  // the lock, or when the folder cannot be made or written.
+  // Makes the folder when it does not exist. Throws Interrupted naming the holder when another process has
+  // the lock now, ConfigError when the folder cannot be made or written.
   explicit RunLock(const std::string& run_dir);
   ~RunLock();
   RunLock(const RunLock&) = delete;
@@ -19,5 +22,10 @@ class RunLock {
   int fd_ = -1;
   std::string path_;
 };
+
+// Collective over `group`; the lock is rank 0's, the others get none. Tries for at most `wait_s` seconds, and
+// says whom it waits for: a server may keep the lock of a dead host for a minute. Throws Interrupted, on all
+// ranks, when the time is over or a stop signal came.
+std::unique_ptr<RunLock> wait_for_run_lock(const std::string& run_dir, double wait_s, Communicator& group);
 
 }  // namespace fwl

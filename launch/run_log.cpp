@@ -10,6 +10,7 @@
 
 #include "core/base/error.h"
 #include "core/base/file.h"
+#include "core/base/json.h"
 #include "core/base/log.h"
 
 namespace fwl {
@@ -95,8 +96,9 @@ void drop_lines_after(const std::string& path, int64_t step) {
   std::istringstream lines(read_file(path, "training log"));
   std::string kept;
   for (std::string line; std::getline(lines, line);) {
-    const json entry = json::parse(line, nullptr, false);
-    if (entry.is_object() && entry.value("step", step + 1) <= step) kept += line + "\n";
+    const json entry = parse_json(line);
+    const bool is_step = entry.is_object() && entry.count("ended") == 0;
+    if (is_step && entry.value("step", step + 1) <= step) kept += line + "\n";
   }
   publish_file(path, kept);
 }
@@ -130,13 +132,21 @@ bool RunLog::append_pending() {
 }
 
 void RunLog::write(const LogEntry& entry) {
-  pending_ += to_json(entry).dump() + "\n";
+  pending_ += json_text(to_json(entry)) + "\n";
   if (!append_pending())
     log_warn(cat("writing '", path_,
                  "' failed. Free space or check the disk; the line is tried again with the next."));
   write_events(entry);
   if (terminal_) std::fputs(kClearLine, stderr);
   log_info(to_line(entry, total_steps_));
+}
+
+void RunLog::write_end(const EarlyEnd& end) {
+  pending_ +=
+      json{{"ended", end.how}, {"step", end.step}, {"why", end.why}, {"checkpoint", end.checkpoint}}.dump(
+          -1, ' ', false, json::error_handler_t::replace) +
+      "\n";
+  if (!append_pending()) log_warn(cat("writing '", path_, "' failed. Free space or check the disk."));
 }
 
 void RunLog::write_events(const LogEntry& entry) {

@@ -31,13 +31,21 @@ struct LogEntry {
   int64_t documents_left_out = 0;        // by this rank, since the program's start (data.skip_bad)
   std::vector<std::pair<std::string, double>> step_sizes;
   std::vector<std::pair<std::string, double>> decays;
-  std::vector<std::pair<std::string, double>> state_norms, fast_to_slow;  // of the interval's last step
+  std::vector<std::pair<std::string, double>> state_norms, fast_to_slow;   // of the interval's last step
   std::vector<std::pair<std::string, std::vector<float>>> step_size_rows;  // one by one; events alone
   std::optional<int64_t> total_steps;                                      // of the whole run
   std::optional<double> communication;       // share of the interval that this rank waited for transfers
   std::optional<int64_t> peak_memory_bytes;  // since the program's start; the rank with the most
   // Seconds of the interval that the others waited for a rank; the ranks with the most.
   std::vector<std::pair<int, double>> rank_lag_s;
+};
+
+// How a run ended that did not come to its last step, or to its last checkpoint.
+struct EarlyEnd {
+  int64_t step = 0;
+  std::string how;  // "stopped", "diverged", "not saved"
+  std::string why;
+  std::string checkpoint;  // the newest that can be gone on from; empty: none
 };
 
 enum class EventLog { kOff, kTensorBoard };
@@ -49,6 +57,8 @@ class RunLog {
   RunLog(const std::string& run_dir, int64_t resumed_step, int64_t total_steps, EventLog events);
   // A line that cannot be written (disk full) is a warning; it is tried again with the next one.
   void write(const LogEntry& entry);
+  // The last line of the file, until the run goes on.
+  void write_end(const EarlyEnd& end);
   // Redraws the progress bar at most a few times a second.
   void progress(int64_t step);
 

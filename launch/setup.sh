@@ -25,7 +25,7 @@ pins_tests=(absl-py==2.5.1 certifi==2026.10.18 charset-normalizer==3.5.2 fileloc
   huggingface_hub==0.36.2 idna==3.20 Jinja2==3.1.6 MarkupSafe==3.0.4 mpmath==1.3.0 networkx==3.5 numpy==2.3.5
   packaging==26.3 protobuf==7.36.2 PyYAML==6.0.3 regex==2026.11.15 requests==2.34.2 safetensors==0.7.0 sympy==1.14.0 tensorboard==2.21.0
   tokenizers==0.22.2 tqdm==4.70.1 transformers==4.57.6 typing_extensions==4.15.0 urllib3==2.8.0)
-apt_packages=(g++ cmake ninja-build ccache git python3 zlib1g-dev libzstd-dev libopenmpi-dev openmpi-bin libhdf5-dev libspdlog-dev
+apt_packages=(g++ cmake ninja-build ccache git python3 zlib1g-dev libzstd-dev libbz2-dev liblzma-dev libopenmpi-dev openmpi-bin libhdf5-dev libspdlog-dev
   libfmt-dev libyaml-cpp-dev nlohmann-json3-dev libcli11-dev libsentencepiece-dev libgtest-dev libbenchmark-dev)
 deps=${FWL_DEPS_DIR:-.deps}
 

@@ -3,7 +3,10 @@
 #   stage NAME        ends the stage before and begins this one
 #   finish_stages     ends the last stage; the table of timings is printed at exit, also after a failure
 #   die TEXT          prints an error and exits with 1
+#   cores, cpu_quota  of launch/cores.sh
 # Errors have one grammar: problem (why it matters). What to do.
+# shellcheck source=launch/cores.sh
+. "$(dirname "${BASH_SOURCE[0]}")/cores.sh"
 
 stage_names=()
 stage_seconds=()
@@ -42,8 +45,6 @@ die() {
   printf 'error: %s\n' "$*" >&2
   exit 1
 }
-
-cores() { nproc 2>/dev/null || echo 1; }
 
 # Path of a CUDA 13 compiler, or nothing. LibTorch 2.11's wheel is built for CUDA 13: older toolkits do not fit.
 find_nvcc() {

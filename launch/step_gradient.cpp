@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/base/error.h"
+#include "core/model/fused_parts.h"
 #include "parallel/sharded_optimizer.h"
 
 namespace fwl {
@@ -96,6 +97,18 @@ void StepGradient::set_stream_state(const StreamState& state) {
     const int64_t done = static_cast<int64_t>(i) * micro_rows_;
     views_[i]->set_stream_state(rows_of(state, done, std::min(micro_rows_, share_.rows - done)));
   }
+}
+
+std::string StepGradient::describe_kernels() const {
+  const int64_t ranks = mesh_.shape().sequence;
+  ForwardShape shape{model_.device(), model_.compute_type(), micro_rows_, share_.positions};
+  shape.gradient = true;
+  // All-to-all gives a rank whole sequences of some heads.
+  if (ranks > 1 &&
+      choose_attention_algorithm(config_.parallel.attention, mesh_.shape().sequence, config_.model.heads,
+                                 config_.model.window) == AttentionAlgorithm::kAllToAll)
+    shape.queries = share_.positions * ranks;
+  return describe(fused_parts(config_.model, shape));
 }
 
 std::string StepGradient::describe_exchange() const {

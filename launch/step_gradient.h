@@ -53,6 +53,8 @@ class StepGradient {
   void set_stream_state(const StreamState& state);
   // How sequences are exchanged, in words; empty on a mesh without a sequence axis.
   std::string describe_exchange() const;
+  // Which parts run on the fused GPU kernels, and why the others do not; empty on a CPU.
+  std::string describe_kernels() const;
 
  private:
   std::unique_ptr<SequenceView> make_view() const;

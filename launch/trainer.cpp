@@ -1,45 +1,34 @@
 #include "launch/trainer.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
-#include <filesystem>
 #include <utility>
 
+#include "checkpoints/finite.h"
 #include "core/base/clock.h"
 #include "core/base/device.h"
 #include "core/base/error.h"
 #include "core/base/file.h"
 #include "core/base/log.h"
+#include "core/base/threads.h"
 #include "launch/batches.h"
 #include "launch/carried_state.h"
+#include "launch/data_facts.h"
 #include "launch/interval_times.h"
-#include "launch/load_model.h"
 #include "launch/resume.h"
+#include "launch/run_identity.h"
+#include "launch/run_room.h"
 #include "launch/signals.h"
 #include "launch/tensorboard/step_sizes.h"
+#include "parallel/launcher.h"
 #include "parallel/session.h"
 
 namespace fwl {
 namespace {
 
-namespace fs = std::filesystem;
-
 // Transfers keep their times until they are taken, once a logged interval: a longer one would hold too many.
 constexpr int64_t kTimedSteps = 100;
-
-// A fresh run in a folder that holds one: the old run is renamed, never mixed or lost.
-bool set_old_run_aside(const std::string& dir) {
-  if (!fs::exists(dir + "/config.yaml") && !fs::exists(dir + "/checkpoints")) return false;
-  for (int n = 1;; ++n) {
-    const std::string aside = cat(dir, ".previous-", n);
-    if (fs::exists(aside)) continue;
-    fs::rename(dir, aside);
-    fs::remove(aside + "/lock");
-    log_info(cat("'", dir, "' held a run; it is now '", aside,
-                 "' (train.resume=auto would have gone on with it)"));
-    return true;
-  }
-}
 
 // What this rank writes of weights and moments, so that each element is written once. `even_share`: its part
 // where all ranks have everything.
@@ -77,25 +66,33 @@ std::vector<DocumentCursor> cursors_of(const OrderAnchor& anchor) {
 }  // namespace
 
 Trainer::Trainer(RunConfig config, ConfigChanges changes)
-    : config_(std::move(config)), device_(at::kCPU), constructed_at_s_(now_s()) {
+    : config_(std::move(config)), device_(at::kCPU), changing_(state_), constructed_at_s_(now_s()) {
   const Placement& place = world();
   set_log_rank(place.rank, place.size);
   if (config_.train.deterministic) make_deterministic();
-  set_thread_count(place.local_size);
+  log_info(set_thread_count(place.local_size));
   const MeshShape shape = validate(config_, place.size);
   device_ = choose_device(config_.train.device, place.local_rank);
   mesh_ = std::make_unique<Mesh>(shape, device_, config_.parallel.timeout_s);
+  install_stop_signals();  // again: MPI and CUDA install handlers of their own
   require_same_text(mesh_->host(), "the run's config", to_yaml(fields_of(config_)));
-  install_stop_signals();
-  lock_run_folder();
-  open_data();
+  end_before_training();
+  lock_ = wait_for_run_lock(config_.run_dir, config_.lock_wait_s, mesh_->host());
+  on_all_ranks(mesh_->host(), [&] { check_run_folder(); });
+  on_all_ranks(mesh_->host(), [&] { open_data(); });
+  require_same_data(mesh_->host(), facts_of_data());
+  settle_config();
+  end_before_training();
   step_ = std::make_unique<TrainingStep>(config_, *mesh_, device_);
+  end_before_training();
   resume(changes);
+  on_all_ranks(mesh_->host(), [&] { check_room(); });
+  end_before_training();
   prepare_run_folder();
   checkpointer_ = std::make_unique<Checkpointer>(
       config_.run_dir + "/checkpoints", Retention{config_.checkpoints.keep, config_.checkpoints.keep_every},
       config_.checkpoints.asynchronous ? Checkpointer::Mode::kAsynchronous : Checkpointer::Mode::kSynchronous,
-      mesh_->host());
+      mesh_->host(), checkpoint_bytes(), config_.checkpoints.timeout_s);
   if (config_.train.save_every > 0) checkpointer_->reserve(owned_blocks());
   log_info(cat("training ", step_->model().parameters().count(), " parameters on ", place.size,
                " rank(s), layout ", shape.to_string(), " (data x sequence), ", device_.str(), ", ",
@@ -103,6 +100,34 @@ Trainer::Trainer(RunConfig config, ConfigChanges changes)
                config_.parallel.shard_optimizer ? ", optimizer sharded" : "", "; ",
                config_.train.global_batch, " x ", config_.model.context, " tokens a step"));
   if (shape.sequence > 1) log_info(step_->gradient().describe_exchange());
+  if (const std::string kernels = step_->gradient().describe_kernels(); !kernels.empty()) log_info(kernels);
+  prepare_rescue();
+  end_before_training();
+}
+
+// Where the launcher leaves a stopped run no time. On a GPU the host is ahead of the device, and steps are
+// short; with train.stream the carried state changes in the middle of a step.
+void Trainer::prepare_rescue() {
+  const std::string too_soon = kills_too_soon(process_environment());
+  if (too_soon.empty()) return;
+  if (is_first_rank()) log_warn(too_soon);
+  if (device_.is_cuda() || config_.train.stream) return;
+  rescue_ = std::make_unique<Rescue>(
+      config_.run_dir + "/checkpoints", Retention{config_.checkpoints.keep, config_.checkpoints.keep_every},
+      mesh_->host().rank(), [this](int64_t after) { return newest_finished_step(after); });
+}
+
+// In the rescue's thread. Nothing of a run that diverges.
+std::optional<Rescue::FinishedStep> Trainer::newest_finished_step(int64_t after) {
+  const std::unique_lock lock(state_, std::chrono::milliseconds(5));
+  if (!lock || progress_.step <= std::max(after, last_saved_step_) || !checkpointer_->is_idle())
+    return std::nullopt;
+  if (progress_.skipped_in_a_row > 0 || !is_last_loss_finite_) return std::nullopt;
+  const at::NoGradGuard no_grad;
+  Rescue::FinishedStep step{checkpoint_info(), owned_blocks()};
+  if (!is_sound(step.blocks)) return std::nullopt;
+  for (SliceBlock& block : step.blocks) block.elements = block.elements.clone();
+  return step;
 }
 
 Trainer::~Trainer() = default;
@@ -118,21 +143,90 @@ void Trainer::open_data() {
   loader_ = std::make_unique<Loader>(data_->make_loader(config_));
 }
 
-// Before anything of the folder is read. Only rank 0 looks; when it is refused, it ends all.
-void Trainer::lock_run_folder() {
-  if (is_first_rank()) lock_ = std::make_unique<RunLock>(config_.run_dir);
+// Rank 0 looks.
+void Trainer::check_run_folder() {
+  if (!is_first_rank()) return;
+  const std::string& from = config_.train.resume;
+  if (from != "none" && from != "auto") {
+    const bool is_same = with_checkpoint(from, [&](const std::string& step_dir) {
+      return is_of_run(read_checkpoint_info(step_dir), config_.run_dir);
+    });
+    require<ConfigError>(
+        is_same || !holds_run(config_.run_dir), "run.dir '", config_.run_dir,
+        "' holds a run, and train.resume = '", from,
+        "' is of another one (their checkpoints and logs would be mixed, and checkpoints.keep would "
+        "delete them). Choose another run.dir for the new run, or train.resume=auto to go on with the one "
+        "that is there.");
+  }
+  require_writable(config_.run_dir + "/checkpoints");
+}
+
+void Trainer::settle_config() {
+  if (is_first_rank())
+    for (const std::string& note : data_->notes(config_)) log_info(note);
+  const int64_t rows = config_.train.global_batch / mesh_->shape().data;
+  if (config_.train.micro_batch > rows)
+    log_info(cat("train.micro_batch = ", config_.train.micro_batch, " is without effect: a rank has ", rows,
+                 " sequences a step"));
+  const TimeoutScope disk(mesh_->host(), config_.checkpoints.timeout_s);
+  settle_decays(config_to_resume(config_.train.resume, config_.run_dir + "/checkpoints", mesh_->host()),
+                &config_);
+}
+
+Facts Trainer::facts_of_data() const {
+  Facts facts = data_facts(data_->splits());
+  facts.insert(facts.begin(), {"order", to_hex(loader_->sequence_hash())});
+  return facts;
+}
+
+// Collective over the world; called before each long step of the start.
+void Trainer::end_before_training() {
+  const std::string signal = stop_signal();
+  if (all_agree(mesh_->host(), signal.empty() ? Vote::kYes : Vote::kNo)) return;
+  throw Interrupted(cat(signal.empty() ? "another rank was asked to end" : signal + " received",
+                        " before the first step: nothing was trained. Start again with "
+                        "train.resume=auto to go on (exit code 75)."));
 }
 
 // Rank 0 alone touches the folder; the others wait, so that nobody reads a half-prepared one.
 void Trainer::prepare_run_folder() {
+  const TimeoutScope disk(mesh_->host(), config_.checkpoints.timeout_s);
   if (is_first_rank()) {
-    if (config_.train.resume == "none" && set_old_run_aside(config_.run_dir))
+    if (config_.train.resume == "none" && set_old_run_aside(config_.run_dir)) {
       lock_ = std::make_unique<RunLock>(config_.run_dir);
-    publish_file(config_.run_dir + "/config.yaml", to_yaml(fields_of(config_)));
+      require_writable(config_.run_dir + "/checkpoints");
+    }
+    RunConfig stored = stored_form(config_);
+    publish_file(config_.run_dir + "/config.yaml", to_yaml(fields_of(stored)));
     log_ = std::make_unique<RunLog>(config_.run_dir, progress_.step, config_.train.steps,
                                     config_.train.tensorboard ? EventLog::kTensorBoard : EventLog::kOff);
   }
   mesh_->host().barrier();
+}
+
+// Of weights and moments, and a little for names and the manifest.
+int64_t Trainer::checkpoint_bytes() {
+  const auto element = static_cast<int64_t>(at::elementSize(step_->model().accumulation_type()));
+  return 3 * element * step_->model().parameters().count() * 51 / 50;
+}
+
+// What cannot be saved later is refused now.
+void Trainer::check_room() {
+  if (!is_first_rank()) return;
+  const std::string dir = config_.run_dir + "/checkpoints";
+  const int64_t left = config_.train.steps - progress_.step, every = config_.train.save_every;
+  if (left <= 0) return;
+  const int64_t keep_every = config_.checkpoints.keep_every;
+  require_room(dir, checkpoint_bytes());
+  const Retention retention{config_.checkpoints.keep, keep_every};
+  warn_of_little_room(dir, checkpoint_bytes(),
+                      most_kept(retention, every > 0 ? (left + every - 1) / every : 1,
+                                keep_every > 0 ? left / keep_every : 0));
+}
+
+std::string Trainer::newest_checkpoint() const {
+  const auto all = list_checkpoints(config_.run_dir + "/checkpoints");
+  return all.empty() ? std::string() : all.front();
 }
 
 OrderAnchor Trainer::anchor_here() const {
@@ -175,6 +269,11 @@ void Trainer::load(CheckpointReader& reader) {
   own.set_values(parameters.gradients());
   read_flat(reader, "first_moments", parameters, own.owned(), own.first_moments());
   read_flat(reader, "second_moments", parameters, own.owned(), own.second_moments());
+  require<DataError>(is_sound("weights/", parameters.gradients()) && is_sound("", own.first_moments()) &&
+                         is_sound("", own.second_moments()),
+                     reader.path(),
+                     ": its weights or moments are not finite (the run had diverged when it was "
+                     "saved). Use an earlier checkpoint.");
   if (config_.train.stream) restore_carried_streams(reader);
 }
 
@@ -183,11 +282,15 @@ void Trainer::resume(ConfigChanges changes) {
   const std::string kind = tokenizer.kind();
   const DataIdentity data{loader_->sequence_hash(), kind,
                           kind == "byte" ? std::string() : tokenizer.serialized()};
+  const TimeoutScope disk(mesh_->host(), config_.checkpoints.timeout_s);
   const auto info =
       resume_from(config_.train.resume, config_.run_dir + "/checkpoints",
                   {[&](const CheckpointInfo& stored) { check_resume(stored, config_, data, changes); },
                    [&](CheckpointReader& reader) { load(reader); }},
                   mesh_->host());
+  // Rank 0's is the one that is stored.
+  config_.run_id = info && is_first_rank() && is_of_run(*info, config_.run_dir) ? run_id_of(*info) : "";
+  if (config_.run_id.empty()) config_.run_id = new_run_id();
   if (!info) return;
   progress_ = info->progress;
   progress_.order_hash = info->data.rolling_hash;
@@ -196,8 +299,11 @@ void Trainer::resume(ConfigChanges changes) {
 
 void Trainer::run() {
   feed_ = std::make_unique<BatchFeed>(config_, step_->gradient().share(), step_->gradient().micro_rows(),
-                                      progress_.samples, loader_->cursors_at(progress_.samples), device_,
+                                      progress_.samples, progress_.order_hash,
+                                      loader_->cursors_at(progress_.samples), device_,
                                       step_->model().accumulation_type());
+  last_saved_step_ = progress_.step;
+  tokens_before_ = progress_.tokens;
   started_at_s_ = now_s();
   double interval_start = started_at_s_;
   int64_t interval_tokens = 0;
@@ -212,23 +318,86 @@ void Trainer::run() {
     const bool log = logs_after(progress_.step);
     const bool saves =
         last || (config_.train.save_every > 0 && progress_.step % config_.train.save_every == 0);
-    if (log || saves || stop_) finish_step(*std::exchange(queued_, std::nullopt));
+    // On the CPU nothing is gained by looking later.
+    if (log || saves || stop_ || has_diverged() || device_.is_cpu())
+      finish_step(*std::exchange(queued_, std::nullopt));
     if (log) {
       log_interval(now_s() - interval_start, interval_tokens);
       interval_start = now_s();
       interval_tokens = 0;
     }
     if (log_) log_->progress(progress_.step);
-    // A wish to stop is seen when a step is finished. No step is in the queue here.
+    if (has_diverged()) break;
+    // A wish to stop is seen when a step is finished. No step is in the queue here. It waits for one that was
+    // not skipped: what came since the last save is not lost for one step's sake.
+    const bool stops = stop_ && progress_.skipped_in_a_row == 0;
     // Saving counts as time of the next interval: tokens/s is what a user gets.
-    if (saves || stop_) save();
-    if (stop_) break;
+    if (saves || stops) {
+      require_text();
+      save();
+    }
+    if (stops) break;
   }
+  end_run();
+}
+
+bool Trainer::has_diverged() const {
+  return progress_.skipped_in_a_row >= config_.train.max_skipped;
+}
+
+// Collective over the world. Why what there is now must not be saved; empty when it may.
+std::string Trainer::unsound() {
+  if (progress_.skipped_in_a_row > 0)
+    return cat(progress_.skipped_in_a_row,
+               " steps in a row had a non-finite loss or gradient and were skipped");
+  if (!is_last_loss_finite_) return "the last step's loss is not finite";
+  const Vote vote = is_sound(owned_blocks()) ? Vote::kYes : Vote::kNo;
+  return all_agree(mesh_->host(), vote) ? std::string() : "weights or moments are not finite";
+}
+
+template <typename E>
+void Trainer::end_early(E error, const std::string& how, const std::string& why) {
+  if (log_) log_->write_end({progress_.step, how, why, newest_checkpoint()});
+  throw error;
+}
+
+void Trainer::end_run() {
   feed_.reset();
-  finish_saving();
+  const TimeoutScope disk(mesh_->host(), config_.checkpoints.timeout_s);
+  const bool saved = checkpointer_->finish();
+  if (has_diverged()) unsound_ = unsound();
+  if (!unsound_.empty()) {
+    const std::string what = cat("step ", progress_.step, ": ", unsound_, " (training has diverged).");
+    const std::string good = is_first_rank() ? newest_checkpoint() : std::string();
+    const std::string advice =
+        cat(" The newest checkpoint, from before that, is ", good.empty() ? "none" : "'" + good + "'",
+            ". Lower train.learning_rate or model.fast_weight.step_size_init and ",
+            good.empty() ? "start afresh." : "start again with train.resume=auto.");
+    end_early(CheckFailed(is_first_rank() ? what + advice : what), "diverged", unsound_);
+  }
+  // A run may not end as if all were well without its last checkpoint.
+  if (!saved)
+    end_early(DataError(cat(
+                  "the last checkpoint, of step ", progress_.step,
+                  ", could not be written (see the warning above; what was trained since the one before "
+                  "it is lost). Make room or repair the folder, and start again with train.resume=auto.")),
+              "not saved", "the last checkpoint could not be written");
   if (progress_.step < config_.train.steps)
-    throw Interrupted(cat("ended early after step ", progress_.step, " of ", config_.train.steps,
-                          ", saved. Start again with train.resume=auto to go on (exit code 75)."));
+    end_early(Interrupted(cat("ended early after step ", progress_.step, " of ", config_.train.steps,
+                              ", saved. Start again with train.resume=auto to go on (exit code 75).")),
+              "stopped", stopped_by_.empty() ? "another rank was told to" : stopped_by_);
+  require<DataError>(
+      progress_.tokens > 0 || progress_.step == 0,
+      "no step had a label (the documents are empty), so nothing was learned. Look at the data set "
+      "with fwl inspect.");
+}
+
+std::string Trainer::next_command() const {
+  const Split& split = data_->split();
+  for (const char* held_out : {"test", "valid"})
+    if (split.manifest().splits.count(held_out) > 0)
+      return cat("fwl eval ", config_.run_dir, " --data ", split.path(), "/", held_out);
+  return cat("fwl generate ", config_.run_dir, " --prompt TEXT");
 }
 
 bool Trainer::logs_after(int64_t step) const {
@@ -244,14 +413,26 @@ std::string Trainer::wish_to_stop() const {
                                                            : std::string();
 }
 
-// One small all-reduce a step: the losses, who wants to stop, and where the writers are.
-LossSums Trainer::sum_over_ranks(const LossSums& own) {
+// One small all-reduce a step: the losses, who wants to stop, where the writers are, and whether all ranks
+// have read the same samples.
+LossSums Trainer::sum_over_ranks(const QueuedStep& step, const LossSums& own) {
   const std::string wish = wish_to_stop();
   if (!wish.empty() && !stop_) log_warn(cat(wish, ": ending after this step."));
+  if (!wish.empty()) stopped_by_ = wish;
   const Checkpointer::Status status = checkpointer_->status();
-  const std::vector<double> sums = all_reduce_sum(
-      mesh_->host(), {own.main, own.slow, wish.empty() ? 0.0 : 1.0, status.busy, status.failed});
+  const EqualityVote order(step.order_hash);
+  const std::vector<double> sums =
+      all_reduce_sum(mesh_->host(), {own.main, own.slow, wish.empty() ? 0.0 : 1.0, status.busy, status.failed,
+                                     order.value, order.square, static_cast<double>(feed_->labels())});
   stop_ = sums[2] > 0;
+  labels_read_ = sums[7];
+  if (!EqualityVote::all_equal(sums[5], sums[6], mesh_->host().size()))
+    require_same_facts(
+        mesh_->host(), cat("the order of the samples read up to step ", step.number),
+        {{"hash", to_hex(step.order_hash)}},
+        "(a rank has left out text that the others read, or its files were changed: the ranks no longer "
+        "train on one batch). Compare the data of its host (`fwl data check`), and start again with "
+        "train.resume=auto.");
   checkpointer_->advance({sums[3], sums[4]});
   return {sums[0], sums[1]};
 }
@@ -261,30 +442,34 @@ Trainer::QueuedStep Trainer::queue_step() {
   // The order says how many labels the windows have, so the global count is known without asking the other
   // ranks.
   const int64_t labels = loader_->labels_in(progress_.samples, config_.train.global_batch);
-  const auto tokens = static_cast<double>(labels);
+  // Without a label the gradient is zero, and so is the learning rate: the step passes over its text.
+  const auto tokens = static_cast<double>(std::max<int64_t>(1, labels));
   norms_.reset();
   if (step_->model().has_fast_weights() && logs_after(progress_.step + 1)) norms_.emplace(step_->model());
   step_->gradient().watch_states(norms_ ? &*norms_ : nullptr);
-  const double learning_rate = learning_rate_at(config_.train.schedule(), progress_.step);
-  const StepOutcome outcome = step_->run(
-      [&](int64_t first_row, int64_t rows) { return feed_->next(first_row, rows); }, tokens, learning_rate);
+  const double learning_rate = labels > 0 ? learning_rate_at(config_.train.schedule(), progress_.step) : 0;
+  changing_.unlock();
+  const StepOutcome outcome =
+      step_->run([&](int64_t first_row, int64_t rows) { return feed_->next(first_row, rows); }, tokens,
+                 learning_rate, [&] { changing_.lock(); });
   if (progress_.samples - anchor_.sample >= loader_->samples_checked_at_resume()) anchor_ = anchor_here();
   progress_.step += 1;
-  progress_.order_hash =
-      loader_->rolling_hash(progress_.order_hash, progress_.samples, config_.train.global_batch);
+  progress_.order_hash = feed_->order_hash();
   progress_.samples += config_.train.global_batch;
   progress_.tokens += labels;
-  return {progress_.step, tokens, learning_rate, outcome};
+  return {progress_.step, static_cast<double>(labels), learning_rate, outcome, progress_.order_hash};
 }
 
 // Collective over the world.
 void Trainer::finish_step(const QueuedStep& step) {
   const StepOutcome::Numbers numbers = step.outcome.wait();
-  const LossSums sums = sum_over_ranks(numbers.own);
+  const LossSums sums = sum_over_ranks(step, numbers.own);
   last_gradient_norm_ = numbers.gradient_norm;
   last_learning_rate_ = step.learning_rate;
   // All ranks have the same norm, so all of them count alike.
-  count_skip(step, numbers, sums.main / step.tokens);
+  const double loss = sums.main / std::max(1.0, step.tokens);
+  is_last_loss_finite_ = std::isfinite(loss);
+  count_skip(step, numbers, loss);
   if (numbers.skipped) return;
   progress_.updates += 1;
   progress_.loss_sum += sums.main;
@@ -302,10 +487,6 @@ void Trainer::count_skip(const QueuedStep& step, const StepOutcome::Numbers& num
   if (is_first_rank())
     log_warn(cat("step ", step.number, " skipped: loss ", loss, ", gradient norm ", numbers.gradient_norm,
                  " (not finite)"));
-  require<CheckFailed>(
-      progress_.skipped_in_a_row < config_.train.max_skipped, progress_.skipped_in_a_row,
-      " steps in a row had a non-finite loss or gradient (training has diverged; nothing was updated since). "
-      "Lower train.learning_rate or model.fast_weight.step_size_init and resume from the last checkpoint.");
 }
 
 void Trainer::log_interval(double interval_s, int64_t interval_tokens) {
@@ -368,7 +549,9 @@ CheckpointInfo Trainer::checkpoint_info() {
                         config_.train.learning_rate_floor};
   info.layout = {mesh_->shape().ranks(), mesh_->shape().data, mesh_->shape().sequence,
                  config_.parallel.shard_optimizer, device_.str()};
-  info.config_yaml = to_yaml(fields_of(config_));
+  RunConfig stored = stored_form(config_);
+  info.config_yaml = to_yaml(fields_of(stored));
+  info.is_finite = true;                                   // save() has seen to it
   info.tokenizer_kind = tokenizer.kind();
   if (info.tokenizer_kind != "byte") info.tokenizer_bytes = tokenizer.serialized();
   return info;
@@ -414,16 +597,28 @@ void Trainer::restore_carried_streams(CheckpointReader& reader) {
                                                   parse_dtype(config_.train.dtype)));
 }
 
-void Trainer::save() {
-  checkpointer_->begin(checkpoint_info(), owned_with_streams());
+// Where everything is left out, nothing is learned.
+void Trainer::require_text() const {
+  require<DataError>(
+      labels_read_ > 0 || progress_.tokens == tokens_before_, "all text that was read up to step ",
+      progress_.step,
+      " is damaged and was left out (data.skip_bad; nothing was learned, and nothing was saved). "
+      "Run `fwl data check`, and make the data set again or put good copies of its files back.");
 }
 
-// A run may not end as if all were well without its last checkpoint.
-void Trainer::finish_saving() {
-  require<DataError>(
-      checkpointer_->finish(), "the last checkpoint, of step ", progress_.step,
-      ", could not be written (see the warning above; what was trained since the one before it is "
-      "lost). Make room or repair the folder, and start again with train.resume=auto.");
+// No checkpoint of a run that diverges: in time those from before would go for it.
+void Trainer::save() {
+  const TimeoutScope disk(mesh_->host(), config_.checkpoints.timeout_s);
+  if (rescue_ && stop_) {
+    rescue_->end();
+    mesh_->host().barrier();  // no rank writes into a folder that rank 0 now removes
+  }
+  unsound_ = unsound();
+  if (unsound_.empty()) {
+    last_saved_step_ = progress_.step;
+    return checkpointer_->begin(checkpoint_info(), owned_with_streams());
+  }
+  if (is_first_rank()) log_warn(cat("no checkpoint of step ", progress_.step, ": ", unsound_, "."));
 }
 
 }  // namespace fwl

@@ -7,7 +7,7 @@
 #include "core/base/error.h"
 #include "core/base/log.h"
 #include "core/base/profile.h"
-#include "launch/load_model.h"
+#include "core/base/threads.h"
 #include "launch/synthetic_batch.h"
 #include "launch/training_step.h"
 #include "parallel/session.h"
@@ -44,7 +44,7 @@ class Bench {
   }
 
   LanguageModel& model() { return step_.model(); }
-  std::string describe_exchange() { return step_.gradient().describe_exchange(); }
+  const StepGradient& gradient() { return step_.gradient(); }
 
  private:
   double tokens() const { return static_cast<double>(config_.train.global_batch * config_.model.context); }
@@ -110,7 +110,8 @@ BenchResult bench_training(RunConfig config, const BenchOptions& options) {
   result.layout = shape.to_string();
   result.device = device.str();
   result.dtype = config.train.dtype;
-  result.exchange = bench.describe_exchange();
+  result.exchange = bench.gradient().describe_exchange();
+  if (const std::string kernels = bench.gradient().describe_kernels(); !kernels.empty()) log_info(kernels);
   result.parameters = bench.model().parameters().count();
   result.tokens_per_step = config.train.global_batch * config.model.context;
   bench.steps(options.warmup_steps);

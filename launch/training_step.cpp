@@ -39,9 +39,11 @@ LossSums TrainingStep::compute_gradient(const StepGradient::BatchSource& source,
   return {host[0].item<double>(), host[1].item<double>()};
 }
 
-StepOutcome TrainingStep::run(const StepGradient::BatchSource& source, double tokens, double learning_rate) {
+StepOutcome TrainingStep::run(const StepGradient::BatchSource& source, double tokens, double learning_rate,
+                              const std::function<void()>& before_update) {
   model_.parameters().zero_gradients();
   const Tensor sums = gradient_.accumulate(source, tokens);
+  before_update();
   return StepOutcome(sums, optimizer_.step(learning_rate, config_.train.clip_norm));
 }
 

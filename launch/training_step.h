@@ -4,6 +4,7 @@
 
 #include <c10/core/Event.h>
 
+#include <functional>
 #include <memory>
 #include <optional>
 
@@ -46,7 +47,10 @@ class TrainingStep {
   // loss-weighted tokens, summed over all ranks.
   LossSums compute_gradient(const StepGradient::BatchSource& source, double tokens);
   // The same and the update (train.clip_norm), all of it queued: on a GPU nothing waits for the device.
-  StepOutcome run(const StepGradient::BatchSource& source, double tokens, double learning_rate);
+  // Weights and moments stay as they are until `before_update` has returned.
+  StepOutcome run(
+      const StepGradient::BatchSource& source, double tokens, double learning_rate,
+      const std::function<void()>& before_update = [] {});
 
  private:
   const RunConfig& config_;

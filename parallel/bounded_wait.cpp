@@ -6,22 +6,29 @@
 #include <thread>
 
 #include "core/base/error.h"
+#include "core/base/waiting.h"
 
 namespace fwl {
 
+double BoundedWait::patience_s(const Operation& operation) const {
+  return watchdog_ != nullptr ? watchdog_->patience_s(operation.group) : 0;
+}
+
 void BoundedWait::rest(const Operation& operation) {
   const double elapsed_s = now_s() - start_s_;
-  bool give_up = elapsed_s >= timeout_s_;
+  bool give_up = elapsed_s >= timeout_s_ && elapsed_s >= timeout_s_ + patience_s(operation);
   if (watchdog_ != nullptr && elapsed_s >= next_look_s_) {
     next_look_s_ += 1;
-    give_up = give_up || watchdog_->gone_member(operation.group) >= 0;
+    // What a member sent before it ended may still arrive: one more round of polls.
+    looks_at_gone_ = watchdog_->gone_member(operation.group) >= 0 ? looks_at_gone_ + 1 : 0;
+    give_up = give_up || looks_at_gone_ > 1 + patience_s(operation);
   }
   if (give_up) {
     throw CommError(watchdog_ != nullptr ? watchdog_->describe_wait(operation, elapsed_s)
                                          : cat(operation.what, " (operation ", operation.number, ") waited ",
                                                elapsed_s, " s ", otherwise_));
   }
-  if (elapsed_s < rest_.yield_for_s) {
+  if (!waits_passively() && elapsed_s < rest_.yield_for_s) {
     sched_yield();
   } else {
     std::this_thread::sleep_for(std::chrono::microseconds(rest_.nap_us));

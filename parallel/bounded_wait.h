@@ -8,7 +8,7 @@ namespace fwl {
 
 class BoundedWait {
  public:
-  // Rests yield the core for `yield_for_s`, then sleep `nap_us` each.
+  // Rests yield the core for `yield_for_s` (not where the cores are shared), then sleep `nap_us` each.
   struct Rest {
     double yield_for_s;
     int nap_us;
@@ -21,16 +21,20 @@ class BoundedWait {
 
   // Call it after each poll that found nothing. Throws CommError when the time is over, or when a member of
   // the operation's group is gone for certain, with a message that names the operation and who has not
-  // arrived.
+  // arrived. The later a rank comes in its group, the longer it leaves that to those before it
+  // (Watchdog::patience_s).
   void rest(const Operation& operation);
 
  private:
+  double patience_s(const Operation& operation) const;
+
   double timeout_s_;
   Rest rest_;
   Watchdog* watchdog_;
   const char* otherwise_;
   double start_s_ = now_s();
   double next_look_s_ = 2;  // a wait this long is suspicious
+  int looks_at_gone_ = 0;   // in a row that found a member's process gone
 };
 
 }  // namespace fwl

@@ -7,10 +7,12 @@
 
 namespace fwl {
 
-void Communicator::count(OperationTraffic TrafficCounters::*verb, const char* purpose, int64_t bytes) {
+void Communicator::count(OperationTraffic TrafficCounters::*verb, const char* purpose, int64_t bytes,
+                         int64_t messages) {
   for (OperationTraffic* t : {&(traffic_.*verb), &traffic_.by_purpose[purpose]}) {
     ++t->calls;
     t->bytes_sent += bytes;
+    t->messages += messages;
   }
 }
 

@@ -9,8 +9,9 @@
 // Every verb exists twice: `start_x` returns a Transfer and lets the caller compute meanwhile; `x` is the
 // same followed by wait(). Every operation has a name (verb and purpose) and a number in its group. Every
 // wait is bounded by the group's timeout and throws CommError with that name, the number, this rank, and the
-// ranks that have not arrived (watchdog.h). After a CommError the group is of no more use: each later call
-// throws, and the job should end (abort_if_parallel).
+// ranks that have not arrived (watchdog.h). A CommError is reported where it is born (failure.h): the other
+// ranks know, and this process ends soon, whatever unwinding waits for. The group is of no more use: each
+// later call throws.
 #pragma once
 
 #include <cstdint>
@@ -34,10 +35,11 @@ inline constexpr const char* kCheckpoint = "checkpoint";
 }  // namespace purpose
 
 // Calls, and bytes that this rank sent in them by the algorithms of parallel/README.md, since the group was
-// made.
+// made. `messages`: to single ranks, of those that the group sends itself (not a library's collectives).
 struct OperationTraffic {
   int64_t calls = 0;
   int64_t bytes_sent = 0;
+  int64_t messages = 0;
 };
 struct TrafficCounters {
   OperationTraffic all_reduce, broadcast, all_gather, barrier, all_to_all, reduce_scatter, exchange;
@@ -76,6 +78,9 @@ class Communicator {
   // Where this group's tensors live.
   virtual at::Device device() const = 0;
   const TrafficCounters& traffic() const { return traffic_; }
+  // How long waits may take from here on; returns what held before. The same on all ranks (TimeoutScope). A
+  // group without waits of its own on the host ignores it.
+  virtual double set_timeout_s(double timeout_s) { return timeout_s; }
   // Over NCCL it waits for the group's transfers, and times are kept from the first call on.
   virtual TransferTimes take_times() { return {}; }
 
@@ -119,10 +124,26 @@ class Communicator {
   }
 
  protected:
-  // Counts one call and the bytes that it sends.
-  void count(OperationTraffic TrafficCounters::*verb, const char* purpose, int64_t bytes);
+  // Counts one call, and the bytes and messages that it sends.
+  void count(OperationTraffic TrafficCounters::*verb, const char* purpose, int64_t bytes,
+             int64_t messages = 0);
 
   TrafficCounters traffic_;
+};
+
+// While it lives, waits of `group` may take `timeout_s`: for what takes its time on one rank only, as a disk
+// does.
+class TimeoutScope {
+ public:
+  TimeoutScope(Communicator& group, double timeout_s)
+      : group_(group), before_s_(group.set_timeout_s(timeout_s)) {}
+  ~TimeoutScope() { group_.set_timeout_s(before_s_); }
+  TimeoutScope(const TimeoutScope&) = delete;
+  TimeoutScope& operator=(const TimeoutScope&) = delete;
+
+ private:
+  Communicator& group_;
+  double before_s_;
 };
 
 // The sum over the group of each of `values`; the same on all ranks. Collective over the group, one message.

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "parallel/communicator.h"
 
@@ -24,11 +25,19 @@ struct MeshShape {
 // ConfigError that says what would fit.
 MeshShape mesh_shape(int64_t data, int64_t sequence, int ranks);
 
+// The warning when ranks of one sequence lie on several hosts, so that their exchanges cross the network at
+// every layer; empty when none do. `first_ranks_of_hosts` by rank (session.h).
+std::string split_hosts_warning(const MeshShape& shape, const std::vector<int>& first_ranks_of_hosts);
+
+// Throws ConfigError, on all ranks, when two of them compute on one GPU. Collective over `group` (host
+// tensors, all ranks of the world); nothing to do on the CPU.
+void require_own_gpus(Communicator& group, at::Device device);
+
 // This process's place in the mesh, and the communicators of the axes. Tensors of world(), data() and
 // sequence() live on the mesh's device.
 class Mesh {
  public:
-  // Collective over the world, whose size is shape.ranks(). Throws CommError.
+  // Collective over the world, whose size is shape.ranks(). Throws CommError, ConfigError (require_own_gpus).
   Mesh(const MeshShape& shape, at::Device device, double timeout_s);
   // A mesh of this rank alone, whatever the world's size: for the serial side of a comparison.
   static Mesh solo(at::Device device);
@@ -40,13 +49,18 @@ class Mesh {
   // Scalars and agreement, on the host.
   Communicator& host() { return *host_; }
   Communicator& world() { return world_ ? *world_ : *host_; }
-  Communicator& data() { return *data_; }
+  // Training needs no group of the data axis: it is made at the first call, which is collective over the
+  // world.
+  Communicator& data();
   Communicator& sequence() { return *sequence_; }
 
  private:
   Mesh() = default;
+  std::unique_ptr<Communicator> make_axis(int size, int color, const char* name) const;
 
   MeshShape shape_;
+  at::Device device_ = at::kCPU;
+  double timeout_s_ = 0;
   int data_rank_ = 0, sequence_rank_ = 0;
   std::unique_ptr<Communicator> host_, world_, data_, sequence_;
 };

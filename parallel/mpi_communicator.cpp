@@ -3,11 +3,12 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <string_view>
 #include <utility>
 
 #include "parallel/bounded_wait.h"
+#include "parallel/failure.h"
 #include "parallel/mpi_check.h"
-#include "parallel/session.h"
 #include "parallel/tensor_checks.h"
 #include "parallel/traffic.h"
 
@@ -47,6 +48,13 @@ int64_t size_in_bytes(const Tensor& tensor) {
 void keep_until_exit(std::vector<Tensor> buffers) {
   static auto* kept = new std::vector<std::vector<Tensor>>;
   kept->push_back(std::move(buffers));
+}
+
+// log2, rounded up.
+int64_t doubling_steps(int ranks) {
+  int64_t steps = 0;
+  for (int have = 1; have < ranks; have *= 2) ++steps;
+  return steps;
 }
 
 int64_t segments(int64_t bytes) {
@@ -145,9 +153,13 @@ template <typename Body>
 void MpiCommunicator::guarded(Body body) {
   try {
     body();
-  } catch (...) {
+  } catch (const Error& error) {
     usable_ = false;
     keep_until_exit(std::move(buffers_));
+    report_failure(static_cast<int>(error.code()), error.what());
+    throw;
+  } catch (...) {
+    usable_ = false;
     throw;
   }
 }
@@ -280,6 +292,31 @@ void MpiCommunicator::gather_ring(const std::vector<Block>& blocks, int first_se
   }
 }
 
+// All-gather of Bruck and others (1997): after step k this rank has the blocks of 2^(k+1) ranks, its own and
+// those after it. It sends them 2^k ranks to the left while as many come from the right, and turns them into
+// rank order at the end.
+void MpiCommunicator::gather_in_doubling_steps(const Tensor& out, const Tensor& in) {
+  const int64_t bytes = size_in_bytes(in);
+  const Tensor blocks = at::empty({size_ * bytes}, at::kByte);  // block i is of rank rank_ + i
+  buffers_.push_back(blocks);
+  std::byte* own = bytes_of(blocks);
+  std::memcpy(own, in.data_ptr(), static_cast<size_t>(bytes));
+  for (int have = 1; have < size_; have *= 2) {
+    const int64_t moved = std::min(have, size_ - have) * bytes;
+    const int left = neighbour(-have), right = neighbour(have);
+    std::array<MPI_Request, 2> requests;
+    // Blocks of 64 KiB of all ranks fit an int of bytes up to 32,000 ranks.
+    FWL_MPI(MPI_Irecv(own + have * bytes, static_cast<int>(moved), MPI_BYTE, right, kRingTag, comm_,
+                      &requests[0]));
+    FWL_MPI(MPI_Isend(own, static_cast<int>(moved), MPI_BYTE, left, kRingTag, comm_, &requests[1]));
+    wait_for(operation_, requests[0], right, moved);
+    wait_for(operation_, requests[1], left, -1);
+  }
+  const int64_t to_end = (size_ - rank_) * bytes;  // blocks of ranks rank_ .. size_ - 1
+  std::memcpy(bytes_of(out) + rank_ * bytes, own, static_cast<size_t>(to_end));
+  std::memcpy(bytes_of(out), own + to_end, static_cast<size_t>(rank_ * bytes));
+}
+
 // Ring all-reduce (Patarasuk and Yuan 2009): a reduce-scatter after which rank r holds the sum of block r +
 // 1, then an all-gather of the blocks. Each block is added up in one order and then copied, so all ranks hold
 // the same bits.
@@ -353,9 +390,14 @@ TransferPtr MpiCommunicator::start_all_gather(Tensor out, Tensor in, const char*
   check_on_device("all_gather", in, at::kCPU);
   check_gather("all_gather", out, in, size_);
   const int64_t bytes = size_in_bytes(in);
-  count(&TrafficCounters::all_gather, purpose, (size_ - 1) * bytes);
   const std::string what = cat("all_gather of ", purpose);
+  const bool few_messages = bytes <= kMpiSmallBytes && purpose == std::string_view(purpose::kControl);
+  count(&TrafficCounters::all_gather, purpose, (size_ - 1) * bytes,
+        bytes == 0     ? 0
+        : few_messages ? doubling_steps(size_)
+                       : size_ - 1);
   if (bytes == 0) return run(what, {}, [] {});
+  if (few_messages) return run(what, {out, in}, [&] { gather_in_doubling_steps(out, in); });
   std::byte* own = bytes_of(out) + rank_ * bytes;
   if (own != bytes_of(in)) std::memmove(own, in.data_ptr(), static_cast<size_t>(bytes));
   std::vector<Message> sends, receives = parts_of(out);
@@ -369,7 +411,7 @@ TransferPtr MpiCommunicator::start_all_to_all(Tensor out, Tensor in, const char*
   check_on_device("all_to_all", out, at::kCPU);
   check_on_device("all_to_all", in, at::kCPU);
   check_parts("all_to_all", out, in, size_);
-  count(&TrafficCounters::all_to_all, purpose, size_in_bytes(in) / size_ * (size_ - 1));
+  count(&TrafficCounters::all_to_all, purpose, size_in_bytes(in) / size_ * (size_ - 1), size_ - 1);
   return post(cat("all_to_all of ", purpose), parts_of(in), parts_of(out), {});
 }
 
@@ -379,7 +421,7 @@ TransferPtr MpiCommunicator::start_reduce_scatter_sum(Tensor out, Tensor in, con
   check_on_device("reduce_scatter_sum", in, at::kCPU);
   check_gather("reduce_scatter_sum", in, out, size_);
   check_summable("reduce_scatter_sum", in);
-  count(&TrafficCounters::reduce_scatter, purpose, (size_ - 1) * size_in_bytes(out));
+  count(&TrafficCounters::reduce_scatter, purpose, (size_ - 1) * size_in_bytes(out), size_ - 1);
   const Tensor parts = at::empty_like(in);
   const int size = size_;
   return post(cat("reduce_scatter_sum of ", purpose), parts_of(in), parts_of(parts), [out, parts, size] {
@@ -394,9 +436,13 @@ TransferPtr MpiCommunicator::start_reduce_scatter_sum(Tensor out, Tensor in, con
 TransferPtr MpiCommunicator::start_exchange(const std::vector<Message>& sends,
                                             const std::vector<Message>& receives, const char* purpose) {
   check_messages("exchange", sends, receives, size_);
-  int64_t bytes = 0;
-  for (const Message& m : sends) bytes += m.peer == rank_ ? 0 : size_in_bytes(m.tensor);
-  count(&TrafficCounters::exchange, purpose, bytes);
+  int64_t bytes = 0, messages = 0;
+  for (const Message& m : sends) {
+    if (m.peer == rank_) continue;
+    bytes += size_in_bytes(m.tensor);
+    ++messages;
+  }
+  count(&TrafficCounters::exchange, purpose, bytes, messages);
   return post(cat("exchange of ", purpose), sends, receives, {});
 }
 

@@ -1,7 +1,9 @@
 // Collectives on host tensors over MPI. Large sums run as rings of point-to-point messages in short segments,
 // small ones as MPI's non-blocking collectives; gathers, all-to-alls and exchanges are messages between pairs
-// that are posted at the start and waited for later. All are polled, so that every wait can time out.
-// (Blocking MPI calls cannot; MPI_Iallreduce of 100 MB takes 3 times as long as the ring on one host.)
+// that are posted at the start and waited for later. Small gathers of control go in log2 p steps instead: all
+// ranks take part in them, and messages between all pairs would connect everybody with everybody (as
+// MPI_Iallgather of Open MPI 4 does). All are polled, so that every wait can time out. (Blocking MPI calls
+// cannot; MPI_Iallreduce of 100 MB takes 3 times as long as the ring on one host.)
 #pragma once
 
 #include <mpi.h>
@@ -9,6 +11,7 @@
 #include <cstddef>
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "parallel/communicator.h"
@@ -28,6 +31,7 @@ class MpiCommunicator final : public Communicator {
   int size() const override { return size_; }
   const char* name() const override { return "mpi"; }
   at::Device device() const override { return at::kCPU; }
+  double set_timeout_s(double timeout_s) override { return std::exchange(timeout_s_, timeout_s); }
   TransferTimes take_times() override;
   TransferPtr start_all_reduce_sum(Tensor tensor, const char* purpose) override;
   TransferPtr start_broadcast(Tensor tensor, int root, const char* purpose) override;
@@ -58,6 +62,7 @@ class MpiCommunicator final : public Communicator {
   void reduce_small(const Tensor& tensor);
   template <typename T>
   void reduce_ring(const Tensor& tensor);
+  void gather_in_doubling_steps(const Tensor& out, const Tensor& in);
   void gather_ring(const std::vector<Block>& blocks, int first_sent);
   template <typename Arrived>
   void pass_to_the_right(Block out, Block in, std::byte* staging, Arrived arrived);

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "parallel/bounded_wait.h"
+#include "parallel/failure.h"
 #include "parallel/nccl_check.h"
 #include "parallel/session.h"
 #include "parallel/tensor_checks.h"
@@ -187,6 +188,10 @@ template <typename Body>
 void NcclCommunicator::guarded(Body body) {
   try {
     body();
+  } catch (const Error& error) {
+    usable_ = false;
+    report_failure(static_cast<int>(error.code()), error.what());
+    throw;
   } catch (...) {
     usable_ = false;
     throw;

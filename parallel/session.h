@@ -3,12 +3,13 @@
 // Serial code needs no special case: without a launcher the session is one rank of one and MPI is never
 // touched. Under one, MPI is initialised on first use of `world()`, so that commands that never communicate
 // pay nothing. A process that ends without finalize_session() does not hang; its launcher ends the other
-// ranks.
+// ranks. MPI's own set-up and end, which know no time-out, are bounded by session_timeout_s().
 #pragma once
 
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "parallel/communicator.h"
 
@@ -26,6 +27,8 @@ struct Placement {
 // MPI_ERRORS_RETURN set). Throws CommError; throws ConfigError when the launcher started N processes that
 // each see a world of one ("N copies of rank 0 of 1").
 const Placement& world();
+// By world rank, the lowest rank on the same host; {0} without a parallel session.
+const std::vector<int>& first_ranks_of_hosts();
 
 // A communicator of all ranks for host tensors (the local one when there is one rank). Collective over the
 // world. `timeout_s` bounds every wait. Must not be used after finalize_session().
@@ -42,9 +45,12 @@ std::unique_ptr<Communicator> make_axis_communicator(int color, const std::strin
 std::unique_ptr<Communicator> make_axis_nccl_communicator(int color, const std::string& name,
                                                           int device_index, double timeout_s);
 
-// Ends the session. Collective over the world when it was started; does nothing otherwise.
+// Ends the session. Collective over the world when it was started; does nothing otherwise. Throws CommError
+// when a rank has ended without it; ends the process with exit code 4 when others do not come within
+// session_timeout_s() (deadline.h).
 void finalize_session();
-// After an error on this rank: ends all ranks of a parallel session with `exit_code` (MPI_Abort). Returns
+// After an error on this rank: ends all ranks of a parallel session with `exit_code`, or with that of the
+// rank that failed first. They are told, and end by themselves; MPI_Abort ends those that do not. Returns
 // when there is nothing to end (one rank or no session).
 void abort_if_parallel(int exit_code) noexcept;
 

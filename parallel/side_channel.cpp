@@ -4,110 +4,184 @@
 #include <ifaddrs.h>
 #include <mpi.h>
 #include <net/if.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
-#include <fstream>
 #include <random>
+#include <thread>
 #include <type_traits>
 
 #include "core/base/error.h"
+#include "core/base/log.h"
 #include "parallel/mpi_check.h"
 
 namespace fwl {
 namespace {
 
-sockaddr_in address_of(uint32_t ip, uint16_t port) {
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = ip;
-  address.sin_port = htons(port);
-  return address;
+using Datagram = SideChannel::Datagram;
+static_assert(std::is_trivially_copyable_v<PeerInfo> && std::is_trivially_copyable_v<Datagram>);
+static_assert(sizeof(Datagram) == 40 + sizeof(Datagram::text), "no padding: every byte is sent and coded");
+
+// Answers of a thousand ranks come at once; the usual buffer holds 256.
+constexpr int kReceiveBuffer_bytes = 4 << 20;
+
+NetAddress mapped(const in_addr& address) {
+  NetAddress result{};
+  result[10] = result[11] = 0xff;
+  std::memcpy(&result[12], &address.s_addr, 4);
+  return result;
+}
+
+bool is_ipv4(const NetAddress& address) {
+  in6_addr as_ipv6{};
+  std::memcpy(&as_ipv6, address.data(), address.size());
+  return IN6_IS_ADDR_V4MAPPED(&as_ipv6);
+}
+
+// Whether other hosts may reach this one there.
+bool leads_outside(const ifaddrs& i) {
+  if (i.ifa_addr == nullptr || (i.ifa_flags & IFF_UP) == 0 || (i.ifa_flags & IFF_LOOPBACK) != 0) return false;
+  if (is_container_bridge(i.ifa_name)) return false;
+  if (i.ifa_addr->sa_family == AF_INET) return true;
+  return i.ifa_addr->sa_family == AF_INET6 &&
+         !IN6_IS_ADDR_LINKLOCAL(&reinterpret_cast<const sockaddr_in6*>(i.ifa_addr)->sin6_addr);
 }
 
 void add_addresses(PeerInfo* info) {
   ifaddrs* all = nullptr;
   if (getifaddrs(&all) != 0) return;
-  for (ifaddrs* i = all; i != nullptr && info->num_addresses < PeerInfo::kAddresses; i = i->ifa_next) {
-    if (i->ifa_addr == nullptr || i->ifa_addr->sa_family != AF_INET) continue;
-    if ((i->ifa_flags & IFF_UP) == 0 || (i->ifa_flags & IFF_LOOPBACK) != 0) continue;
-    info->addresses[info->num_addresses++] = reinterpret_cast<sockaddr_in*>(i->ifa_addr)->sin_addr.s_addr;
+  for (const int family : {AF_INET, AF_INET6}) {
+    for (ifaddrs* i = all; i != nullptr && info->num_addresses < PeerInfo::kAddresses; i = i->ifa_next) {
+      if (!leads_outside(*i) || i->ifa_addr->sa_family != family) continue;
+      NetAddress& address = info->addresses[info->num_addresses++];
+      if (family == AF_INET) {
+        address = mapped(reinterpret_cast<const sockaddr_in*>(i->ifa_addr)->sin_addr);
+      } else {
+        std::memcpy(address.data(), &reinterpret_cast<const sockaddr_in6*>(i->ifa_addr)->sin6_addr, 16);
+      }
+    }
   }
   freeifaddrs(all);
 }
 
+// A socket of this family on a port that the system picks; -1 when there is none.
+int open_socket(int family, uint16_t* port) {
+  const int fd = socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return -1;
+  const int off = 0;
+  if (family == AF_INET6) setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
+  sockaddr_storage any{};
+  any.ss_family = static_cast<sa_family_t>(family);
+  auto* address = reinterpret_cast<sockaddr*>(&any);
+  socklen_t length = family == AF_INET6 ? sizeof(sockaddr_in6) : sizeof(sockaddr_in);
+  if (bind(fd, address, length) != 0 || getsockname(fd, address, &length) != 0) {
+    const int problem = errno;
+    close(fd);
+    errno = problem;
+    return -1;
+  }
+  if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &kReceiveBuffer_bytes, sizeof kReceiveBuffer_bytes) != 0)
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &kReceiveBuffer_bytes, sizeof kReceiveBuffer_bytes);
+  // The port stands at the same place in both kinds of address.
+  *port = ntohs(reinterpret_cast<const sockaddr_in*>(&any)->sin_port);
+  return fd;
+}
+
+void send_to(int fd, int family, const NetAddress& to, uint16_t port, const Datagram& datagram) {
+  sockaddr_in6 ipv6{};
+  ipv6.sin6_family = AF_INET6;
+  ipv6.sin6_port = htons(port);
+  std::memcpy(&ipv6.sin6_addr, to.data(), to.size());
+  sockaddr_in ipv4{};
+  ipv4.sin_family = AF_INET;
+  ipv4.sin_port = htons(port);
+  std::memcpy(&ipv4.sin_addr, &to[12], 4);
+  if (family == AF_INET && !is_ipv4(to)) return;
+  const auto* address =
+      family == AF_INET ? reinterpret_cast<const sockaddr*>(&ipv4) : reinterpret_cast<const sockaddr*>(&ipv6);
+  const socklen_t length = family == AF_INET ? sizeof ipv4 : sizeof ipv6;
+  // What is lost is asked for again.
+  (void)sendto(fd, &datagram, sizeof datagram, MSG_DONTWAIT, address, length);
+}
+
+uint64_t code_of(const SipKey& key, const Datagram& datagram) {
+  const auto* bytes = reinterpret_cast<const char*>(&datagram);
+  return siphash(key, bytes + sizeof datagram.code, sizeof datagram - sizeof datagram.code);
+}
+
 }  // namespace
 
-static_assert(std::is_trivially_copyable_v<PeerInfo> && std::is_trivially_copyable_v<SideChannel::Datagram>);
+bool is_container_bridge(const std::string& interface) {
+  constexpr std::array kPrefixes = {"docker", "virbr", "br-", "cni", "lxc"};
+  return std::any_of(kPrefixes.begin(), kPrefixes.end(),
+                     [&](const char* prefix) { return interface.rfind(prefix, 0) == 0; });
+}
 
 SideChannel::SideChannel(int rank, int size) : rank_(rank), peers_(static_cast<size_t>(size)) {
-  socket_ = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-  sockaddr_in any = address_of(INADDR_ANY, 0);
-  socklen_t length = sizeof any;
-  require<CommError>(socket_ >= 0 && bind(socket_, reinterpret_cast<sockaddr*>(&any), length) == 0 &&
-                         getsockname(socket_, reinterpret_cast<sockaddr*>(&any), &length) == 0,
-                     "no UDP socket for the watchdog: ", std::strerror(errno),
-                     " (late ranks could not be named). Allow local sockets.");
   PeerInfo own{};
+  for (const int family : {AF_INET6, AF_INET}) {
+    if (socket_ >= 0) break;
+    socket_ = open_socket(family, &own.port);
+    family_ = family;
+  }
+  if (socket_ < 0)
+    log_warn(cat("rank ", rank, ": no UDP socket for the watchdog: ", std::strerror(errno),
+                 " (errors cannot say which rank is late; training goes on). Allow local sockets."));
   gethostname(own.host.data(), own.host.size() - 1);
-  own.pid = static_cast<int32_t>(getpid());
-  own.port = ntohs(any.sin_port);
+  own.place = own_process_place();
   add_addresses(&own);
   FWL_MPI(MPI_Allgather(&own, sizeof own, MPI_BYTE, peers_.data(), sizeof own, MPI_BYTE, MPI_COMM_WORLD));
   std::random_device random;
-  job_ = (static_cast<uint64_t>(random()) << 32) | random();
-  FWL_MPI(MPI_Bcast(&job_, sizeof job_, MPI_BYTE, 0, MPI_COMM_WORLD));
+  for (uint64_t& word : key_) word = (static_cast<uint64_t>(random()) << 32) | random();
+  FWL_MPI(MPI_Bcast(key_.data(), sizeof key_, MPI_BYTE, 0, MPI_COMM_WORLD));
 }
 
 SideChannel::~SideChannel() {
   if (socket_ >= 0) close(socket_);
 }
 
-bool SideChannel::same_host(int rank) const {
-  const auto r = static_cast<size_t>(rank);
-  return peers_[r].host == peers_[static_cast<size_t>(rank_)].host;
-}
-
 void SideChannel::send(int to, Datagram datagram) const {
-  datagram.job = job_;
-  datagram.from = rank_;
   const PeerInfo& peer = peers_[static_cast<size_t>(to)];
-  const auto send_to = [&](uint32_t ip) {
-    const sockaddr_in address = address_of(ip, peer.port);
-    // What is lost is asked for again.
-    (void)sendto(socket_, &datagram, sizeof datagram, MSG_DONTWAIT,
-                 reinterpret_cast<const sockaddr*>(&address), sizeof address);
-  };
-  if (same_host(to)) return send_to(htonl(INADDR_LOOPBACK));
-  for (int i = 0; i < peer.num_addresses; ++i) send_to(peer.addresses[static_cast<size_t>(i)]);
+  if (socket_ < 0 || peer.port == 0) return;
+  datagram.from = rank_;
+  datagram.code = code_of(key_, datagram);
+  const bool local = same_loopback(peer.place, peers_[static_cast<size_t>(rank_)].place);
+  if (local || peer.num_addresses == 0)
+    send_to(socket_, family_, mapped({htonl(INADDR_LOOPBACK)}), peer.port, datagram);
+  if (local) return;
+  for (int i = 0; i < peer.num_addresses; ++i)
+    send_to(socket_, family_, peer.addresses[static_cast<size_t>(i)], peer.port, datagram);
 }
 
 bool SideChannel::receive(Datagram* datagram, int timeout_ms) const {
+  if (socket_ < 0) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(timeout_ms));
+    return false;
+  }
   pollfd waiting{socket_, POLLIN, 0};
   if (poll(&waiting, 1, timeout_ms) <= 0) return false;
   const ssize_t got = recv(socket_, datagram, sizeof *datagram, MSG_DONTWAIT);
-  if (got != static_cast<ssize_t>(sizeof *datagram) || datagram->job != job_) return false;
+  if (got != static_cast<ssize_t>(sizeof *datagram) || datagram->code != code_of(key_, *datagram))
+    return false;
   datagram->text.back() = '\0';
-  return datagram->from >= 0 && datagram->from < static_cast<int>(peers_.size());
+  const auto is_rank = [&](int64_t r) { return r >= 0 && r < static_cast<int64_t>(peers_.size()); };
+  return is_rank(datagram->from) && is_rank(datagram->origin);
 }
 
 std::string SideChannel::name_of(int rank) const {
   const PeerInfo& peer = peers_[static_cast<size_t>(rank)];
-  return cat("rank ", rank, " (host ", peer.host.data(), ", process ", peer.pid, ")");
+  return cat("rank ", rank, " (host ", peer.host.data(), ", process ", peer.place.pid, ")");
 }
 
-SideChannel::ProcessState SideChannel::process_state(int rank) const {
-  if (!same_host(rank)) return ProcessState::kUnknown;
-  std::ifstream file(cat("/proc/", peers_[static_cast<size_t>(rank)].pid, "/stat"));
-  std::string line;
-  if (!std::getline(file, line)) return ProcessState::kGone;
-  const size_t name_end = line.rfind(')');
-  const char state = name_end == std::string::npos || name_end + 2 >= line.size() ? '?' : line[name_end + 2];
-  if (state == 'Z' || state == 'X') return ProcessState::kGone;
-  return state == 'T' || state == 't' ? ProcessState::kStopped : ProcessState::kRuns;
+ProcessState SideChannel::process_state(int rank) const {
+  return fwl::process_state(peers_[static_cast<size_t>(rank)].place,
+                            peers_[static_cast<size_t>(rank_)].place);
 }
 
 }  // namespace fwl

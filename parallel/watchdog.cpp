@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cmath>
 #include <cstring>
 #include <deque>
 #include <exception>
@@ -15,6 +16,7 @@
 #include "core/base/error.h"
 #include "core/base/hash.h"
 #include "core/base/log.h"
+#include "parallel/failure.h"
 #include "parallel/session.h"
 #include "parallel/side_channel.h"
 
@@ -26,10 +28,16 @@ using Clock = std::chrono::steady_clock;
 constexpr int kPoll_ms = 50;
 constexpr int kQuestions = 4;
 constexpr std::chrono::milliseconds kAnswerTime(300);
-// After another rank has ended the job, its launcher has this long to end this process.
-constexpr std::chrono::seconds kLauncherTime(4);
 constexpr std::chrono::milliseconds kGiveUpTime(500);
+constexpr std::chrono::milliseconds kLastWords(250);
+constexpr int kFanOut = 32;
+// Questions go out in portions: answers to more of them at once would not fit into a socket's buffer.
+constexpr size_t kPortion = 64;
+constexpr std::chrono::milliseconds kPortionTime(2);
 constexpr int kCommExit = static_cast<int>(ExitCode::kComm);
+
+// Who ended the job: nobody yet, this rank, or (from kHeard on) another with exit code - kHeard.
+constexpr int kNobody = -2, kThisRank = -1, kHeard = 0;
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
@@ -63,10 +71,17 @@ struct Watchdog::Impl {
   void answer_questions();
   void look_after_gpus();
   void handle(const SideChannel::Datagram& datagram);
+  void hear_end(const SideChannel::Datagram& datagram);
+  void send_end(int origin, int64_t exit_code);
   void answer(const SideChannel::Datagram& question);
   void look_at(const Watched& item);
   void notice_stuck_query();
   [[noreturn]] void end_job(const std::string& message);
+  bool has_answered(uint64_t group, int member) {
+    const std::lock_guard lock(mutex);
+    return answers.count({group, member}) > 0;
+  }
+  double patience_s(int group) const;
   std::string late_members(const Operation& operation);
   std::string describe(const Operation& operation, double waited_s);
   std::string describe_member(const Group& group, int member, const Answer& answer, int64_t number) const;
@@ -80,6 +95,8 @@ struct Watchdog::Impl {
   std::map<int, std::function<void()>> give_up;
   int next_give_up = 0;
   std::atomic<bool> stop = false;
+  std::atomic<int> ended_by = kNobody;
+  std::atomic<int> exit_code = 0;  // that this rank announced
   // When the GPU thread entered a query that it has not left, in ticks of the clock; 0: it is in none. A
   // query may itself hang: the driver keeps locks while another thread waits for a GPU.
   std::atomic<Clock::rep> in_query_since = 0;
@@ -102,7 +119,8 @@ void Watchdog::Impl::notice_stuck_query() {
   std::unique_lock lock(mutex);
   if (watched.empty()) return;
   const Operation operation = watched.front().operation;
-  if (waited_s <= groups[static_cast<size_t>(operation.group)].timeout_s) return;
+  if (waited_s <= groups[static_cast<size_t>(operation.group)].timeout_s + patience_s(operation.group))
+    return;
   lock.unlock();
   end_job(describe(operation, waited_s));
 }
@@ -132,13 +150,33 @@ void Watchdog::Impl::handle(const SideChannel::Datagram& datagram) {
       answers[{datagram.group, datagram.from}] = {datagram.number, datagram.text.data()};
       return;
     }
-    case SideChannel::Kind::kEnd: {
-      log_error(cat(channel.name_of(datagram.from), " has ended the job with exit code ", datagram.number,
-                    ". See its message."));
-      std::this_thread::sleep_for(kLauncherTime);
-      std::_Exit(kCommExit);
-    }
+    case SideChannel::Kind::kEnd:
+      return hear_end(datagram);
   }
+}
+
+void Watchdog::Impl::send_end(int origin, int64_t code) {
+  SideChannel::Datagram end;
+  end.kind = SideChannel::Kind::kEnd;
+  end.number = code;
+  end.origin = origin;
+  for (const int child : tree_children(rank, origin, size)) channel.send(child, end);
+}
+
+// The job's end by another rank. This process says so, in one line, and ends with the same exit code.
+void Watchdog::Impl::hear_end(const SideChannel::Datagram& datagram) {
+  int nobody = kNobody;
+  const auto code = static_cast<int>(datagram.number & 0xff);
+  if (!ended_by.compare_exchange_strong(nobody, kHeard + code)) return;
+  const auto origin = static_cast<int>(datagram.origin);
+  send_end(origin, datagram.number);
+  log_error(cat(channel.name_of(origin), " has ended the job with exit code ", code, ". See its message."));
+  // Not in this thread: questions are still answered meanwhile. A rank that fails for the same reason has the
+  // time to say so itself, and rank 0 to print what it has.
+  std::thread([code] {
+    std::this_thread::sleep_for(kLastWords);
+    exit_when_finished(code);
+  }).detach();
 }
 
 void Watchdog::Impl::answer(const SideChannel::Datagram& question) {
@@ -181,29 +219,20 @@ void Watchdog::Impl::look_at(const Watched& item) {
   if (!found->running) found->running_since = Clock::now();
   found->running = true;
   const double waited_s = seconds_since(found->running_since);
-  if (waited_s <= groups[static_cast<size_t>(item.operation.group)].timeout_s) return;
+  const int number = item.operation.group;
+  if (waited_s <= groups[static_cast<size_t>(number)].timeout_s + patience_s(number)) return;
   lock.unlock();
   end_job(describe(item.operation, waited_s));
 }
 
 void Watchdog::Impl::end_job(const std::string& message) {
-  log_error(message);
+  report_failure(kCommExit, message);
   std::map<int, std::function<void()>> callbacks;
   {
     const std::lock_guard lock(mutex);
     callbacks = give_up;
   }
-  SideChannel::Datagram end;
-  end.kind = SideChannel::Kind::kEnd;
-  end.number = kCommExit;
-  for (int r = 0; r < size; ++r)
-    if (r != rank) channel.send(r, end);
-  // Whatever hangs below, this process ends.
-  std::thread([] {
-    std::this_thread::sleep_for(kLauncherTime);
-    std::_Exit(kCommExit);
-  }).detach();
-  // Freeing the GPUs may hang as well.
+  // Freeing the GPUs may hang as well; the process is armed to end whatever hangs.
   std::thread([callbacks] {
     for (const auto& [number, callback] : callbacks) callback();
   }).detach();
@@ -219,13 +248,20 @@ std::string Watchdog::Impl::describe_member(const Group& group, int member, cons
   if (answer.entered >= 0)
     return cat(who, " is at operation ", answer.entered, " of group ", group.name, " (", answer.what, ")");
   switch (channel.process_state(member)) {
-    case SideChannel::ProcessState::kGone:
+    case ProcessState::kGone:
       return cat(who, " is gone: its process has ended");
-    case SideChannel::ProcessState::kStopped:
+    case ProcessState::kStopped:
       return cat(who, " is stopped (SIGSTOP or a debugger)");
     default:
       return cat(who, " does not answer");
   }
+}
+
+// Doubling ranks wait a second longer. Under `mutex`, or where groups do not change.
+double Watchdog::Impl::patience_s(int group) const {
+  const std::vector<int>& members = groups[static_cast<size_t>(group)].members;
+  const auto own = std::find(members.begin(), members.end(), rank) - members.begin();
+  return std::log2(1.0 + static_cast<double>(own));
 }
 
 // Asks all members, a few times, since datagrams get lost.
@@ -243,10 +279,9 @@ std::string Watchdog::Impl::late_members(const Operation& operation) {
   for (int round = 0; round < kQuestions; ++round) {
     size_t missing = 0;
     for (const int member : group.members) {
-      const std::lock_guard lock(mutex);
-      if (member == rank || answers.count({group.key, member}) > 0) continue;
+      if (member == rank || has_answered(group.key, member)) continue;
       channel.send(member, question);
-      ++missing;
+      if (++missing % kPortion == 0) std::this_thread::sleep_for(kPortionTime);
     }
     if (missing == 0) break;
     const Clock::time_point end = Clock::now() + kAnswerTime;
@@ -323,7 +358,7 @@ int Watchdog::gone_member(int group) const {
     members = impl_->groups[static_cast<size_t>(group)].members;
   }
   for (const int member : members)
-    if (impl_->channel.process_state(member) == SideChannel::ProcessState::kGone) return member;
+    if (impl_->channel.process_state(member) == ProcessState::kGone) return member;
   return -1;
 }
 
@@ -343,12 +378,55 @@ void Watchdog::remove_give_up(int number) {
   impl_->give_up.erase(number);
 }
 
-void Watchdog::announce_end(int exit_code) {
+double Watchdog::patience_s(int group) const {
+  const std::lock_guard lock(impl_->mutex);
+  return impl_->patience_s(group);
+}
+
+bool Watchdog::announce_end(int exit_code) {
+  int nobody = kNobody;
+  if (!impl_->ended_by.compare_exchange_strong(nobody, kThisRank)) return nobody == kThisRank;
+  impl_->exit_code = exit_code;
+  impl_->send_end(impl_->rank, exit_code);
+  return true;
+}
+
+void Watchdog::announce_end_to_all() {
   SideChannel::Datagram end;
   end.kind = SideChannel::Kind::kEnd;
-  end.number = exit_code;
+  end.number = impl_->exit_code;
+  end.origin = impl_->rank;
   for (int r = 0; r < impl_->size; ++r)
     if (r != impl_->rank) impl_->channel.send(r, end);
+}
+
+int Watchdog::heard_end() const {
+  const int by = impl_->ended_by;
+  return by >= kHeard ? by - kHeard : -1;
+}
+
+void Watchdog::wait_for_ends(double seconds) const {
+  const auto lives = [&](int r) { return impl_->channel.process_state(r) != ProcessState::kGone; };
+  const Clock::time_point start = Clock::now();
+  for (int r = 0; r < impl_->size && seconds_since(start) < seconds;) {
+    if (r == impl_->rank || !lives(r)) {
+      ++r;
+    } else {
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+  }
+}
+
+int Watchdog::rank() const {
+  return impl_->rank;
+}
+
+std::vector<int> tree_children(int rank, int origin, int size) {
+  std::vector<int> children;
+  const int64_t place = (rank - origin + size) % size;  // in the tree, whose root is 0
+  for (int64_t child = kFanOut * place + 1; child <= kFanOut * place + kFanOut && child < size; ++child)
+    children.push_back(static_cast<int>((child + origin) % size));
+  return children;
 }
 
 }  // namespace fwl

@@ -45,6 +45,10 @@ class Watchdog {
   Operation begin(int group, const std::string& what);
   void end(const Operation& operation);
 
+  // How many seconds longer than the others' this rank's waits in the group are: 0 for the first member, and
+  // the more the later it comes. So the lowest rank that is not late asks and tells all others, and they need
+  // not.
+  double patience_s(int group) const;
   // The message of a wait that has lasted `waited_s`: operation, number, this rank, and who has not arrived.
   // Asks the group's other members; takes up to 1.5 s.
   std::string describe_wait(const Operation& operation, double waited_s);
@@ -53,16 +57,24 @@ class Watchdog {
   int gone_member(int group) const;
 
   // Looks after `gpu` until it is done. When it has run for longer than the group's timeout, or
-  // reports an error, the job ends: message, `give_up` callbacks, exit code 4.
+  // reports an error, the job ends: message, `give_up` callbacks, exit code 4 (report_failure).
   void watch(const Operation& operation, std::shared_ptr<GpuOperation> gpu);
   // Called, in the watchdog's thread, before the job is ended: frees GPUs from operations that hang. Returns
   // a number for `remove_give_up`.
   int on_give_up(std::function<void()> callback);
   void remove_give_up(int number);
 
-  // Tells all other processes that this one ends the job; they end themselves a little later, should the
-  // launcher not do it.
-  void announce_end(int exit_code);
+  // Tells all other processes, by way of some of them, that this one ends the job: each says so and ends
+  // itself with the same exit code. False when another rank has been first: then this process ends with that
+  // rank's exit code, very soon. Later calls do nothing.
+  bool announce_end(int exit_code);
+  // The same to each process directly, where announce_end() was first.
+  void announce_end_to_all();
+  // The exit code with which another rank has ended the job; -1: none has.
+  int heard_end() const;
+  // Waits until all other processes have ended, as far as that can be seen from here, at most `seconds`.
+  void wait_for_ends(double seconds) const;
+  int rank() const;
 
  private:
   struct Impl;
@@ -71,5 +83,9 @@ class Watchdog {
 
 // The session's watchdog, or null without a parallel session.
 Watchdog* watchdog();
+
+// The ranks to which `rank` passes on what `origin` sends to all of `size`: a tree of fan-out 32 whose root
+// is `origin`.
+std::vector<int> tree_children(int rank, int origin, int size);
 
 }  // namespace fwl

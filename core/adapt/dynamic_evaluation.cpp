@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/base/error.h"
+#include "core/base/log.h"
 
 namespace fwl {
 namespace {
@@ -18,7 +19,7 @@ void DynamicEvaluationConfig::visit_fields(FieldList& list) {
   list.add_choice("rule", rule, {"sgd", "rms"}, "update rule");
   list.add("learning_rate", learning_rate, "learning rate", at_least(0));
   list.add("decay", decay, "decay towards the trained weights", between(0, 1));
-  list.add("epsilon", epsilon, "added to the root of the mean squares (rms)", at_least(0));
+  list.add("epsilon", epsilon, "added to the root of the mean squares (rms)", at_least(1e-30));
   list.add("segment", segment, "tokens between updates", at_least(1));
   list.add_choice("reset", reset, {"document", "stream"},
                   "go back to the trained weights at each document, or never");
@@ -68,10 +69,15 @@ DynamicEvaluator::DynamicEvaluator(LanguageModel& model, const DynamicEvaluation
   pull_ = (root / root.mean() * config.decay).clamp_max(1.0);
 }
 
+// After an error of the device these operations fail too: then the first error is what is to be told.
 DynamicEvaluator::~DynamicEvaluator() {
-  const at::NoGradGuard no_grad;
-  model_.parameters().values().copy_(trained_);
-  model_.parameters().zero_gradients();
+  try {
+    reset();
+    model_.parameters().zero_gradients();
+  } catch (const std::exception& error) {
+    log_warn(cat("the weights are left as dynamic evaluation has changed them (", error.what(),
+                 "). Load the model again."));
+  }
 }
 
 void DynamicEvaluator::reset() {
@@ -88,10 +94,11 @@ Tensor DynamicEvaluator::score(const TokenBatch& batch, SequenceView& view) {
   require<InternalError>(batch.input_bt.size(0) == 1, "dynamic evaluation reads one sequence at a time");
   const int64_t length = batch.input_bt.size(1);
   Tensor nll_bt = at::empty({1, length}, batch.weight_bt.options());
+  const Tensor weight_bt = batch.weight_bt.to(at::kCPU);  // read once: no segment waits for its sum
   for (int64_t first = 0; first < length; first += config_.segment) {
     const int64_t count = std::min(config_.segment, length - first);
     const TokenBatch segment = narrow(batch, 1, first, count);
-    const double tokens = segment.weight_bt.sum().item<double>();
+    const double tokens = weight_bt.narrow(1, first, count).sum().item<double>();
     const OuterLoss loss = model_.segment_loss(segment, view, pass_);
     nll_bt.narrow(1, first, count).copy_(loss.nll_n.view({1, count}));
     if (tokens == 0) continue;

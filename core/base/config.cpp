@@ -6,12 +6,15 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <sstream>
 
 #include "core/base/error.h"
 
 namespace fwl {
 namespace {
+
+constexpr uintmax_t kMostBytes = uintmax_t{1} << 24;  // of a config
 
 const Field& find_field(const FieldList& list, const std::string& path, const std::string& where) {
   for (const Field& field : list.fields()) {
@@ -37,10 +40,17 @@ bool is_section(const FieldList& list, const std::string& path) {
                         "). Give ", wanted, "."));
 }
 
+std::string text_of(const Range& range) {
+  const std::string low = std::isfinite(range.low) ? cat("from ", range.low) : std::string();
+  if (!std::isfinite(range.high)) return low.empty() ? "finite" : low + " up, and finite";
+  return cat(low, " to ", range.high, range.high_end == Range::End::kOpen ? " (excluded)" : "");
+}
+
 void check_range(const Field& field, double value, const std::string& where) {
-  require<ConfigError>(!std::isnan(value) && value >= field.range.low && value <= field.range.high, where,
-                       ": ", field.path, " = ", value, " is out of range (", field.help,
-                       "). It must be from ", field.range.low, " to ", field.range.high, ".");
+  const Range& range = field.range;
+  const bool below_high = range.high_end == Range::End::kOpen ? value < range.high : value <= range.high;
+  require<ConfigError>(std::isfinite(value) && value >= range.low && below_high, where, ": ", field.path,
+                       " = ", value, " is out of range (", field.help, "). It must be ", text_of(range), ".");
 }
 
 // Whole numbers may be written 1e6, as people do for token counts.
@@ -99,30 +109,112 @@ void assign(const Field& field, const std::string& text, const std::string& wher
   }
 }
 
-void apply_node(const FieldList& list, const YAML::Node& node, const std::string& prefix,
-                const std::string& where) {
-  require<ConfigError>(node.IsMap(), where, ": '", prefix, "' must be a map of keys (",
-                       node.IsSequence() ? "a list" : "a value", " was given). Write `key: value` lines.");
-  for (const auto& entry : node) {
-    const std::string path =
-        prefix.empty() ? entry.first.as<std::string>() : prefix + "." + entry.first.as<std::string>();
+// What one text has set: path of each key -> where it stands.
+using KeyPlaces = std::map<std::string, std::string>;
+
+using KeyAndValue = std::pair<YAML::Node, YAML::Node>;
+
+// The map's own entries, then those that it takes over with `<<`.
+std::vector<KeyAndValue> entries_of(const YAML::Node& map, const std::string& where) {
+  std::vector<KeyAndValue> own, taken;
+  const auto has = [](const std::vector<KeyAndValue>& entries, const std::string& key) {
+    return std::any_of(entries.begin(), entries.end(),
+                       [&](const KeyAndValue& entry) { return entry.first.Scalar() == key; });
+  };
+  std::vector<YAML::Node> others;
+  for (const auto& entry : map) {
     const std::string place = cat(where, ":", entry.first.Mark().line + 1);
-    if (entry.second.IsMap() || (is_section(list, path) && !entry.second.IsNull())) {
-      if (!is_section(list, path)) find_field(list, path, place);
-      apply_node(list, entry.second, path, where);
-    } else if (!(is_section(list, path) && entry.second.IsNull())) {
-      const Field& field = find_field(list, path, place);
-      require<ConfigError>(entry.second.IsScalar(), place, ": ", path, " needs one value (", field.help,
-                           ").");
-      assign(field, entry.second.Scalar(), place);
+    require<ConfigError>(entry.first.IsScalar(), place,
+                         ": a key must be one word. Write `key: value` lines.");
+    if (entry.first.Scalar() != "<<") {
+      own.emplace_back(entry.first, entry.second);
+    } else if (entry.second.IsSequence()) {
+      for (const YAML::Node& other : entry.second) others.push_back(other);
+    } else {
+      others.push_back(entry.second);
     }
   }
+  for (const YAML::Node& other : others) {
+    require<ConfigError>(other.IsMap(), where, ": `<<` takes over a map. Write `<<: *anchor`.");
+    for (const auto& entry : other) {
+      const std::string& key = entry.first.Scalar();
+      if (!has(own, key) && !has(taken, key)) taken.emplace_back(entry.first, entry.second);
+    }
+  }
+  own.insert(own.end(), taken.begin(), taken.end());
+  return own;
+}
+
+void note_place(const std::string& path, const std::string& place, KeyPlaces* places) {
+  const auto [before, is_new] = places->emplace(path, place);
+  require<ConfigError>(is_new, place, ": '", path, "' was given before, at ", before->second,
+                       " (one of the two would be ignored silently). Remove one of them.");
+}
+
+void apply_node(const FieldList& list, const YAML::Node& node, const std::string& prefix,
+                const std::string& where, KeyPlaces* places) {
+  require<ConfigError>(node.IsMap(), where, ": '", prefix, "' must be a map of keys (",
+                       node.IsSequence() ? "a list" : "a value", " was given). Write `key: value` lines.");
+  for (const auto& [key, value] : entries_of(node, where)) {
+    const std::string path = prefix.empty() ? key.Scalar() : prefix + "." + key.Scalar();
+    const std::string place = cat(where, ":", key.Mark().line + 1);
+    note_place(path, place, places);
+    if (value.IsMap() || (is_section(list, path) && !value.IsNull())) {
+      if (!is_section(list, path)) find_field(list, path, place);
+      apply_node(list, value, path, where, places);
+    } else if (!(is_section(list, path) && value.IsNull())) {
+      const Field& field = find_field(list, path, place);
+      require<ConfigError>(value.IsScalar(), place, ": ", path, " needs one value (", field.help, ").");
+      assign(field, value.Scalar(), place);
+    }
+  }
+}
+
+// The usual reason why a file that looks right is no YAML.
+std::string tab_hint(const std::string& text) {
+  std::istringstream lines(text);
+  int64_t number = 0;
+  for (std::string line; std::getline(lines, line);) {
+    ++number;
+    const size_t first = line.find_first_not_of(" \t");
+    if (first != std::string::npos && line.find('\t') < first)
+      return cat(" Line ", number, " is indented with a tab, which YAML forbids: use spaces.");
+  }
+  return {};
+}
+
+// The one document of the text; undefined when there is nothing in it.
+YAML::Node only_document(const std::string& text, const std::string& where) {
+  std::vector<YAML::Node> documents;
+  try {
+    documents = YAML::LoadAll(text);
+  } catch (const YAML::Exception& error) {
+    throw ConfigError(cat(where, ": not valid YAML: ", error.what(), ". Correct the line.", tab_hint(text)));
+  }
+  while (documents.size() > 1 && documents.back().IsNull()) documents.pop_back();
+  require<ConfigError>(documents.size() <= 1, where, ":",
+                       documents.size() > 1 ? documents[1].Mark().line + 1 : 0,
+                       ": a second YAML document begins here (it would be ignored silently). Keep one, "
+                       "without `---` between.");
+  return documents.empty() ? YAML::Node(YAML::NodeType::Null) : documents.front();
+}
+
+// In double quotes, with its bytes as they are.
+std::string quoted(const std::string& text) {
+  std::string out = "\"";
+  for (const char c : text) {
+    if (c == '"' || c == '\\') out += '\\';
+    c == '\n' ? out += "\\n" : c == '\t' ? out += "\\t" : out += c;
+  }
+  return out + '"';
 }
 
 std::string quote_if_needed(const std::string& text) {
   YAML::Emitter emitter;
   emitter << text;
-  return emitter.c_str();
+  // Where it quotes, the emitter replaces bytes that are no UTF-8: a path must lead back to its file.
+  const std::string emitted = emitter.c_str();
+  return YAML::Load(emitted).as<std::string>("") == text ? emitted : quoted(text);
 }
 
 std::string number_text(double value) {
@@ -159,14 +251,9 @@ void FieldList::add_choice(const std::string& key, std::string& target, std::vec
 }
 
 void apply_yaml(const FieldList& list, const std::string& text, const std::string& where) {
-  YAML::Node root;
-  try {
-    root = YAML::Load(text);
-  } catch (const YAML::Exception& error) {
-    throw ConfigError(cat(where, ": not valid YAML: ", error.what(), ". Correct the line."));
-  }
-  if (root.IsNull()) return;
-  apply_node(list, root, "", where);
+  const YAML::Node root = only_document(text, where);
+  KeyPlaces places;
+  if (!root.IsNull()) apply_node(list, root, "", where, &places);
 }
 
 void apply_yaml_file(const FieldList& list, const std::string& path) {
@@ -174,6 +261,8 @@ void apply_yaml_file(const FieldList& list, const std::string& path) {
       std::filesystem::is_regular_file(path), "config file '", path,
       "' does not exist (nothing says what to train). Give an existing YAML file, for example "
       "launch/configs/tiny.yaml.");
+  require<ConfigError>(std::filesystem::file_size(path) <= kMostBytes, "config file '", path,
+                       "' has more than ", kMostBytes, " bytes (it is something else). Give a YAML file.");
   std::ifstream in(path);
   std::stringstream text;
   text << in.rdbuf();

@@ -11,7 +11,8 @@
 //     }
 //   };
 //
-// Unknown keys, wrong types and values out of range throw ConfigError; an unknown key names the nearest one.
+// Unknown keys, keys given twice, wrong types and values out of range throw ConfigError; an unknown key names
+// the nearest one. Numbers are finite.
 #pragma once
 
 #include <cstdint>
@@ -23,16 +24,22 @@
 
 namespace fwl {
 
-// Closed range of a number; both ends may be infinite.
+// Range of a finite number: without its high end when that is open, where the end itself would divide by
+// zero.
 struct Range {
+  enum class End { kClosed, kOpen };
   double low = -std::numeric_limits<double>::infinity();
   double high = std::numeric_limits<double>::infinity();
+  End high_end = End::kClosed;
 };
 inline Range at_least(double low) {
   return {low, std::numeric_limits<double>::infinity()};
 }
 inline Range between(double low, double high) {
   return {low, high};
+}
+inline Range from_to_below(double low, double high) {
+  return {low, high, Range::End::kOpen};
 }
 
 using FieldTarget = std::variant<int64_t*, double*, bool*, std::string*>;
@@ -77,7 +84,8 @@ FieldList fields_of(Config& config) {
   return list;
 }
 
-// Sets the fields named in YAML text; `where` names the text in errors. Keys left out keep their value.
+// Sets the fields named in YAML text, one document; `where` names the text in errors. Keys left out keep
+// their value. `<<: *anchor` takes the other map's keys that the map itself does not have.
 void apply_yaml(const FieldList& list, const std::string& text, const std::string& where);
 // Reads a YAML file and applies it. Throws ConfigError when the file does not exist or is no YAML map.
 void apply_yaml_file(const FieldList& list, const std::string& path);

@@ -32,12 +32,12 @@ at::Device choose_device(const std::string& device, int local_rank) {
   if (device == "cpu" || (device == "auto" && count == 0)) return at::kCPU;
   require<ConfigError>(count > 0, "device cuda was asked for, but ", cuda::why_unavailable(),
                        ". Choose --device cpu (train.device=cpu), or auto.");
-  require<ConfigError>(local_rank < count, "local rank ", local_rank, " has no GPU of its own: it sees ",
-                       count, " (one GPU per local rank). Start at most ", count,
-                       " ranks per host, and let every rank see all GPUs of its host (with Slurm no "
-                       "--gpus-per-task or --gpu-bind).");
-  cuda::set_device(local_rank);
-  return at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(local_rank));
+  // Where every rank sees the GPUs of its host, its number picks one; where it sees its own alone (Slurm's
+  // --gpus-per-task, --gpu-bind=single), each is one of its own. Two ranks with one GPU are found by its PCI
+  // address (parallel/mesh.h).
+  const int gpu = local_rank % count;
+  cuda::set_device(gpu);
+  return at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(gpu));
 }
 
 void use_device(at::Device device) {

@@ -8,9 +8,10 @@
 
 namespace fwl {
 
-// `device` is auto, cpu or cuda; `local_rank` picks the GPU (one GPU per local rank). auto means cuda when
-// one can be used. Throws ConfigError when cuda is asked for and cannot be had, saying what is missing. Call
-// it before other LibTorch work: what LibTorch has once looked up without CUDA stays without it.
+// `device` is auto, cpu or cuda; `local_rank` picks one of the GPUs that this process sees: GPU 0 when it
+// sees one. auto means cuda when one can be used. Throws ConfigError when cuda is asked for and cannot be
+// had, saying what is missing. Call it before other LibTorch work: what LibTorch has once looked up without
+// CUDA stays without it.
 at::Device choose_device(const std::string& device, int local_rank);
 // Makes `device` this thread's. A thread begins with GPU 0, and the first call into CUDA would make a context
 // of some hundred MB there. Nothing for the CPU.

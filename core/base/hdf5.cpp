@@ -1,15 +1,22 @@
 #include "core/base/hdf5.h"
 
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <algorithm>
-#include <filesystem>
+#include <array>
+#include <cerrno>
+#include <cstdlib>
+#include <list>
 #include <map>
-#include <mutex>
 #include <numeric>
 #include <utility>
 
 #include "core/base/error.h"
 #include "core/base/file.h"
 #include "core/base/hdf5_library.h"
+#include "core/base/open_files.h"
+#include "core/base/system_error.h"
 
 namespace fwl {
 namespace {
@@ -17,8 +24,20 @@ namespace {
 constexpr H5Z_filter_t kZstdFilter = 32015;
 constexpr size_t kChunkCacheBytes = size_t{1} << 20;
 
+constexpr size_t kOpenDatasets = 16;  // of a file; a checkpoint's has thousands, each read once
+
 // No sane dataset of this project has more elements; a damaged header may claim so.
 constexpr int64_t kMostElements = int64_t{1} << 40;
+
+// What makes a file the one that it was when it was opened first.
+struct FileIdentity {
+  dev_t device;
+  ino_t inode;
+  off_t bytes;
+  time_t changed_s;
+  long changed_ns;
+  bool operator==(const FileIdentity&) const = default;
+};
 
 int64_t product(const std::vector<int64_t>& shape) {
   return std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>());
@@ -27,21 +46,156 @@ int64_t product(const std::vector<int64_t>& shape) {
 }  // namespace
 
 struct Hdf5File::Handles {
-  std::string path;
-  FileHandle file;
+  enum class Use { kRead, kWrite };
+
+  Handles(std::string path_of_file, std::string kind, Use use_of_file)
+      : path(std::move(path_of_file)), what(std::move(kind)), use(use_of_file) {}
+  ~Handles() {
+    const auto lock = library_lock();
+    release();
+  }
+  Handles(const Handles&) = delete;
+  Handles& operator=(const Handles&) = delete;
+
+  const std::string path, what;
+  const Use use;
+  mutable FileHandle file;                            // of kRead: closed between calls when others need room
   mutable std::map<std::string, DatasetHandle> open;  // declared after `file`: closed before it
+  mutable std::optional<FileIdentity> identity;       // of kRead, since it was first opened
+  mutable std::list<const Handles*>::iterator place;  // in readers(), while `file` is open
+
+  // Those of kRead whose files are open, most recently used first; touched under the library's lock.
+  static std::list<const Handles*>& readers() {
+    static std::list<const Handles*> all;
+    return all;
+  }
+
+  // Runs `call` under the library's lock with the file open; what may pass is tried again.
+  template <typename Call>
+  auto with(const Call& call) const {
+    return patiently([&] {
+      const auto lock = library_lock();
+      require_open();
+      return call();
+    });
+  }
+
+  void require_open() const {
+    if (use == Use::kWrite) return;
+    if (file) return readers().splice(readers().begin(), readers(), place);
+    while (static_cast<int64_t>(readers().size()) >= open_file_budget()) readers().back()->release();
+    require_same_file();
+    file = open_with_room();
+    place = readers().insert(readers().begin(), this);
+  }
+
+  // Closes datasets and file; the next call opens them again.
+  void release() const {
+    open.clear();
+    if (file && use == Use::kRead) readers().erase(place);
+    file.reset();
+  }
+
+  std::string place_of_link() const {
+    std::array<char, 4096> target{};
+    const ssize_t length = ::readlink(path.c_str(), target.data(), target.size());
+    return length < 0 ? ""
+                      : cat(", a link to '", std::string(target.data(), static_cast<size_t>(length)), "',");
+  }
+
+  SystemError cannot(const char* what_fails, int error) const {
+    return SystemError(error, cat(what, " '", path, "'", place_of_link(), " cannot be ", what_fails));
+  }
+
+  // Before it is opened: that of a pipe waits for a writer.
+  void require_same_file() const {
+    struct stat status {};
+    if (::stat(path.c_str(), &status) != 0) throw cannot("opened", errno);
+    require<DataError>(S_ISREG(status.st_mode), what, " '", path, "' is no file. Check the path.");
+    const FileIdentity found{status.st_dev, status.st_ino, status.st_size, status.st_mtim.tv_sec,
+                             status.st_mtim.tv_nsec};
+    require<UnavailableError>(!identity || *identity == found, what, " '", path,
+                              "' was replaced or changed while it was in use (what was read of it may not "
+                              "belong to what it holds now). Start again.");
+    identity = found;
+  }
+
+  // Other files of ours are closed when the system has no room for one more.
+  FileHandle open_with_room() const {
+    for (;;) {
+      FileHandle opened(H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT));
+      if (opened) return opened;
+      const LibraryProblem said = library_problem();
+      const bool no_room =
+          said.system_error == EMFILE || said.system_error == ENFILE || said.system_error == ENOMEM;
+      if (no_room && !readers().empty()) {
+        for (size_t keep = readers().size() / 2; readers().size() > keep;) readers().back()->release();
+        continue;
+      }
+      if (is_unavailable(said.system_error)) throw cannot("opened", said.system_error);
+      throw DataError(cat(what, " '", path, "' is no readable HDF5 file (", said.text,
+                          "; it is damaged, cut off or something else). Make it again, or use another."));
+    }
+  }
+
+  // A filter that the dataset's chunks went through and that is not installed here; empty: none.
+  std::string missing_filter(const std::string& dataset) const {
+    const auto found = open.find(dataset);
+    if (found == open.end()) return "";
+    const PropertyHandle properties(H5Dget_create_plist(found->second.get()));
+    const int filters = H5Pget_nfilters(properties.get());
+    for (int i = 0; i < filters; ++i) {
+      unsigned flags = 0, config = 0;
+      size_t values = 0;
+      std::array<char, 64> name{};
+      const H5Z_filter_t number = H5Pget_filter2(properties.get(), static_cast<unsigned>(i), &flags, &values,
+                                                 nullptr, name.size() - 1, name.data(), &config);
+      if (number <= 0 || H5Zfilter_avail(number) > 0) continue;
+      const std::string known = number == kZstdFilter ? "zstd" : name.data();
+      return cat("number ", number, known.empty() ? "" : " (" + known + ")");
+    }
+    return "";
+  }
+
+  // After a call that failed: the system, a filter that is not there, or the content.
+  [[noreturn]] void fail(const std::string& dataset, const std::string& problem) const {
+    const LibraryProblem said = library_problem();
+    const std::string where = dataset.empty() ? "" : ": dataset '" + dataset + "'";
+    if (use == Use::kRead && is_unavailable(said.system_error)) {
+      release();
+      throw SystemError(said.system_error, cat(path, where, " cannot be read"));
+    }
+    const std::string filter = missing_filter(dataset);
+    if (!filter.empty()) {
+      const char* folders = std::getenv("HDF5_PLUGIN_PATH");
+      throw UnavailableError(
+          cat(path, where, " needs HDF5's filter ", filter,
+              ", which is not installed here (this says nothing about its content; HDF5_PLUGIN_PATH is ",
+              folders == nullptr ? "not set" : cat("'", folders, "'"),
+              "). Install the plugin, and set HDF5_PLUGIN_PATH to its folder."));
+    }
+    throw DataError(
+        cat(path, where, ": ", problem, " (HDF5: ", said.text, "). Make the file again, or use another."));
+  }
 
   template <typename... Parts>
   void require_data(bool condition, const std::string& dataset, const Parts&... parts) const {
-    if (!condition)
-      throw DataError(cat(path, dataset.empty() ? "" : ": dataset '" + dataset + "'", ": ", parts...,
-                          " (HDF5: ", library_text(), "). Make the file again, or use another."));
+    if (!condition) fail(dataset, cat(parts...));
+  }
+
+  // For questions that may fail: a system that refuses is no answer.
+  bool answer(htri_t said) const {
+    if (said < 0 && is_unavailable(library_problem().system_error)) fail("", "");
+    return said > 0;
   }
 
   void require_written(bool condition, const std::string& dataset) const {
-    require<DataError>(condition, path, dataset.empty() ? "" : ": dataset '" + dataset + "'",
-                       ": cannot be written (HDF5: ", condition ? "" : library_text(),
-                       "). Free space on the disk, or choose another folder.");
+    if (condition) return;
+    const LibraryProblem said = library_problem();
+    const int error = said.system_error;
+    throw DataError(cat(path, dataset.empty() ? "" : ": dataset '" + dataset + "'",
+                        ": cannot be written: ", error > 0 ? system_words(error) : said.text, ". ",
+                        advice_for(error > 0 ? error : ENOSPC)));
   }
 
   // Every part of the name must be a hard link: others lead to places that may change, or out of the file.
@@ -74,6 +228,7 @@ struct Hdf5File::Handles {
     DatasetHandle dataset(H5Dopen2(file.get(), name.c_str(), access.get()));
     require_data(static_cast<bool>(dataset), name, "cannot be opened");
     require_own_storage(dataset, name);
+    if (open.size() >= kOpenDatasets) open.clear();
     return open.emplace(name, std::move(dataset)).first->second;
   }
 
@@ -167,6 +322,47 @@ struct Hdf5File::Handles {
     return attribute;
   }
 
+  void read_rows(const std::string& dataset, int64_t first, int64_t count, hid_t type, void* out) const {
+    const DatasetHandle& handle = open_dataset(dataset);
+    require_numeric(handle, dataset);
+    const std::vector<int64_t> shape = shape_of(handle, dataset);
+    require<DataError>(!shape.empty() && first >= 0 && count >= 0 && first + count <= shape[0], path,
+                       ": dataset '", dataset, "': rows ", first, " to ", first + count, " of ",
+                       shape.empty() ? 0 : shape[0],
+                       " were asked for (the file is shorter than its index says). Make it again.");
+    if (count == 0) return;
+    std::vector<hsize_t> start(shape.size(), 0), extent(shape.begin(), shape.end());
+    start[0] = static_cast<hsize_t>(first);
+    extent[0] = static_cast<hsize_t>(count);
+    const SpaceHandle file_space(H5Dget_space(handle.get()));
+    const SpaceHandle memory_space(H5Screate_simple(static_cast<int>(extent.size()), extent.data(), nullptr));
+    const bool ok = H5Sselect_hyperslab(file_space.get(), H5S_SELECT_SET, start.data(), nullptr,
+                                        extent.data(), nullptr) >= 0 &&
+                    H5Dread(handle.get(), type, memory_space.get(), file_space.get(), H5P_DEFAULT, out) >= 0;
+    require_data(ok, dataset, "rows ", first, " to ", first + count,
+                 " cannot be read (damaged or cut off; the checksum says so)");
+  }
+
+  std::string read_string_attribute(const std::string& name) const {
+    const AttributeHandle attribute = open_attribute(name);
+    const TypeHandle type(H5Aget_type(attribute.get()));
+    const SpaceHandle space(H5Aget_space(attribute.get()));
+    require_data(H5Tget_class(type.get()) == H5T_STRING && H5Sget_simple_extent_npoints(space.get()) == 1, "",
+                 "attribute '", name, "' is no string");
+    if (H5Tis_variable_str(type.get()) > 0) {
+      char* text = nullptr;
+      require_data(H5Aread(attribute.get(), type.get(), &text) >= 0 && text != nullptr, "", "attribute '",
+                   name, "' cannot be read");
+      std::string value = text;
+      H5free_memory(text);
+      return value;
+    }
+    std::string value(H5Tget_size(type.get()), '\0');
+    require_data(H5Aread(attribute.get(), type.get(), value.data()) >= 0, "", "attribute '", name,
+                 "' cannot be read");
+    return value.substr(0, value.find('\0'));
+  }
+
   template <typename T>
   T read_number_attribute(const std::string& name) const {
     const AttributeHandle attribute = open_attribute(name);
@@ -194,35 +390,18 @@ struct Hdf5File::Handles {
 
 Hdf5File::Hdf5File(std::unique_ptr<Handles> handles) : handles_(std::move(handles)) {}
 Hdf5File::Hdf5File(Hdf5File&&) noexcept = default;
-Hdf5File& Hdf5File::operator=(Hdf5File&& other) noexcept {
-  const std::lock_guard lock(library_mutex());
-  handles_ = std::move(other.handles_);
-  return *this;
-}
-Hdf5File::~Hdf5File() {
-  const std::lock_guard lock(library_mutex());
-  handles_.reset();
-}
+Hdf5File& Hdf5File::operator=(Hdf5File&&) noexcept = default;
+Hdf5File::~Hdf5File() = default;
 
 Hdf5File Hdf5File::open(const std::string& path, const std::string& what) {
-  const std::lock_guard lock(library_mutex());
-  prepare_library();
-  require<DataError>(std::filesystem::is_regular_file(path), what, " '", path,
-                     "' does not exist. Check the path.");
-  auto handles = std::make_unique<Handles>();
-  handles->path = path;
-  handles->file = FileHandle(H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT));
-  require<DataError>(static_cast<bool>(handles->file), what, " '", path, "' is no readable HDF5 file (",
-                     library_text(),
-                     "; it is damaged, cut off or something else). Make it again, or use another.");
+  auto handles = std::make_unique<Handles>(path, what, Handles::Use::kRead);
+  handles->with([] {});
   return Hdf5File(std::move(handles));
 }
 
 Hdf5File Hdf5File::create(const std::string& path) {
-  const std::lock_guard lock(library_mutex());
-  prepare_library();
-  auto handles = std::make_unique<Handles>();
-  handles->path = path;
+  const auto lock = library_lock();
+  auto handles = std::make_unique<Handles>(path, "file", Handles::Use::kWrite);
   // The format of HDF5 1.10 has checksums on its metadata; the library crashes on damaged metadata of older
   // ones.
   const PropertyHandle access(H5Pcreate(H5P_FILE_ACCESS));
@@ -230,8 +409,12 @@ Hdf5File Hdf5File::create(const std::string& path) {
   const PropertyHandle creation(H5Pcreate(H5P_FILE_CREATE));
   H5Pset_obj_track_times(creation.get(), 0);
   handles->file = FileHandle(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, creation.get(), access.get()));
-  require<DataError>(static_cast<bool>(handles->file), "cannot create '", path, "' (", library_text(),
-                     "). Check the folder, its permissions and free space.");
+  if (!handles->file) {
+    const LibraryProblem said = library_problem();
+    const int error = said.system_error;
+    throw DataError(cat("cannot create '", path, "': ", error > 0 ? system_words(error) : said.text, ". ",
+                        error > 0 ? advice_for(error) : "Check the folder, its permissions and free space."));
+  }
   return Hdf5File(std::move(handles));
 }
 
@@ -240,139 +423,124 @@ const std::string& Hdf5File::path() const {
 }
 
 bool Hdf5File::has(const std::string& name) const {
-  const std::lock_guard lock(library_mutex());
-  // H5Lexists wants every parent to exist: ask from the root down.
-  for (size_t slash = name.find('/', 1);; slash = name.find('/', slash + 1)) {
-    const std::string part = name.substr(0, slash);
-    if (H5Lexists(handles_->file.get(), part.c_str(), H5P_DEFAULT) <= 0) return false;
-    if (slash == std::string::npos) return true;
-  }
+  return handles_->with([&] {
+    // H5Lexists wants every parent to exist: ask from the root down.
+    for (size_t slash = name.find('/', 1);; slash = name.find('/', slash + 1)) {
+      const std::string part = name.substr(0, slash);
+      if (!handles_->answer(H5Lexists(handles_->file.get(), part.c_str(), H5P_DEFAULT))) return false;
+      if (slash == std::string::npos) return true;
+    }
+  });
 }
 
 std::vector<std::string> Hdf5File::datasets() const {
-  const std::lock_guard lock(library_mutex());
-  std::vector<std::string> names;
-  const herr_t visited = H5Ovisit(
-      handles_->file.get(), H5_INDEX_NAME, H5_ITER_NATIVE,
-      [](hid_t, const char* name, const H5O_info_t* info, void* out) -> herr_t {
-        if (info->type == H5O_TYPE_DATASET) static_cast<std::vector<std::string>*>(out)->push_back(name);
-        return 0;
-      },
-      &names);
-  handles_->require_data(visited >= 0, "", "its groups cannot be listed");
-  std::sort(names.begin(), names.end());
-  return names;
+  return handles_->with([&] {
+    std::vector<std::string> names;
+    const herr_t visited = H5Ovisit(
+        handles_->file.get(), H5_INDEX_NAME, H5_ITER_NATIVE,
+        [](hid_t, const char* name, const H5O_info_t* info, void* out) -> herr_t {
+          if (info->type == H5O_TYPE_DATASET) static_cast<std::vector<std::string>*>(out)->push_back(name);
+          return 0;
+        },
+        &names);
+    handles_->require_data(visited >= 0, "", "its groups cannot be listed");
+    std::sort(names.begin(), names.end());
+    return names;
+  });
 }
 
 bool hdf5_has_zstd() {
-  const std::lock_guard lock(library_mutex());
-  prepare_library();
+  const auto lock = library_lock();
   return H5Zfilter_avail(kZstdFilter) > 0;
 }
 
 int64_t Hdf5File::chunk_rows(const std::string& dataset) const {
-  const std::lock_guard lock(library_mutex());
-  return handles_->chunk_rows_of(handles_->open_dataset(dataset));
+  return handles_->with([&] { return handles_->chunk_rows_of(handles_->open_dataset(dataset)); });
 }
 
 std::vector<Hdf5Chunk> Hdf5File::chunks(const std::string& dataset) const {
-  const std::lock_guard lock(library_mutex());
-  const DatasetHandle& handle = handles_->open_dataset(dataset);
-  std::vector<Hdf5Chunk> found;
-  if (handles_->chunk_rows_of(handle) == 0 || handles_->shape_of(handle, dataset).size() != 1) return found;
-  const SpaceHandle space(H5Dget_space(handle.get()));
-  hsize_t count = 0;
-  handles_->require_data(H5Dget_num_chunks(handle.get(), space.get(), &count) >= 0, dataset,
-                         "its chunk index is damaged");
-  for (hsize_t i = 0; i < count; ++i) {
-    hsize_t row = 0, bytes = 0;
-    unsigned mask = 0;
-    haddr_t address = 0;
-    handles_->require_data(
-        H5Dget_chunk_info(handle.get(), space.get(), i, &row, &mask, &address, &bytes) >= 0, dataset,
-        "its chunk index is damaged");
-    found.push_back({static_cast<int64_t>(row), static_cast<int64_t>(address), static_cast<int64_t>(bytes)});
-  }
-  return found;
+  return handles_->with([&] {
+    const DatasetHandle& handle = handles_->open_dataset(dataset);
+    std::vector<Hdf5Chunk> found;
+    if (handles_->chunk_rows_of(handle) == 0 || handles_->shape_of(handle, dataset).size() != 1) return found;
+    const SpaceHandle space(H5Dget_space(handle.get()));
+    hsize_t count = 0;
+    handles_->require_data(H5Dget_num_chunks(handle.get(), space.get(), &count) >= 0, dataset,
+                           "its chunk index is damaged");
+    for (hsize_t i = 0; i < count; ++i) {
+      hsize_t row = 0, bytes = 0;
+      unsigned mask = 0;
+      haddr_t address = 0;
+      handles_->require_data(
+          H5Dget_chunk_info(handle.get(), space.get(), i, &row, &mask, &address, &bytes) >= 0, dataset,
+          "its chunk index is damaged");
+      found.push_back(
+          {static_cast<int64_t>(row), static_cast<int64_t>(address), static_cast<int64_t>(bytes)});
+    }
+    return found;
+  });
 }
 
 std::optional<Hdf5Chunk> Hdf5File::chunk_at(const std::string& dataset, int64_t first_row) const {
-  const std::lock_guard lock(library_mutex());
-  const DatasetHandle& handle = handles_->open_dataset(dataset);
-  if (handles_->chunk_rows_of(handle) == 0 || handles_->shape_of(handle, dataset).size() != 1) return {};
-  const auto row = static_cast<hsize_t>(first_row);
-  hsize_t bytes = 0;
-  unsigned mask = 0;
-  haddr_t address = HADDR_UNDEF;
-  handles_->require_data(H5Dget_chunk_info_by_coord(handle.get(), &row, &mask, &address, &bytes) >= 0,
-                         dataset, "its chunk index is damaged");
-  if (address == HADDR_UNDEF) return {};
-  return Hdf5Chunk{first_row, static_cast<int64_t>(address), static_cast<int64_t>(bytes)};
+  return handles_->with([&]() -> std::optional<Hdf5Chunk> {
+    const DatasetHandle& handle = handles_->open_dataset(dataset);
+    if (handles_->chunk_rows_of(handle) == 0 || handles_->shape_of(handle, dataset).size() != 1) return {};
+    const auto row = static_cast<hsize_t>(first_row);
+    hsize_t bytes = 0;
+    unsigned mask = 0;
+    haddr_t address = HADDR_UNDEF;
+    handles_->require_data(H5Dget_chunk_info_by_coord(handle.get(), &row, &mask, &address, &bytes) >= 0,
+                           dataset, "its chunk index is damaged");
+    if (address == HADDR_UNDEF) return {};
+    return Hdf5Chunk{first_row, static_cast<int64_t>(address), static_cast<int64_t>(bytes)};
+  });
 }
 
 std::vector<int64_t> Hdf5File::shape(const std::string& dataset) const {
-  const std::lock_guard lock(library_mutex());
-  return handles_->shape_of(handles_->open_dataset(dataset), dataset);
+  return handles_->with([&] { return handles_->shape_of(handles_->open_dataset(dataset), dataset); });
 }
 
 std::string Hdf5File::element_type(const std::string& dataset) const {
-  const std::lock_guard lock(library_mutex());
-  const DatasetHandle& handle = handles_->open_dataset(dataset);
-  const TypeHandle type(H5Dget_type(handle.get()));
-  const H5T_class_t kind = H5Tget_class(type.get());
-  const size_t bits = 8 * H5Tget_size(type.get());
-  if (kind == H5T_FLOAT) return cat("float", bits);
-  if (kind == H5T_INTEGER) return cat(H5Tget_sign(type.get()) == H5T_SGN_NONE ? "uint" : "int", bits);
-  return kind == H5T_STRING ? "string" : "other";
+  return handles_->with([&]() -> std::string {
+    const DatasetHandle& handle = handles_->open_dataset(dataset);
+    const TypeHandle type(H5Dget_type(handle.get()));
+    const H5T_class_t kind = H5Tget_class(type.get());
+    const size_t bits = 8 * H5Tget_size(type.get());
+    if (kind == H5T_FLOAT) return cat("float", bits);
+    if (kind == H5T_INTEGER) return cat(H5Tget_sign(type.get()) == H5T_SGN_NONE ? "uint" : "int", bits);
+    return kind == H5T_STRING ? "string" : "other";
+  });
 }
 
 template <typename T>
 std::vector<T> Hdf5File::read(const std::string& dataset) const {
-  const std::lock_guard lock(library_mutex());
-  const DatasetHandle& handle = handles_->open_dataset(dataset);
-  handles_->require_numeric(handle, dataset);
-  const int64_t elements = product(handles_->shape_of(handle, dataset));
-  // A chunked dataset may claim far more than the file holds: do not allocate it before asking.
-  const auto stored = H5Dget_storage_size(handle.get());
-  handles_->require_data(
-      elements <= 1024 || static_cast<double>(elements) <= 2000.0 * static_cast<double>(stored) + 1024,
-      dataset, "claims ", elements, " elements, but the file stores ", stored, " bytes of it");
-  std::vector<T> values(static_cast<size_t>(elements));
-  if (elements == 0) return values;
-  handles_->require_data(
-      H5Dread(handle.get(), native_type<T>(), H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data()) >= 0, dataset,
-      "cannot be read (damaged or cut off; the checksum says so)");
-  return values;
+  return handles_->with([&] {
+    const DatasetHandle& handle = handles_->open_dataset(dataset);
+    handles_->require_numeric(handle, dataset);
+    const int64_t elements = product(handles_->shape_of(handle, dataset));
+    // A chunked dataset may claim far more than the file holds: do not allocate it before asking.
+    const auto stored = H5Dget_storage_size(handle.get());
+    handles_->require_data(
+        elements <= 1024 || static_cast<double>(elements) <= 2000.0 * static_cast<double>(stored) + 1024,
+        dataset, "claims ", elements, " elements, but the file stores ", stored, " bytes of it");
+    std::vector<T> values(static_cast<size_t>(elements));
+    if (elements == 0) return values;
+    handles_->require_data(
+        H5Dread(handle.get(), native_type<T>(), H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data()) >= 0, dataset,
+        "cannot be read (damaged or cut off; the checksum says so)");
+    return values;
+  });
 }
 
 template <typename T>
 void Hdf5File::read_rows(const std::string& dataset, int64_t first, int64_t count, T* out) const {
-  const std::lock_guard lock(library_mutex());
-  const DatasetHandle& handle = handles_->open_dataset(dataset);
-  handles_->require_numeric(handle, dataset);
-  const std::vector<int64_t> shape = handles_->shape_of(handle, dataset);
-  require<DataError>(!shape.empty() && first >= 0 && count >= 0 && first + count <= shape[0], handles_->path,
-                     ": dataset '", dataset, "': rows ", first, " to ", first + count, " of ",
-                     shape.empty() ? 0 : shape[0],
-                     " were asked for (the file is shorter than its index says). Make it again.");
-  if (count == 0) return;
-  std::vector<hsize_t> start(shape.size(), 0), extent(shape.begin(), shape.end());
-  start[0] = static_cast<hsize_t>(first);
-  extent[0] = static_cast<hsize_t>(count);
-  const SpaceHandle file_space(H5Dget_space(handle.get()));
-  const SpaceHandle memory_space(H5Screate_simple(static_cast<int>(extent.size()), extent.data(), nullptr));
-  const bool ok =
-      H5Sselect_hyperslab(file_space.get(), H5S_SELECT_SET, start.data(), nullptr, extent.data(), nullptr) >=
-          0 &&
-      H5Dread(handle.get(), native_type<T>(), memory_space.get(), file_space.get(), H5P_DEFAULT, out) >= 0;
-  handles_->require_data(ok, dataset, "rows ", first, " to ", first + count,
-                         " cannot be read (damaged or cut off; the checksum says so)");
+  handles_->with([&] { handles_->read_rows(dataset, first, count, native_type<T>(), out); });
 }
 
 template <typename T>
 void Hdf5File::write(const std::string& dataset, const std::vector<int64_t>& shape, const T* data,
                      Hdf5Layout layout) {
-  const std::lock_guard lock(library_mutex());
+  const auto lock = library_lock();
   const DatasetHandle handle = handles_->create_dataset(dataset, native_type<T>(), shape, layout);
   if (product(shape) == 0) return;
   handles_->require_written(
@@ -381,7 +549,7 @@ void Hdf5File::write(const std::string& dataset, const std::vector<int64_t>& sha
 
 template <typename T>
 void Hdf5File::create_growing(const std::string& dataset, Hdf5Layout layout) {
-  const std::lock_guard lock(library_mutex());
+  const auto lock = library_lock();
   const hsize_t none = 0, unlimited = H5S_UNLIMITED;
   const SpaceHandle space(H5Screate_simple(1, &none, &unlimited));
   handles_->create_parents(dataset);
@@ -395,7 +563,7 @@ void Hdf5File::create_growing(const std::string& dataset, Hdf5Layout layout) {
 
 template <typename T>
 void Hdf5File::append(const std::string& dataset, const T* data, int64_t count) {
-  const std::lock_guard lock(library_mutex());
+  const auto lock = library_lock();
   const DatasetHandle& handle = handles_->open_dataset(dataset);
   const auto before = static_cast<hsize_t>(handles_->shape_of(handle, dataset).at(0));
   const auto extent = static_cast<hsize_t>(count);
@@ -410,7 +578,6 @@ void Hdf5File::append(const std::string& dataset, const T* data, int64_t count) 
 }
 
 std::vector<std::string> Hdf5File::read_strings(const std::string& dataset) const {
-  const std::lock_guard lock(library_mutex());
   const bool is_bytes = element_type(dataset) == "uint8" && shape(dataset).size() == 1;
   const std::vector<uint8_t> bytes = is_bytes ? read<uint8_t>(dataset) : std::vector<uint8_t>(1, 1);
   require<DataError>(bytes.empty() || bytes.back() == 0, path(), ": dataset '", dataset,
@@ -437,43 +604,20 @@ void Hdf5File::write_strings(const std::string& dataset, const std::vector<std::
 }
 
 bool Hdf5File::has_attribute(const std::string& name) const {
-  const std::lock_guard lock(library_mutex());
-  return H5Aexists(handles_->file.get(), name.c_str()) > 0;
+  return handles_->with([&] { return handles_->answer(H5Aexists(handles_->file.get(), name.c_str())); });
 }
-
 std::string Hdf5File::string_attribute(const std::string& name) const {
-  const std::lock_guard lock(library_mutex());
-  const AttributeHandle attribute = handles_->open_attribute(name);
-  const TypeHandle type(H5Aget_type(attribute.get()));
-  const SpaceHandle space(H5Aget_space(attribute.get()));
-  handles_->require_data(
-      H5Tget_class(type.get()) == H5T_STRING && H5Sget_simple_extent_npoints(space.get()) == 1, "",
-      "attribute '", name, "' is no string");
-  if (H5Tis_variable_str(type.get()) > 0) {
-    char* text = nullptr;
-    handles_->require_data(H5Aread(attribute.get(), type.get(), &text) >= 0 && text != nullptr, "",
-                           "attribute '", name, "' cannot be read");
-    std::string value = text;
-    H5free_memory(text);
-    return value;
-  }
-  std::string value(H5Tget_size(type.get()), '\0');
-  handles_->require_data(H5Aread(attribute.get(), type.get(), value.data()) >= 0, "", "attribute '", name,
-                         "' cannot be read");
-  return value.substr(0, value.find('\0'));
+  return handles_->with([&] { return handles_->read_string_attribute(name); });
 }
-
 int64_t Hdf5File::integer_attribute(const std::string& name) const {
-  const std::lock_guard lock(library_mutex());
-  return handles_->read_number_attribute<int64_t>(name);
+  return handles_->with([&] { return handles_->read_number_attribute<int64_t>(name); });
 }
 double Hdf5File::number_attribute(const std::string& name) const {
-  const std::lock_guard lock(library_mutex());
-  return handles_->read_number_attribute<double>(name);
+  return handles_->with([&] { return handles_->read_number_attribute<double>(name); });
 }
 
 void Hdf5File::set_attribute(const std::string& name, const std::string& value) {
-  const std::lock_guard lock(library_mutex());
+  const auto lock = library_lock();
   // Of fixed length: the library crashes on damaged strings of variable length.
   const TypeHandle type(H5Tcopy(H5T_C_S1));
   H5Tset_size(type.get(), value.size() + 1);
@@ -481,20 +625,19 @@ void Hdf5File::set_attribute(const std::string& name, const std::string& value) 
   handles_->write_attribute(name, type.get(), value.c_str());
 }
 void Hdf5File::set_attribute(const std::string& name, int64_t value) {
-  const std::lock_guard lock(library_mutex());
+  const auto lock = library_lock();
   handles_->write_attribute(name, H5T_NATIVE_INT64, &value);
 }
 void Hdf5File::set_attribute(const std::string& name, double value) {
-  const std::lock_guard lock(library_mutex());
+  const auto lock = library_lock();
   handles_->write_attribute(name, H5T_NATIVE_DOUBLE, &value);
 }
 
 void Hdf5File::close() {
   {
-    const std::lock_guard lock(library_mutex());
+    const auto lock = library_lock();
     handles_->require_written(H5Fflush(handles_->file.get(), H5F_SCOPE_GLOBAL) >= 0, "");
-    handles_->open.clear();
-    handles_->file.reset();
+    handles_->release();
   }
   sync_path(handles_->path);  // seconds for a large file: other threads' reads do not wait for it
 }

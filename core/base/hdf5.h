@@ -1,11 +1,17 @@
 // HDF5 files: typed reads and writes of whole datasets and of slices, attributes, and listings.
 // Only core/base/hdf5.cpp sees the C library (hdf5_library.h).
 //
-// Handles are move-only and close themselves; datasets stay open for as long as their file. A name must lead
-// to a dataset inside the file: links to elsewhere, external storage and virtual datasets are refused. Files
-// are opened with file locking handled for network file systems. HDF5's own error printing is off; its text
-// goes into the DataError, which always names path and dataset. Calls of several threads wait for each other:
-// the library has global state and is not built for threads.
+// Handles are move-only and close themselves. A file that is read is open only as far as the process' budget
+// goes (open_files.h): the least recently used are closed, and opened again by their next read, which throws
+// UnavailableError when the file was changed or replaced meanwhile. A name must lead to a dataset inside the
+// file: links to elsewhere, external storage and virtual datasets are refused. Files are opened with file
+// locking handled for network file systems. HDF5's own error printing is off; its text goes into the errors,
+// which always name path and dataset. Calls of several threads wait for each other: the library has global
+// state and is not built for threads.
+//
+// Reading throws DataError when the content is bad, and UnavailableError when the system refuses
+// (SystemError: too many open files, no permission, an I/O error; what may pass is tried again first) or when
+// a filter of HDF5's that the file needs is not installed.
 #pragma once
 
 #include <cstdint>
@@ -36,7 +42,7 @@ struct Hdf5Chunk {
 // T below is one of: uint8_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t, float, double.
 class Hdf5File {
  public:
-  // Opens for reading. `what` names the kind of file in errors ("golden file"). Throws DataError.
+  // Opens for reading. `what` names the kind of file in errors ("golden file").
   static Hdf5File open(const std::string& path, const std::string& what);
   // Makes a new file, replacing one of this name. The same writes give the same bytes. Throws DataError.
   static Hdf5File create(const std::string& path);

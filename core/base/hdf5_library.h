@@ -44,13 +44,18 @@ using PropertyHandle = Handle<H5Pclose>;
 using AttributeHandle = Handle<H5Aclose>;
 using ObjectHandle = Handle<H5Oclose>;
 
-// The library is not built for threads, and its state is global: one call at a time in this process.
-std::recursive_mutex& library_mutex();
-// HDF5's own printing goes off, and its locks, which fail on many network file systems: files are published
-// by rename and never written while they are read.
-void prepare_library();
-// The innermost description on HDF5's error stack.
-std::string library_text();
+// Needed for every call of the library, closing included: its state is global, so one thread at a time in
+// this process. HDF5's own printing goes off in the thread that takes it (each thread has its own stack of
+// errors), and its locks, which fail on many network file systems: files are published by rename and never
+// written while they are read.
+[[nodiscard]] std::unique_lock<std::recursive_mutex> library_lock();
+
+// Why the thread's last call failed, from HDF5's stack of errors.
+struct LibraryProblem {
+  std::string text = "no details";  // the innermost description
+  int system_error = 0;             // errno of the system's call that failed; 0: none did
+};
+LibraryProblem library_problem();
 
 template <typename T>
 hid_t native_type();

@@ -3,8 +3,10 @@
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include <cctype>
 #include <cstdlib>
 #include <memory>
+#include <optional>
 
 #include "core/base/error.h"
 
@@ -16,10 +18,12 @@ struct LogState {
   int rank = 0;
 };
 
-spdlog::level::level_enum parse_level(const std::string& level) {
-  const auto parsed = spdlog::level::from_str(level);
-  require<ConfigError>(parsed != spdlog::level::off || level == "off", "log level '", level,
-                       "' does not exist. Use trace, debug, info, warn, error or off.");
+// In any case: people write INFO. Nothing for a word that names no level.
+std::optional<spdlog::level::level_enum> parse_level(const std::string& level) {
+  std::string word;
+  for (const char c : level) word += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  const auto parsed = spdlog::level::from_str(word);
+  if (parsed == spdlog::level::off && word != "off") return std::nullopt;
   return parsed;
 }
 
@@ -28,8 +32,9 @@ LogState& state() {
     LogState made;
     made.logger = spdlog::stderr_color_mt("fwl");
     made.logger->set_pattern("[%H:%M:%S] %^%v%$");
+    // A static must not throw: main() refuses what names no level (set_log_level).
     const char* level = std::getenv("FWL_LOG");
-    if (level != nullptr) made.logger->set_level(parse_level(level));
+    if (const auto parsed = parse_level(level == nullptr ? "" : level)) made.logger->set_level(*parsed);
     return made;
   }();
   return s;
@@ -43,7 +48,10 @@ void set_log_rank(int rank, int size) {
 }
 
 void set_log_level(const std::string& level) {
-  state().logger->set_level(parse_level(level));
+  const auto parsed = parse_level(level);
+  require<ConfigError>(parsed || level.empty(), "log level '", level,
+                       "' does not exist (FWL_LOG). Use trace, debug, info, warn, error or off.");
+  if (parsed) state().logger->set_level(*parsed);
 }
 
 void log_debug(const std::string& message) {

@@ -90,13 +90,22 @@ Profile::Profile(int64_t steps) : target_(environment("FWL_PROFILE")), steps_(st
   kineto::enableProfiler(config, activities, {at::RecordScope::FUNCTION, at::RecordScope::USER_SCOPE});
 }
 
-Profile::~Profile() {
-  if (target_.empty()) return;
+void Profile::finish() const {
   const auto result = kineto::disableProfiler();
   if (target_ == kNvtx) return;
   result->save(target_);
   print_table(*result, steps_);
   log_info(fwl::cat("Chrome trace of ", steps_, " steps: ", target_));
+}
+
+// What ends a profiled run by an error is not to be lost by one of the profiler.
+Profile::~Profile() {
+  if (target_.empty()) return;
+  try {
+    finish();
+  } catch (const std::exception& error) {
+    log_warn(fwl::cat("FWL_PROFILE: no trace at '", target_, "' (", error.what(), ")."));
+  }
 }
 
 }  // namespace fwl

@@ -15,11 +15,13 @@ class Profile {
   // `steps`: how many steps will run, for times per step. One object at a time in a process.
   // Throws ConfigError when the trace's folder is missing.
   explicit Profile(int64_t steps);
-  ~Profile();
+  ~Profile();  // warns where the trace cannot be written
   Profile(const Profile&) = delete;
   Profile& operator=(const Profile&) = delete;
 
  private:
+  void finish() const;
+
   std::string target_;  // of FWL_PROFILE; empty: off
   int64_t steps_;
 };

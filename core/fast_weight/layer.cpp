@@ -42,11 +42,6 @@ AddNorm output_norm(const FastWeightWeights& w, const FastWeightOptions& options
              : add_norm(out_btd, {}, w.norm_scale_d, w.norm_bias_d, options.norm_epsilon);
 }
 
-// x - step * sum, the sum's rows being those of the step sizes.
-Tensor stepped(const Tensor& x, const Tensor& sum, const Tensor& step_size) {
-  return step_rows(x, sum, step_size.to(sum.scalar_type()));
-}
-
 Activations slow_activations(const FastWeightWeights& w, const FastWeightOptions& options,
                              const Tensor& hidden_btd) {
   Activations s;
@@ -114,7 +109,8 @@ InnerGradients inner_gradients(const FastWeightWeights& w, const FastWeightOptio
   return g;
 }
 
-// `gate_bt1`: a factor of the gradient; undefined: none.
+// `gate_bt1`: a factor of the gradient; undefined: none. `w` has all inner steps: their residuals are kept
+// together.
 InnerLoss inner_loss_of(const Activations& pass, const FastWeightWeights& w, const FastWeightOptions& options,
                         const LossTokens& tokens, const Tensor& gate_bt1) {
   const Tensor x_nd = pass.normed_btd.flatten(0, 1), label_n = tokens.label_bt.flatten();
@@ -125,7 +121,10 @@ InnerLoss inner_loss_of(const Activations& pass, const FastWeightWeights& w, con
   require<InternalError>(options.inner.exact(), "a gradient through approximate inner gradients");
   // First order: the loss alone has a gradient, which needs no Hessian.
   const double hessian_threshold = options.second_order ? options.hessian_threshold : 1;
-  return inner_loss(x_nd, w.unembedding, label_n, weight_n, Residuals::kKeptIfSmall, hessian_threshold);
+  const bool keeps = keeps_residuals(x_nd.size(0), w.unembedding.weight_vd.size(0), x_nd.scalar_type(),
+                                     x_nd.device(), inner_steps(w));
+  return inner_loss(x_nd, w.unembedding, label_n, weight_n,
+                    keeps ? Residuals::kKept : Residuals::kComputedAgain, hessian_threshold);
 }
 
 // What FastWeightResult::inner_use adds up.
@@ -158,10 +157,9 @@ Tensor with_start(const Tensor& x, const Tensor& input, const Tensor& start) {
 Tensor fast_output_norm(const FastWeightWeights& w, const FastWeightOptions& options,
                         const Tensor& output_btd, const Tensor& sum_bt2d) {
   const int64_t d = output_btd.size(-1);
-  const Tensor step = w.step_size_norm.to(sum_bt2d.scalar_type());
   const Tensor xhat_btd = layer_norm(output_btd, {}, {}, options.norm_epsilon);
-  return xhat_btd * (w.norm_scale_d - step * sum_bt2d.narrow(-1, 0, d)) +
-         (w.norm_bias_d - step * sum_bt2d.narrow(-1, d, d));
+  return xhat_btd * step_rows(w.norm_scale_d, sum_bt2d.narrow(-1, 0, d), w.step_size_norm) +
+         step_rows(w.norm_bias_d, sum_bt2d.narrow(-1, d, d), w.step_size_norm);
 }
 
 // What a pass teaches the next one.
@@ -185,8 +183,8 @@ Activations fast_activations(const FastWeightWeights& w, const FastWeightOptions
   fast.finish_exchange();
 
   if (both) {
-    pass.before_act_btf = stepped(with_start(slow.before_act_btf, slow.input_btd, w.start1_fd),
-                                  fast.first_sum(local, query1_btd), w.step_size1);
+    pass.before_act_btf = step_rows(with_start(slow.before_act_btf, slow.input_btd, w.start1_fd),
+                                    fast.first_sum(local, query1_btd), w.step_size1);
     pass.act_btf = squared_relu(pass.before_act_btf);
   }
   const Tensor sum_btd = fast.second_sum(queries_of(w, options, pass.act_btf, w.query_gain2_f));
@@ -194,7 +192,7 @@ Activations fast_activations(const FastWeightWeights& w, const FastWeightOptions
   const Tensor slow_out_btd =
       with_start(both ? at::linear(pass.act_btf, w.dense2_df, w.dense2_bias_d) : slow.output_btd,
                  pass.act_btf, w.start2_df);
-  const AddNorm out = output_norm(w, options, stepped(slow_out_btd, sum_btd, w.step_size2),
+  const AddNorm out = output_norm(w, options, step_rows(slow_out_btd, sum_btd, w.step_size2),
                                   both ? slow.residual_btd : Tensor());
   pass.output_btd = out.sum;
   pass.normed_btd = options.fast_norm ? fast_output_norm(w, options, out.sum, fast.norm_sum()) : out.norm;

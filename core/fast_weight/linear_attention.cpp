@@ -118,6 +118,7 @@ class CausalProducts {
 struct Chunking {
   int64_t chunk, padding;
   Chunking(int64_t length, int64_t wanted) : chunk(std::min(wanted, length)), padding(0) {
+    require<InternalError>(chunk > 0, "linear attention got ", length, " positions in chunks of ", wanted);
     padding = (chunk - length % chunk) % chunk;
   }
   Tensor chunks_of(const Tensor& x_btd) const {

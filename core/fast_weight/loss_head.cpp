@@ -13,13 +13,15 @@
 namespace fwl {
 namespace {
 
-// Calls visit(first, count) over blocks of tokens.
+// Calls visit(first, count) over blocks of at most `most` tokens; not at all where there are none, when
+// `most` may be 0.
 template <typename Visit>
 void for_each_block(int64_t tokens, int64_t most, Visit visit) {
+  if (tokens == 0) return;
   // Blocks of like size, of whole tiles of the matrix products.
   constexpr int64_t kTile = 128;
   const int64_t blocks = (tokens + most - 1) / most;
-  const int64_t even = blocks > 0 ? (tokens + blocks - 1) / blocks : most;
+  const int64_t even = (tokens + blocks - 1) / blocks;
   const int64_t block = std::min(most, (even + kTile - 1) / kTile * kTile);
   for (int64_t first = 0; first < tokens; first += block) visit(first, std::min(block, tokens - first));
 }
@@ -75,10 +77,9 @@ class UnembeddingGradient {
 };
 
 bool keeps(Residuals residuals, const Tensor& x_nd, int64_t vocabulary) {
-  constexpr int64_t kGpuBytes = int64_t{4} << 30, kCpuBytes = int64_t{1} << 30;
   if (residuals != Residuals::kKeptIfSmall) return residuals == Residuals::kKept;
-  const int64_t bytes = x_nd.size(0) * vocabulary * static_cast<int64_t>(x_nd.element_size());
-  return at::GradMode::is_enabled() && bytes <= (x_nd.is_cuda() ? kGpuBytes : kCpuBytes);
+  return at::GradMode::is_enabled() &&
+         keeps_residuals(x_nd.size(0), vocabulary, x_nd.scalar_type(), x_nd.device());
 }
 
 class InnerLossFunction : public torch::autograd::Function<InnerLossFunction> {
@@ -114,6 +115,9 @@ class InnerLossFunction : public torch::autograd::Function<InnerLossFunction> {
     const Tensor unweighted_nd = keeps_unweighted ? gradient_nd : Tensor();
     gradient_nd =
         keeps_unweighted ? weighted(gradient_nd, weight_n) : gradient_nd.mul_(weight_n.unsqueeze(1));
+    // In first order only the loss has a cotangent: zeros for the gradient's would be made and read for
+    // nothing.
+    ctx->set_materialize_grads(false);
     ctx->saved_data["hessian_threshold"] = hessian_threshold;
     ctx->save_for_backward({x_nd, weight_vd, bias_v, label_n, weight_n, nll_n.detach(), residual_nv,
                             unweighted_nd, likely.token_nk, likely.probability_nk});
@@ -264,10 +268,12 @@ class OuterLossFunction : public torch::autograd::Function<OuterLossFunction> {
       ctx->save_for_backward({x_bar_nd, unembedding_bar->weight(), unembedding_bar->bias()});
     }
     ctx->mark_non_differentiable({nll_n});
+    ctx->set_materialize_grads(false);  // of nll_n there is none
     return {at::dot(nll_n, weight_n), nll_n};
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list bars) {
+    if (!bars[0].defined()) return variable_list(6);
     const auto saved = ctx->get_saved_variables();
     const bool unit = is_unit_cotangent(bars[0]);
     const auto scaled = [&](const Tensor& t) {
@@ -285,6 +291,13 @@ int64_t head_block_tokens(int64_t vocabulary, at::Device device, HeadPass pass) 
   const int64_t mebi = !device.is_cuda() ? 1 : pass == HeadPass::kForward ? 256 : 1024;
   const int64_t elements = mebi << 20;
   return std::clamp<int64_t>(elements / vocabulary, 64, 65536);
+}
+
+bool keeps_residuals(int64_t tokens, int64_t vocabulary, at::ScalarType type, at::Device device,
+                     int64_t inner_losses) {
+  constexpr int64_t kGpuBytes = int64_t{4} << 30, kCpuBytes = int64_t{1} << 30;
+  const int64_t bytes = inner_losses * tokens * vocabulary * static_cast<int64_t>(c10::elementSize(type));
+  return bytes <= (device.is_cuda() ? kGpuBytes : kCpuBytes);
 }
 
 Tensor logits_of(const Tensor& x_nd, const Unembedding& unembedding) {

@@ -25,8 +25,12 @@ enum class HeadPass { kForward, kWithGradient };
 int64_t head_block_tokens(int64_t vocabulary, at::Device device, HeadPass pass = HeadPass::kForward);
 
 // What the backward of the inner loss reads: the residuals p - y of the forward, [n, V] in x's type, or the
-// logits computed again, block by block.
+// logits computed again, block by block. kKeptIfSmall: keeps_residuals() of this inner loss alone decides.
 enum class Residuals { kKept, kComputedAgain, kKeptIfSmall };
+// Whether the residuals of `inner_losses` such losses, which wait for one backward, are small enough to be
+// kept: at most 4 GiB together on a GPU, 1 GiB on a CPU. The memory plan asks the same.
+bool keeps_residuals(int64_t tokens, int64_t vocabulary, at::ScalarType type, at::Device device,
+                     int64_t inner_losses = 1);
 
 struct InnerLoss {
   Tensor nll_n;        // -log softmax(x E^T)[label], unweighted, accumulation type

@@ -1,9 +1,12 @@
 #include "core/fast_weight/step.h"
 
+#include <cmath>
+
 #include "core/fast_weight/norm_gradient.h"
 #include "core/kernels/likely_gradient.h"
 #include "core/kernels/row_products.h"
 #include "core/kernels/softmax_rows.h"
+#include "core/kernels/upload.h"
 
 namespace fwl {
 namespace {
@@ -32,13 +35,13 @@ struct HeadDecay {
 };
 
 // Of the first dense layer's rows, or the second's columns (whose last head has the input of the bias too).
-std::vector<HeadDecay> head_decays(const Tensor& log_decay, int64_t dim, int64_t hidden, int64_t extra) {
-  if (log_decay.dim() == 0) return {{dim, 0, hidden + extra, std::exp(log_decay.item<double>())}};
+std::vector<HeadDecay> head_decays(const std::vector<double>& decays, int64_t dim, int64_t hidden,
+                                   int64_t extra) {
   std::vector<HeadDecay> heads;
   int64_t first = 0;
-  const std::vector<int64_t> widths = head_widths(hidden, log_decay.size(0), extra);
+  const std::vector<int64_t> widths = head_widths(hidden, static_cast<int64_t>(decays.size()), extra);
   for (size_t j = 0; j < widths.size(); ++j) {
-    heads.push_back({dim, first, widths[j], std::exp(log_decay[static_cast<int64_t>(j)].item<double>())});
+    heads.push_back({dim, first, widths[j], decays[j]});
     first += widths[j];
   }
   return heads;
@@ -46,13 +49,13 @@ std::vector<HeadDecay> head_decays(const Tensor& log_decay, int64_t dim, int64_t
 
 // Calls visit(tensor of the state, decays of its heads) for every fast tensor that is used.
 template <typename Visit>
-void for_each_fast(const FastWeightWeights& w, FastWeightState& state, Visit visit) {
+void for_each_fast(const FastWeightWeights& w, const HostDecays& decays, FastWeightState& state,
+                   Visit visit) {
   const int64_t hidden = w.dense1_fd.size(0);
-  if (state.dense1_bfd.defined()) visit(state.dense1_bfd, head_decays(w.log_decay1, 0, hidden, 0));
+  if (state.dense1_bfd.defined()) visit(state.dense1_bfd, head_decays(decays.dense1, 0, hidden, 0));
   if (state.dense2_bdf.defined())
-    visit(state.dense2_bdf, head_decays(w.log_decay2, 1, hidden, state.dense2_bdf.size(1) - hidden));
-  if (state.norm_bd.defined())
-    visit(state.norm_bd, head_decays(w.log_decay_norm, 0, state.norm_bd.size(0), 0));
+    visit(state.dense2_bdf, head_decays(decays.dense2, 1, hidden, state.dense2_bdf.size(1) - hidden));
+  if (state.norm_bd.defined()) visit(state.norm_bd, head_decays(decays.norm, 0, state.norm_bd.size(0), 0));
 }
 
 // For every row in turn: S <- decay S + v k^T. Heads that are rows are contiguous parts; where they are
@@ -76,18 +79,10 @@ void learn_head_rows_(Tensor& state_vk, const std::vector<HeadDecay>& heads, con
   }
 }
 
-// Row by row, so that a row's bits do not depend on the rows beside it: vectors of several are cut otherwise.
-template <typename Function>
-Tensor each_row(const Tensor& x_nk, Function function) {
-  std::vector<Tensor> rows;
-  for (const Tensor& row : x_nk.split(1)) rows.push_back(function(row));
-  return at::cat(rows);
-}
-
 // Keys of a dense layer from its inputs.
 Tensor key_rows(const FastWeightWeights& w, const FastWeightOptions& options, const Tensor& input_nk) {
   if (options.key_norm == KeyNorm::kNone) return input_nk;
-  return each_row(input_nk, [&](const Tensor& row) { return unit_keys(row, w.dense1_fd.size(1)); });
+  return by_row(input_nk, [&](const Tensor& row) { return unit_keys(row, w.dense1_fd.size(1)); });
 }
 
 // S query: [1, v] in the accumulation type.
@@ -108,7 +103,12 @@ Tensor write_weights(const FastWeightWeights& w, const FastWeightOptions& option
   if (w.write_gate_d.defined())
     logit_n += row_product(input_nd, w.write_gate_d.unsqueeze(0)).squeeze(1).to(wide.dtype());
   if (w.write_gate_v.defined()) logit_n += w.write_gate_v.index_select(0, label_n).to(wide.dtype());
-  return each_row(logit_n, [](const Tensor& x) { return at::sigmoid(x); }) * (2 * options.inner_loss_scale);
+  return by_row(logit_n, [](const Tensor& x) { return at::sigmoid(x); }) * (2 * options.inner_loss_scale);
+}
+
+// x - step * sum, rounded once, to the type of `like`: step sizes and sums are in the accumulation type.
+Tensor stepped(const Tensor& x, const Tensor& sum, const Tensor& step_size, const Tensor& like) {
+  return (x - sum * step_size).to(like.scalar_type());
 }
 
 // With scale and bias of the norm as each row's state has them.
@@ -116,7 +116,7 @@ Tensor fast_output_norm(const FastWeightWeights& w, const FastWeightOptions& opt
                         const Tensor& sum_n2d) {
   const int64_t d = output_nd.size(1);
   const auto moved = [&](const Tensor& slow_d, int64_t first) {
-    return (slow_d - w.step_size_norm * sum_n2d.narrow(1, first, d)).to(output_nd.scalar_type());
+    return stepped(slow_d, sum_n2d.narrow(1, first, d), w.step_size_norm, output_nd);
   };
   return layer_norm(output_nd, {}, {}, options.norm_epsilon) * moved(w.norm_scale_d, 0) +
          moved(w.norm_bias_d, d);
@@ -161,10 +161,38 @@ PassRows slow_rows(const FastWeightWeights& w, const FastWeightOptions& options,
   return s;
 }
 
-PassRows select_rows(const PassRows& rows, const Tensor& index) {
-  const auto at_index = [&](const Tensor& t) { return t.defined() ? t.index_select(0, index) : t; };
-  return {at_index(rows.input_nd), at_index(rows.residual_nd), at_index(rows.before_act_nf),
-          at_index(rows.act_nf),   at_index(rows.output_nd),   at_index(rows.normed_nd)};
+namespace {
+
+// Of each tensor that is defined.
+template <typename Function>
+PassRows for_each_tensor(const PassRows& rows, Function function) {
+  const auto of = [&](const Tensor& t) { return t.defined() ? function(t) : t; };
+  return {of(rows.input_nd), of(rows.residual_nd), of(rows.before_act_nf),
+          of(rows.act_nf),   of(rows.output_nd),   of(rows.normed_nd)};
+}
+
+bool are_consecutive(const std::vector<int64_t>& numbers) {
+  for (size_t i = 1; i < numbers.size(); ++i)
+    if (numbers[i] != numbers[i - 1] + 1) return false;
+  return !numbers.empty();
+}
+
+}  // namespace
+
+Tensor select_rows(const Tensor& rows, const std::vector<int64_t>& numbers) {
+  if (are_consecutive(numbers)) return rows.narrow(0, numbers.front(), static_cast<int64_t>(numbers.size()));
+  return rows.index_select(0, uploaded(numbers, rows.device()));
+}
+
+PassRows select_rows(const PassRows& rows, const std::vector<int64_t>& numbers) {
+  if (are_consecutive(numbers))
+    return for_each_tensor(rows, [&](const Tensor& t) { return select_rows(t, numbers); });
+  const Tensor index = uploaded(numbers, rows.output_nd.device());
+  return for_each_tensor(rows, [&](const Tensor& t) { return t.index_select(0, index); });
+}
+
+PassRows copy_row(const PassRows& rows, int64_t number) {
+  return for_each_tensor(rows, [&](const Tensor& t) { return t.narrow(0, number, 1).clone(); });
 }
 
 PassRows join_rows(const std::vector<PassRows>& parts) {
@@ -203,9 +231,27 @@ FastWeightState zero_step_state(const FastWeightWeights& w, const FastWeightOpti
   return state;
 }
 
-void learn_rows_(const FastWeightWeights& w, const FastWeightOptions& options, const PassRows& keys,
-                 const GradientRows& gradients, FastWeightState& state) {
-  for_each_fast(w, state, [&](Tensor& tensor_vk, const std::vector<HeadDecay>& heads) {
+HostDecays host_decays(const FastWeightWeights& w) {
+  std::vector<Tensor> logs;
+  for (const Tensor* log_decay : {&w.log_decay1, &w.log_decay2, &w.log_decay_norm})
+    logs.push_back(log_decay->detach().to(at::kDouble).reshape({-1}));
+  const Tensor host = at::cat(logs).cpu();  // all at once: one wait
+  const double* next = host.const_data_ptr<double>();
+  const auto decays_of = [&](const Tensor& log_decay) {
+    std::vector<double> decays;
+    for (int64_t j = 0; j < log_decay.numel(); ++j) decays.push_back(std::exp(*next++));
+    return decays;
+  };
+  HostDecays decays;
+  decays.dense1 = decays_of(w.log_decay1);
+  decays.dense2 = decays_of(w.log_decay2);
+  decays.norm = decays_of(w.log_decay_norm);
+  return decays;
+}
+
+void learn_rows_(const FastWeightWeights& w, const FastWeightOptions& options, const HostDecays& decays,
+                 const PassRows& keys, const GradientRows& gradients, FastWeightState& state) {
+  for_each_fast(w, decays, state, [&](Tensor& tensor_vk, const std::vector<HeadDecay>& heads) {
     const bool first = tensor_vk.is_same(state.dense1_bfd), norm = tensor_vk.is_same(state.norm_bd);
     const Tensor& value = first ? gradients.dense1_nf : norm ? gradients.norm_n2d : gradients.dense2_nd;
     const Tensor key = norm ? at::ones({value.size(0), 1}, value.options())
@@ -216,8 +262,9 @@ void learn_rows_(const FastWeightWeights& w, const FastWeightOptions& options, c
   });
 }
 
-void pass_over_(const FastWeightWeights& w, int64_t positions, FastWeightState& state) {
-  for_each_fast(w, state, [&](Tensor& tensor_vk, const std::vector<HeadDecay>& heads) {
+void pass_over_(const FastWeightWeights& w, const HostDecays& decays, int64_t positions,
+                FastWeightState& state) {
+  for_each_fast(w, decays, state, [&](Tensor& tensor_vk, const std::vector<HeadDecay>& heads) {
     for (int64_t i = 0; i < positions; ++i)
       for (const HeadDecay& h : heads) tensor_vk.narrow(h.dim, h.first, h.count).mul_(h.decay);
   });
@@ -231,7 +278,7 @@ FastRows fast_row(const FastWeightWeights& w, const FastWeightOptions& options, 
   if (has_first(options)) {
     const Tensor sum_nf = state_product(w, options, row.input_nd, w.query_gain1_d, state.dense1_bfd);
     const Tensor before_nf = with_start(row.before_act_nf, row.input_nd, w.start1_fd);
-    fast.before_act_nf = before_nf - (sum_nf * w.step_size1).to(before_nf.scalar_type());
+    fast.before_act_nf = stepped(before_nf, sum_nf, w.step_size1, before_nf);
     fast.act_nf = at::relu(fast.before_act_nf).square();
   }
   fast.sum_nd = state_product(w, options, fast.act_nf, w.query_gain2_f, state.dense2_bdf);
@@ -252,7 +299,7 @@ PassRows fast_rows(const FastWeightWeights& w, const FastWeightOptions& options,
   const Tensor before_nd =
       with_start(has_first(options) ? second_dense(w, rows.act_nf, slow.residual_nd) : slow.output_nd,
                  rows.act_nf, w.start2_df);
-  rows.output_nd = before_nd - (joined(&FastRows::sum_nd) * w.step_size2).to(before_nd.scalar_type());
+  rows.output_nd = stepped(before_nd, joined(&FastRows::sum_nd), w.step_size2, before_nd);
   rows.normed_nd = options.fast_norm
                        ? fast_output_norm(w, options, rows.output_nd, joined(&FastRows::norm_sum_n2d))
                        : layer_norm(rows.output_nd, w.norm_scale_d, w.norm_bias_d, options.norm_epsilon);

@@ -24,8 +24,12 @@ struct PassRows {
 };
 PassRows slow_rows(const FastWeightWeights& weights, const FastWeightOptions& options,
                    const Tensor& hidden_nd);
-// Rows `index` (int64, any order), and the rows of several together.
-PassRows select_rows(const PassRows& rows, const Tensor& index);
+// Rows by number, in any order: views where each stands behind the one before, else copies.
+Tensor select_rows(const Tensor& rows, const std::vector<int64_t>& numbers);
+PassRows select_rows(const PassRows& rows, const std::vector<int64_t>& numbers);
+// The row alone: a copy.
+PassRows copy_row(const PassRows& rows, int64_t number);
+// The rows of several together.
 PassRows join_rows(const std::vector<PassRows>& parts);
 
 // Inner gradients of each row's own loss where its pass was; fast tensors that are not used stay undefined.
@@ -40,12 +44,19 @@ GradientRows gradient_rows(const FastWeightWeights& weights, const FastWeightOpt
 // accumulation type.
 FastWeightState zero_step_state(const FastWeightWeights& weights, const FastWeightOptions& options,
                                 at::ScalarType type);
+// The decays of an inner step, by head, where the recurrence wants them: on the host. Waits for the device:
+// to be made once for weights that do not change.
+struct HostDecays {
+  std::vector<double> dense1, dense2, norm;
+};
+HostDecays host_decays(const FastWeightWeights& weights);
 // The state takes the rows in turn, in place: decay, then the row's gradient. Row i of `gradients` belongs to
 // row i of `keys`.
-void learn_rows_(const FastWeightWeights& weights, const FastWeightOptions& options, const PassRows& keys,
-                 const GradientRows& gradients, FastWeightState& state);
+void learn_rows_(const FastWeightWeights& weights, const FastWeightOptions& options, const HostDecays& decays,
+                 const PassRows& keys, const GradientRows& gradients, FastWeightState& state);
 // The state passes `positions` that it does not learn from: decay alone.
-void pass_over_(const FastWeightWeights& weights, int64_t positions, FastWeightState& state);
+void pass_over_(const FastWeightWeights& weights, const HostDecays& decays, int64_t positions,
+                FastWeightState& state);
 
 // What the state makes of the block at one position: [1, f], [1, f], [1, d], [1, 2d].
 struct FastRows {

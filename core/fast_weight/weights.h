@@ -36,11 +36,13 @@ struct StepRates {
 // Weights and hyperparameters of one block. Undefined optional tensors switch their part off.
 struct FastWeightWeights {
   Tensor input_norm_scale_d, input_norm_bias_d;  // optional: no input norm
-  Tensor dense1_fd, dense1_bias_f;  // undefined, as the second's: no block, a static model's output norm alone
+  // Undefined, as the second's: no block, a static model's output norm alone.
+  Tensor dense1_fd, dense1_bias_f;
   Tensor dense2_df, dense2_bias_d;
   Tensor norm_scale_d, norm_bias_d;
   Unembedding unembedding;
-  // Step sizes (inner learning rates), scalar or one per output row: [] or [f], [] or [d], [] or [d].
+  // Step sizes (inner learning rates), scalar or one per output row: [] or [f], [] or [d], [] or [d]. In the
+  // accumulation type, and used in it.
   Tensor step_size1, step_size2, step_size_norm;
   // Logarithms of the decay per token, <= 0, best in float64 (their gradients are sums in which large terms
   // cancel): scalars, or for the dense layers [heads], where the hidden units are cut into that many equal

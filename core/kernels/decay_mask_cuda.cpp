@@ -9,6 +9,11 @@ Tensor apply_decay_mask_(Tensor& a_nij, Tensor b_nij, const DecayMask& mask, boo
   require<InternalError>(a_nij.is_contiguous() && (!b_nij.defined() || b_nij.is_contiguous()) &&
                              mask.log_decay.scalar_type() == at::kDouble,
                          "decay_mask got scores ", a_nij.sizes());
+  require<InternalError>(
+      !mask.document_nc.defined() ||
+          (mask.document_nc.scalar_type() == at::kLong && mask.document_nc.dim() == 2 &&
+           mask.document_nc.size(0) == a_nij.size(0) && mask.document_nc.size(1) == a_nij.size(2)),
+      "decay_mask got scores ", a_nij.sizes(), " and documents ", mask.document_nc.sizes());
   const Tensor document_nc = mask.document_nc.defined() ? mask.document_nc.contiguous() : Tensor();
   Tensor row_sums;
   if (wants_sum) row_sums = at::empty({a_nij.size(0), a_nij.size(1)}, a_nij.options().dtype(at::kDouble));

@@ -4,6 +4,7 @@
 #include "core/base/autograd.h"
 #include "core/base/error.h"
 #include "core/kernels/fused_attention.h"
+#include "core/kernels/fused_shapes.h"
 #include "core/kernels/plans_cudnn.h"
 
 namespace fwl {
@@ -14,8 +15,7 @@ using cudnn::Plans;
 using cudnn::Pointers;
 namespace fe = cudnn::fe;
 
-constexpr int64_t kAttention = 1;    // of a problem's key
-constexpr int64_t kPositions = 128;  // shapes of texts of all lengths would each want a plan
+constexpr int64_t kAttention = 1;  // of a problem's key
 
 // What a plan is for. The output lies as [B, T, H, E] and so does its gradient; with as many keys as queries
 // the gradients of q, k and v lie side by side as [B, T, 3, H, E], where the projection's gradient wants
@@ -29,7 +29,9 @@ struct Attention {
   bool backward = false, deterministic = false;  // the latter of a backward
 
   std::vector<int64_t> key() const {
-    std::vector<int64_t> all = {kAttention, window, device, wants_stats, backward, deterministic};
+    std::vector<int64_t> all;
+    all.reserve(6 + 5 * 4);
+    all = {kAttention, window, device, wants_stats, backward, deterministic};
     for (const auto* part : {&q_sizes, &k_sizes, &q_strides, &k_strides, &v_strides})
       all.insert(all.end(), part->begin(), part->end());
     return all;
@@ -91,12 +93,23 @@ std::shared_ptr<fe::graph::Graph> make_graph(const Attention& p, cudnnHandle_t h
   return made;
 }
 
-cudnn::Problem plan_for(const Attention& p) {
-  return {p.key(), p.device,
-          cat("attention of queries ", p.q_sizes, " to keys ", p.k_sizes, ", window ", p.window),
-          "so it runs on LibTorch's kernels, which take longer",
-          [p](cudnnHandle_t handle) { return make_graph(p, handle); }};
-}
+class AttentionProblem final : public cudnn::Problem {
+ public:
+  // `p` outlives it.
+  explicit AttentionProblem(const Attention& p) : p_(p) {}
+  std::vector<int64_t> key() const override { return p_.key(); }
+  int device() const override { return p_.device; }
+  std::string what() const override {
+    return cat("attention of queries ", p_.q_sizes, " to keys ", p_.k_sizes, ", window ", p_.window);
+  }
+  std::string instead() const override { return "so it runs on LibTorch's kernels, which take longer"; }
+  std::shared_ptr<fe::graph::Graph> make(cudnnHandle_t handle) const override {
+    return make_graph(p_, handle);
+  }
+
+ private:
+  const Attention& p_;
+};
 
 Attention problem_of(const Tensor& q_bhte, const Tensor& k_bhte, const Tensor& v_bhte, int64_t window,
                      bool wants_stats) {
@@ -144,7 +157,7 @@ class FusedAttention : public torch::autograd::Function<FusedAttention> {
     Pointers pointers = {
         {kQ, q_bhte.data_ptr()}, {kK, k_bhte.data_ptr()}, {kV, v_bhte.data_ptr()}, {kOut, out.data_ptr()}};
     if (wants_gradient) pointers[kStats] = stats.data_ptr();
-    Plans::all().run(plan_for(p), pointers, q_bhte.options());
+    Plans::all().run(AttentionProblem(p), pointers, q_bhte.options());
     ctx->saved_data["window"] = window;
     ctx->save_for_backward({q_bhte, k_bhte, v_bhte, out, stats});
     return out;
@@ -156,7 +169,7 @@ class FusedAttention : public torch::autograd::Function<FusedAttention> {
     const Attention p = backward_of(problem_of(q, k, v, ctx->saved_data["window"].toInt(), true));
     const Tensor out_bar = bars[0].transpose(1, 2).contiguous();
     const auto [q_bar, k_bar, v_bar] = empty_gradients(p, q.options());
-    Plans::all().run(plan_for(p),
+    Plans::all().run(AttentionProblem(p),
                      {{kQ, q.data_ptr()},
                       {kK, k.data_ptr()},
                       {kV, v.data_ptr()},
@@ -178,18 +191,22 @@ bool wants_gradient(const Tensor& q_bhte, const Tensor& k_bhte, const Tensor& v_
 
 }  // namespace
 
+bool has_cudnn() {
+  return true;
+}
+
 bool has_fused_attention(const Tensor& q_bhte, const Tensor& k_bhte, const Tensor& v_bhte, int64_t window) {
-  const int64_t width = q_bhte.size(3);
   const auto lies_well = [](const Tensor& x) {
     return x.stride(3) == 1 && reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 16 == 0;
   };
-  if (!q_bhte.is_cuda() || q_bhte.scalar_type() != at::kBFloat16 || width % 8 != 0 || width > 128 ||
-      q_bhte.size(2) % kPositions != 0 || k_bhte.size(2) < q_bhte.size(2) || !lies_well(q_bhte) ||
-      !lies_well(k_bhte) || !lies_well(v_bhte))
+  const FusedAttentionShape shape{q_bhte.is_cuda() && q_bhte.scalar_type() == at::kBFloat16, q_bhte.size(3),
+                             q_bhte.size(2), k_bhte.size(2)};
+  if (refusal_of_fused_attention(shape) || !lies_well(q_bhte) || !lies_well(k_bhte) || !lies_well(v_bhte))
     return false;
   const bool gradient = wants_gradient(q_bhte, k_bhte, v_bhte);
   const Attention p = problem_of(q_bhte, k_bhte, v_bhte, window, gradient);
-  return Plans::all().has(plan_for(p)) && (!gradient || Plans::all().has(plan_for(backward_of(p))));
+  return Plans::all().has(AttentionProblem(p)) &&
+         (!gradient || Plans::all().has(AttentionProblem(backward_of(p))));
 }
 
 Tensor fused_attention(const Tensor& q_bhte, const Tensor& k_bhte, const Tensor& v_bhte, int64_t window) {

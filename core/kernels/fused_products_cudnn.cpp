@@ -1,5 +1,6 @@
 #include "core/base/error.h"
 #include "core/kernels/fused_products.h"
+#include "core/kernels/fused_shapes.h"
 #include "core/kernels/launch_cuda.h"
 #include "core/kernels/plans_cudnn.h"
 
@@ -11,8 +12,6 @@ using cudnn::Plans;
 namespace fe = cudnn::fe;
 
 constexpr int64_t kProduct = 2;  // of a problem's key
-constexpr int64_t kTokens = 1024, kFewest = 4096;
-constexpr int64_t kAlignment = 8;  // of sizes, in elements: whole vectors of 16 bytes
 
 // act [n, f] = relu(x [n, d] w [d, f])^2, or the cotangent 2 sqrt(act) (x w).
 struct Product {
@@ -76,16 +75,28 @@ std::shared_ptr<fe::graph::Graph> make_graph(const Product& p, cudnnHandle_t han
   return graph;
 }
 
-cudnn::Problem plan_for(const Product& p) {
-  return {p.key(), p.device,
-          cat("a product of ", p.n, " x ", p.d, " and ", p.d, " x ", p.f, " with the squared ReLU",
-              p.backward ? "'s gradient" : ""),
-          "so the activation runs beside the products, which takes longer",
-          [p](cudnnHandle_t handle) { return make_graph(p, handle); }};
-}
+class ProductProblem final : public cudnn::Problem {
+ public:
+  explicit ProductProblem(const Product& p) : p_(p) {}
+  std::vector<int64_t> key() const override { return p_.key(); }
+  int device() const override { return p_.device; }
+  std::string what() const override {
+    return cat("a product of ", p_.n, " x ", p_.d, " and ", p_.d, " x ", p_.f, " with the squared ReLU",
+               p_.backward ? "'s gradient" : "");
+  }
+  std::string instead() const override {
+    return "so the activation runs beside the products, which takes longer";
+  }
+  std::shared_ptr<fe::graph::Graph> make(cudnnHandle_t handle) const override {
+    return make_graph(p_, handle);
+  }
+
+ private:
+  Product p_;
+};
 
 Product product_of(const Tensor& x_nd, int64_t f, bool backward) {
-  return {x_nd.size(0) / kTokens * kTokens, x_nd.size(1), f, backward, x_nd.device().index()};
+  return {x_nd.size(0) / kProductTokens * kProductTokens, x_nd.size(1), f, backward, x_nd.device().index()};
 }
 
 // The product's rows of `out_nf`, which are its first.
@@ -95,20 +106,19 @@ void run(const Product& p, const Tensor& any_x_nd, const Tensor& any_weight, con
   const Tensor x_nd = ready(any_x_nd), weight = ready(any_weight), act_nf = ready(any_act_nf);
   cudnn::Pointers pointers = {{kX, x_nd.data_ptr()}, {kWeight, weight.data_ptr()}, {kOut, out_nf.data_ptr()}};
   if (act_nf.defined()) pointers[kAct] = act_nf.data_ptr();
-  Plans::all().run(plan_for(p), pointers, x_nd.options());
+  Plans::all().run(ProductProblem(p), pointers, x_nd.options());
 }
 
 }  // namespace
 
 bool has_fused_products(const Tensor& x_nd, const Tensor& weight) {
-  if (!x_nd.is_cuda() || x_nd.scalar_type() != at::kBFloat16 || weight.scalar_type() != at::kBFloat16 ||
-      x_nd.size(0) < kFewest || x_nd.size(1) % kAlignment != 0 ||
-      weight.numel() % (x_nd.size(1) * kAlignment) != 0)
-    return false;
-  if (at::GradMode::is_enabled() && x_nd.size(0) % kTokens != 0) return false;
+  const bool suits = x_nd.is_cuda() && x_nd.scalar_type() == at::kBFloat16 &&
+                     weight.scalar_type() == at::kBFloat16 && weight.numel() % x_nd.size(1) == 0;
   const int64_t f = weight.numel() / x_nd.size(1);
-  return Plans::all().has(plan_for(product_of(x_nd, f, false))) &&
-         (!at::GradMode::is_enabled() || Plans::all().has(plan_for(product_of(x_nd, f, true))));
+  if (refusal_of_fused_products({suits, x_nd.size(0), x_nd.size(1), f, at::GradMode::is_enabled()}))
+    return false;
+  return Plans::all().has(ProductProblem(product_of(x_nd, f, false))) &&
+         (!at::GradMode::is_enabled() || Plans::all().has(ProductProblem(product_of(x_nd, f, true))));
 }
 
 Tensor squared_relu_product(const Tensor& x_nd, const Tensor& up_fd) {

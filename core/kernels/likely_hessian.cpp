@@ -53,7 +53,9 @@ template <typename W>
 FWL_INLINE void apply_rows(const Rows<W>& r, AccumulateOf<W>* __restrict x_bar, int64_t begin, int64_t end) {
   using T = AccumulateOf<W>;
   for (int64_t n = begin; n < end; ++n) {
-    const W* __restrict x = r.x_nd + n * r.width, * __restrict u = r.u_nd + n * r.width, * __restrict q = r.q_nd + n * r.width;
+    const W* __restrict x = r.x_nd + n * r.width;
+    const W* __restrict u = r.u_nd + n * r.width;
+    const W* __restrict q = r.q_nd + n * r.width;
     const T w = r.weight_n[n], l = r.nll_bar_n[n];
     W* __restrict factor = r.factor_nd + n * r.width;
     for (int64_t j = 0; j < r.width; ++j) {

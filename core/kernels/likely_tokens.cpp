@@ -54,10 +54,13 @@ FWL_WIDE void run(const Lists<double>& lists, int64_t begin, int64_t end) {
 
 }  // namespace
 
+int64_t likely_places(int64_t vocabulary, double threshold) {
+  return static_cast<int64_t>(std::min(static_cast<double>(vocabulary), 1 / threshold + 1));
+}
+
 LikelyTokens room_for_likely_tokens(int64_t rows, int64_t vocabulary, double threshold, const Tensor& like) {
   require<InternalError>(threshold > 0 && threshold < 1, "likely tokens of a threshold of ", threshold);
-  // One more than fits in exact arithmetic: rounded probabilities may add up to a little more than 1.
-  const auto places = static_cast<int64_t>(std::min(static_cast<double>(vocabulary), 1 / threshold + 1));
+  const int64_t places = likely_places(vocabulary, threshold);
   const auto options = like.options().dtype(accumulate_type(like.scalar_type())).requires_grad(false);
   return {at::empty({rows, places}, options.dtype(at::kInt)), at::empty({rows, places}, options)};
 }

@@ -19,6 +19,12 @@ struct LikelyTokens {
   }
 };
 
+// Tokens that a row's list has room for: one more than fits in exact arithmetic, since rounded probabilities
+// may add up to a little more than 1.
+int64_t likely_places(int64_t vocabulary, double threshold);
+// Thresholds whose lists are longer than this are refused where they are chosen (model.fast_weight.
+// hessian_threshold): three lists of 4 bytes a token and place, which are sorted.
+constexpr int64_t kMostLikelyPlaces = 1001;
 // With room for the likely tokens of `rows` rows of `vocabulary` logits of type and device `like`; not
 // filled. 0 < threshold < 1.
 LikelyTokens room_for_likely_tokens(int64_t rows, int64_t vocabulary, double threshold, const Tensor& like);

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "core/kernels/device.cuh"
+#include "core/kernels/fused_shapes.h"
 #include "core/kernels/instructions.cuh"
 
 namespace fwl::cuda {
@@ -257,7 +258,7 @@ void choose_form(int64_t vocabulary, bool aligned, Launch launch, size_t beside 
   const bool fits = bytes + beside <= largest_stage();
   constexpr std::integral_constant<int, kVector<Scalar>> kWide;
   constexpr std::integral_constant<int, kMostThreads> kMost;
-  if (vocabulary % kWide != 0 || !aligned) {
+  if (!are_whole_vectors(vocabulary, sizeof(Scalar)) || !aligned) {
     launch(std::integral_constant<int, 1>(), std::false_type(), kMost, size_t{0});
   } else if (!fits) {
     launch(kWide, std::false_type(), kMost, size_t{0});

@@ -64,9 +64,6 @@ ActivationBackward activate_backward(Activation, const Tensor&, const Tensor&, b
 Tensor apply_decay_mask_(Tensor&, Tensor, const DecayMask&, bool) {
   refuse();
 }
-bool step_rows_fits(const Tensor&) {
-  refuse();
-}
 Tensor step_rows(const Tensor&, const Tensor&, const Tensor&) {
   refuse();
 }
@@ -74,9 +71,6 @@ StepRowsBackward step_rows_backward(const Tensor&, const Tensor&, const Tensor&)
   refuse();
 }
 StateScan scan_states(const Tensor&, const Tensor&, at::ScalarType, ScanOrder) {
-  refuse();
-}
-bool norm_width_fits(const Tensor&) {
   refuse();
 }
 AddNormForward add_norm(const Tensor&, const Tensor&, const Tensor&, const Tensor&, double) {

@@ -5,6 +5,10 @@
 
 namespace fwl {
 
+bool has_cudnn() {
+  return false;
+}
+
 bool has_fused_attention(const Tensor&, const Tensor&, const Tensor&, int64_t) {
   return false;
 }

@@ -1,6 +1,7 @@
 #include "core/kernels/norm.h"
 
 #include "core/base/autograd.h"
+#include "core/kernels/fused_shapes.h"
 #include "core/kernels/norm_cpu.h"
 #include "core/kernels/norm_cuda.h"
 
@@ -42,7 +43,7 @@ Tensor normalised(const Tensor& x, const Tensor& scale_d, const Tensor& bias_d, 
 }  // namespace
 
 bool has_norm_kernels(const Tensor& x) {
-  return x.is_cuda() && cuda::norm_width_fits(x);
+  return x.is_cuda() && !refusal_of_norm("width", x.size(-1), static_cast<int64_t>(x.element_size()));
 }
 
 AddNorm add_norm(const Tensor& x, const Tensor& delta, const Tensor& scale_d, const Tensor& bias_d,

@@ -148,11 +148,6 @@ __global__ void __launch_bounds__(kThreads, 1)
 
 }  // namespace
 
-bool norm_width_fits(ScalarType type, int64_t width) {
-  const int64_t count = type == ScalarType::kDouble ? 2 : type == ScalarType::kFloat ? 4 : 8;
-  return width % count == 0 && width <= count * 32 * kMostVectors;
-}
-
 int64_t norm_backward_partials(ScalarType type, int64_t rows, int64_t width) {
   int64_t partials = 1;
   dispatch(type, [&](auto* tag) {

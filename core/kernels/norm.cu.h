@@ -1,5 +1,5 @@
 // Launchers of norm.cu and norm_gradient.cu: raw pointers, no LibTorch. Shapes and meaning: norm.h. Enqueue
-// on `stream`; return the launch's error. `width` must pass norm_width_fits().
+// on `stream`; return the launch's error. Rows are such as refusal_of_norm() (fused_shapes.h) takes.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -10,8 +10,6 @@
 
 namespace fwl::cuda {
 
-// Rows are whole vectors of 16 bytes, 512 of them at most.
-bool norm_width_fits(ScalarType type, int64_t width);
 // Rows of the partial sums that the launchers of backward passes are to write: a block's each.
 int64_t norm_backward_partials(ScalarType type, int64_t rows, int64_t width);
 

@@ -46,10 +46,6 @@ Tensor totals(const Tensor& partial_spd, const Tensor& like_d) {
 
 }  // namespace
 
-bool norm_width_fits(const Tensor& x) {
-  return norm_width_fits(scalar_type_of(x), width_of(x));
-}
-
 AddNormForward add_norm(const Tensor& any_x, const Tensor& any_delta, const Tensor& any_scale_d,
                         const Tensor& any_bias_d, double epsilon) {
   const Tensor x = on_vectors(any_x), delta = on_vectors(any_delta), scale_d = on_vectors(any_scale_d),

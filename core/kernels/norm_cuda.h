@@ -6,8 +6,6 @@
 
 namespace fwl::cuda {
 
-bool norm_width_fits(const Tensor& x);
-
 struct AddNormForward {
   Tensor sum, norm;                // sum: x itself without a delta
   Tensor mean_n, inverse_sigma_n;  // mean_n: undefined for RMSNorm

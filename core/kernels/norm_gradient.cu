@@ -1,5 +1,5 @@
 // The gradient of a norm as a function, and its own gradients: what the layer's second order goes through
-// (norm_rows.cuh; formulas: norm.h).
+// (norm_rows.cuh; formulas: core/fast_weight/norm_gradient.h).
 #include <algorithm>
 
 #include "core/kernels/norm.cu.h"

@@ -9,12 +9,13 @@
 #include <algorithm>
 
 #include "core/kernels/device.cuh"
+#include "core/kernels/fused_shapes.h"
 #include "core/kernels/instructions.cuh"
 
 namespace fwl::cuda {
 
 constexpr int kWarps = 8, kThreads = kWarps * 32;  // of a block
-constexpr int kMostVectors = 16;                   // of a row, for each lane of a warp
+constexpr int kMostVectors = static_cast<int>(kMostNormVectors);
 
 // Of a lane in a group of kGroup warps: the vectors l, l + 32 kGroup, ... of the row, kVectors of them at
 // most.

@@ -59,9 +59,9 @@ bool Plans::has(const Problem& problem) {
 void Plans::run(const Problem& problem, Pointers pointers, const at::TensorOptions& options) {
   const std::lock_guard<std::mutex> lock(mutex_);
   const Plan* plan = plan_of(problem);
-  require<InternalError>(plan != nullptr, "cuDNN has no plan for ", problem.what);
+  require<InternalError>(plan != nullptr, "cuDNN has no plan for ", plan == nullptr ? problem.what() : "");
   const Tensor workspace = at::empty({plan->workspace_bytes}, options.dtype(at::kByte));
-  cudnnHandle_t handle = handle_of(problem.device);
+  cudnnHandle_t handle = handle_of(problem.device());
   require_good(fe::detail::set_stream(handle, c10::cuda::getCurrentCUDAStream()));
   require_good(plan->graph->execute(handle, pointers, workspace.data_ptr()));
 }
@@ -73,16 +73,16 @@ cudnnHandle_t Plans::handle_of(int device) {
 }
 
 const Plans::Plan* Plans::plan_of(const Problem& problem) {
-  const auto [place, is_new] = plans_.try_emplace(problem.key);
+  const auto [place, is_new] = plans_.try_emplace(problem.key());
   if (is_new) {
     try {
       require<InternalError>(load(), "libcudnn.so.9 was not found");
-      Plan plan{problem.make(handle_of(problem.device))};
+      Plan plan{problem.make(handle_of(problem.device()))};
       require_good(plan.graph->get_workspace_size(plan.workspace_bytes));
       place->second = plan;
     } catch (const std::exception& error) {
-      if (warned_.insert(problem.instead).second)
-        log_warn(cat("for ", problem.what, " cuDNN has no plan, ", problem.instead, " (", error.what(),
+      if (warned_.insert(problem.instead()).second)
+        log_warn(cat("for ", problem.what(), " cuDNN has no plan, ", problem.instead(), " (", error.what(),
                      "). Said once."));
     }
   }

@@ -5,7 +5,6 @@
 
 #include <cudnn_frontend.h>
 
-#include <functional>
 #include <map>
 #include <mutex>
 #include <set>
@@ -33,14 +32,16 @@ Node input(fe::graph::Graph& graph, int64_t uid, const std::vector<int64_t>& siz
 void output(const Node& node, int64_t uid, const std::vector<int64_t>& sizes,
             const std::vector<int64_t>& strides, fe::DataType_t type = fe::DataType_t::BFLOAT16);
 
-// What a plan is for.
-struct Problem {
-  std::vector<int64_t> key;  // unlike those of all other problems
-  int device = 0;
-  std::string what;     // for messages
-  std::string instead;  // what runs when cuDNN has no plan
+// What a plan is for. Asked several times a layer: words are made where a message is.
+class Problem {
+ public:
+  virtual ~Problem() = default;
+  virtual std::vector<int64_t> key() const = 0;  // unlike those of all other problems
+  virtual int device() const = 0;
+  virtual std::string what() const = 0;     // for messages
+  virtual std::string instead() const = 0;  // what runs when cuDNN has no plan
   // Builds a graph with its plan; throws when there is none.
-  std::function<std::shared_ptr<fe::graph::Graph>(cudnnHandle_t)> make;
+  virtual std::shared_ptr<fe::graph::Graph> make(cudnnHandle_t handle) const = 0;
 };
 
 // All threads share them: autograd's own runs the backward.

@@ -12,7 +12,8 @@ RotaryTable backwards(const RotaryTable& table) {
   return {table.cosine_te, table.sine_te.neg()};
 }
 
-// [B, T, 3, H, E], where the three gradients already lie side by side as its parts; else undefined.
+// [B, T, 3, H, E], where the three gradients already lie side by side as its parts and nobody but the caller
+// holds them, so that they may be written to; else undefined.
 Tensor side_by_side(const Tensor& q_bar_bhte, const Tensor& k_bar_bhte, const Tensor& v_bar_bhte,
                     at::IntArrayRef qkv_sizes) {
   const auto strides = c10::contiguous_strides(qkv_sizes);
@@ -20,7 +21,8 @@ Tensor side_by_side(const Tensor& q_bar_bhte, const Tensor& k_bar_bhte, const Te
   int64_t i = 0;
   for (const Tensor* bar : {&q_bar_bhte, &k_bar_bhte, &v_bar_bhte}) {
     // Compared before anything is made of them: several gradients may share an element that is expanded.
-    if (!bar->defined() || !bar->is_alias_of(q_bar_bhte) || bar->strides() != at::IntArrayRef(part) ||
+    if (!bar->defined() || bar->use_count() > 1 || !bar->is_alias_of(q_bar_bhte) ||
+        bar->strides() != at::IntArrayRef(part) ||
         bar->storage_offset() != q_bar_bhte.storage_offset() + i * strides[2])
       return {};
     ++i;

@@ -21,7 +21,8 @@ enum class Turn { kForward, kBack };
 // Rotates the queries and keys of qkv [B, T, 3, H, E] (contiguous) in place.
 void rotate_queries_keys_(Tensor& qkv_bt3he, const RotaryTable& table, Turn turn = Turn::kForward);
 // The gradient [B, T, 3, H, E] of a projection's output from those of its rotated parts, each [B, H, T, E] in
-// any strides, undefined for zero. Parts that lie side by side in such a tensor already are rotated there.
+// any strides, undefined for zero. Parts that lie side by side in such a tensor already are rotated there,
+// when nobody but the caller holds them: it gives them up (not so from a vector that was passed by value).
 Tensor gather_qkv_gradient(const Tensor& q_bar_bhte, const Tensor& k_bar_bhte, const Tensor& v_bar_bhte,
                            const RotaryTable& table, at::IntArrayRef qkv_sizes,
                            const at::TensorOptions& options);

@@ -29,6 +29,16 @@ struct AttentionRing {
 Tensor attend_ring(AttentionRing& ring, const Tensor& q_the, const Tensor& k_the, const Tensor& v_the,
                    int64_t first_position, int64_t reach);
 
+// function(x), of a CPU's tensor row by row: a vectorised operation may treat the elements at its end
+// otherwise, and where that is would depend on how many rows there are.
+template <typename Function>
+Tensor by_row(const Tensor& x_nk, Function function) {
+  if (!x_nk.is_cpu() || x_nk.size(0) <= 1) return function(x_nk);
+  std::vector<Tensor> rows;
+  for (int64_t n = 0; n < x_nk.size(0); ++n) rows.push_back(function(x_nk.narrow(0, n, 1)));
+  return at::cat(rows);
+}
+
 namespace by_aten {
 Tensor row_product(const Tensor& x_nk, const Tensor& w_mk, const Tensor& bias_m = {});
 Tensor row_product_transposed(const Tensor& x_nm, const Tensor& w_mk);

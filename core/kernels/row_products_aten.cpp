@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "core/kernels/row_products.h"
+#include "core/kernels/upload.h"
 
 namespace fwl::by_aten {
 
@@ -17,11 +18,16 @@ Tensor row_product_transposed(const Tensor& x_nm, const Tensor& w_mk) {
 // One product: token t is left with the decays of the tokens after it.
 void add_outer_products_(Tensor& state_vk, const std::vector<double>& decay_t, const Tensor& v_tv,
                          const Tensor& k_tk) {
+  const at::ScalarType type = state_vk.scalar_type();
+  if (decay_t.size() == 1) {
+    state_vk.mul_(decay_t.front()).addmm_(v_tv.to(type).t(), k_tk.to(type));
+    return;
+  }
   std::vector<double> left(decay_t.size());
   double product = 1;
   for (size_t t = decay_t.size(); t-- > 0; product *= decay_t[t]) left[t] = product;
-  const Tensor left_t1 = at::tensor(left, at::kDouble).unsqueeze(1).to(state_vk.options());
-  state_vk.mul_(product).addmm_((v_tv * left_t1).t(), k_tk.to(state_vk.scalar_type()));
+  const Tensor left_t1 = uploaded(left, state_vk.device()).to(type).unsqueeze(1);
+  state_vk.mul_(product).addmm_((v_tv * left_t1).t(), k_tk.to(type));
 }
 
 Tensor attend_ring(AttentionRing& ring, const Tensor& q_the, const Tensor& k_the, const Tensor& v_the,

@@ -1,6 +1,8 @@
 #include "core/kernels/step_rows.h"
 
 #include "core/base/autograd.h"
+#include "core/kernels/fused_shapes.h"
+#include "core/kernels/matmul.h"
 #include "core/kernels/step_rows_cuda.h"
 
 namespace fwl {
@@ -22,11 +24,14 @@ class StepRowsFunction : public torch::autograd::Function<StepRowsFunction> {
 }  // namespace
 
 Tensor step_rows(const Tensor& x, const Tensor& r, const Tensor& scale_k) {
-  const bool same = x.sizes() == r.sizes() && x.scalar_type() == r.scalar_type() &&
-                    scale_k.scalar_type() == r.scalar_type() && scale_k.numel() == r.size(-1);
-  if (!x.is_cuda() || !same || scale_k.dim() != 1 || !cuda::step_rows_fits(r))
-    return at::addcmul(x, r, scale_k, -1);
-  return StepRowsFunction::apply(x.contiguous(), r.contiguous(), scale_k);
+  const bool suits = x.is_cuda() && x.sizes() == r.sizes() && x.scalar_type() == r.scalar_type() &&
+                     r.numel() > 0 && scale_k.scalar_type() == accumulate_type(r.scalar_type()) &&
+                     !refusal_of_step_rows("width", r.size(-1), static_cast<int64_t>(r.element_size()),
+                                           scale_k.dim() == 1 && scale_k.numel() == r.size(-1));
+  if (suits) return StepRowsFunction::apply(x.contiguous(), r.contiguous(), scale_k);
+  // A scalar would be rounded to the rows' type.
+  const bool alone = scale_k.dim() == 0 && scale_k.scalar_type() != r.scalar_type();
+  return at::addcmul(x, r, alone ? scale_k.unsqueeze(0) : scale_k, -1).to(r.scalar_type());
 }
 
 }  // namespace fwl

@@ -44,37 +44,52 @@ __device__ void for_each_row(const Place& place, const Scalar* a, const Scalar* 
   }
 }
 
+// The scales of a thread's columns.
+template <typename A, int kCount>
+struct Scales {
+  A at[kCount];
+  __device__ explicit Scales(const A* first) {
+    constexpr int kPiece = kVector<A>;
+#pragma unroll
+    for (int e = 0; e < kCount; e += kPiece) {
+      const Vector<A, kPiece> piece = load_vector<kPiece>(first + e);
+#pragma unroll
+      for (int p = 0; p < kPiece; ++p) at[e + p] = piece.at[p];
+    }
+  }
+};
+
 template <typename Scalar, int kCount>
 __global__ void __launch_bounds__(kThreads)
-    step_rows_kernel(const Scalar* x, const Scalar* r, const Scalar* scale, Scalar* y, int64_t of_rows,
-                     int64_t rows, int64_t width) {
+    step_rows_kernel(const Scalar* x, const Scalar* r, const AccumulateOf<Scalar>* scale, Scalar* y,
+                     int64_t of_rows, int64_t rows, int64_t width) {
   const Place place(width / kCount, of_rows, kCount);
   if (place.column >= width) return;
-  const Vector<Scalar, kCount> factor = load_vector<kCount>(scale + place.column);
+  const Scales<AccumulateOf<Scalar>, kCount> factor(scale + place.column);
   using Columns = Vector<Scalar, kCount>;
   for_each_row<kCount>(place, x, r, rows, width, [&](int64_t row, Columns& a, const Columns& b) {
 #pragma unroll
-    for (int e = 0; e < kCount; ++e)
-      a.at[e] = narrow<Scalar>(widen(a.at[e]) - widen(factor.at[e]) * widen(b.at[e]));
+    for (int e = 0; e < kCount; ++e) a.at[e] = narrow<Scalar>(widen(a.at[e]) - factor.at[e] * widen(b.at[e]));
     store_vector_whole(y + row * width + place.column, a);
   });
 }
 
 template <typename Scalar, int kCount>
 __global__ void __launch_bounds__(kThreads)
-    step_rows_backward_kernel(const Scalar* y_bar, const Scalar* r, const Scalar* scale, Scalar* r_bar,
-                              AccumulateOf<Scalar>* partial, int64_t of_rows, int64_t rows, int64_t width) {
+    step_rows_backward_kernel(const Scalar* y_bar, const Scalar* r, const AccumulateOf<Scalar>* scale,
+                              Scalar* r_bar, AccumulateOf<Scalar>* partial, int64_t of_rows, int64_t rows,
+                              int64_t width) {
   using A = AccumulateOf<Scalar>;
   const Place place(width / kCount, of_rows, kCount);
   if (place.column >= width) return;
-  const Vector<Scalar, kCount> factor = load_vector<kCount>(scale + place.column);
+  const Scales<A, kCount> factor(scale + place.column);
   A sum[kCount] = {};
   using Columns = Vector<Scalar, kCount>;
   for_each_row<kCount>(place, y_bar, r, rows, width, [&](int64_t row, Columns& bar, const Columns& b) {
 #pragma unroll
     for (int e = 0; e < kCount; ++e) {
       sum[e] -= widen(bar.at[e]) * widen(b.at[e]);
-      bar.at[e] = narrow<Scalar>(-widen(factor.at[e]) * widen(bar.at[e]));
+      bar.at[e] = narrow<Scalar>(-factor.at[e] * widen(bar.at[e]));
     }
     store_vector_whole(r_bar + row * width + place.column, bar);
   });
@@ -97,8 +112,8 @@ cudaError_t launch_step_rows(ScalarType type, const void* x, const void* r, cons
     const int64_t across = blocks_across<S>(width),
                   of_rows = std::min((rows + kRowsAtOnce - 1) / kRowsAtOnce, kMostBlocks);
     step_rows_kernel<S, kVector<S>><<<static_cast<unsigned>(across * of_rows), kThreads, 0, stream>>>(
-        static_cast<const S*>(x), static_cast<const S*>(r), static_cast<const S*>(scale), static_cast<S*>(y),
-        of_rows, rows, width);
+        static_cast<const S*>(x), static_cast<const S*>(r), static_cast<const AccumulateOf<S>*>(scale),
+        static_cast<S*>(y), of_rows, rows, width);
   });
 }
 
@@ -110,8 +125,9 @@ cudaError_t launch_step_rows_backward(ScalarType type, const void* y_bar, const 
     using S = std::remove_pointer_t<decltype(tag)>;
     step_rows_backward_kernel<S, kVector<S>>
         <<<static_cast<unsigned>(blocks_across<S>(width) * partials), kThreads, 0, stream>>>(
-            static_cast<const S*>(y_bar), static_cast<const S*>(r), static_cast<const S*>(scale),
-            static_cast<S*>(r_bar), static_cast<AccumulateOf<S>*>(partial), partials, rows, width);
+            static_cast<const S*>(y_bar), static_cast<const S*>(r),
+            static_cast<const AccumulateOf<S>*>(scale), static_cast<S*>(r_bar),
+            static_cast<AccumulateOf<S>*>(partial), partials, rows, width);
   });
 }
 

@@ -1,5 +1,6 @@
 // Launchers of step_rows.cu: raw pointers, no LibTorch; meaning: step_rows.h. Everything begins at multiples
-// of 16 bytes, rows of `width` elements are whole vectors of 16 bytes.
+// of 16 bytes, rows of `width` elements are whole vectors of 16 bytes. The scales are of the accumulation
+// type.
 #pragma once
 
 #include <cuda_runtime_api.h>

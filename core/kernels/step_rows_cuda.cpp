@@ -16,10 +16,6 @@ int64_t rows_of(const Tensor& r) {
 
 }  // namespace
 
-bool step_rows_fits(const Tensor& r) {
-  return r.numel() > 0 && r.size(-1) * static_cast<int64_t>(r.element_size()) % 16 == 0;
-}
-
 Tensor step_rows(const Tensor& any_x, const Tensor& any_r, const Tensor& any_scale_k) {
   const Tensor x = on_vectors(any_x), r = on_vectors(any_r), scale_k = on_vectors(any_scale_k);
   Tensor y = at::empty_like(x);
@@ -40,9 +36,10 @@ StepRowsBackward step_rows_backward(const Tensor& any_y_bar, const Tensor& any_r
                                          scale_k.const_data_ptr(), b.r_bar.data_ptr(), partial.data_ptr(),
                                          partials, rows, width, c10::cuda::getCurrentCUDAStream()),
                "step_rows_backward");
-  check_launch(launch_sum_partials(scalar_type_of(r), partial.const_data_ptr(), b.scale_bar_k.data_ptr(), 1,
-                                   partials, width, c10::cuda::getCurrentCUDAStream()),
-               "sum_partials");
+  check_launch(
+      launch_sum_partials(scalar_type_of(scale_k), partial.const_data_ptr(), b.scale_bar_k.data_ptr(), 1,
+                          partials, width, c10::cuda::getCurrentCUDAStream()),
+      "sum_partials");
   return b;
 }
 

@@ -1,13 +1,11 @@
 // CUDA forms of step_rows.h; in a build without CUDA they throw ConfigError (no_cuda_kernels.cpp). All
-// tensors are contiguous.
+// tensors are contiguous; scales and their gradient are of the accumulation type.
 #pragma once
 
 #include "core/base/torch.h"
 
 namespace fwl::cuda {
 
-// Whether rows of this width and type are whole vectors.
-bool step_rows_fits(const Tensor& r);
 Tensor step_rows(const Tensor& x, const Tensor& r, const Tensor& scale_k);
 struct StepRowsBackward {
   Tensor r_bar, scale_bar_k;

@@ -83,18 +83,26 @@ Tensor flash_attention(const Tensor& q_bhte, const Tensor& k_bhte, const Tensor&
   return std::get<0>(result).transpose(1, 2);
 }
 
-bool suits_flash(const Tensor& q_bhte) {
-  const int64_t head_dim = q_bhte.size(3);
-  return q_bhte.is_cuda() && q_bhte.scalar_type() == at::kBFloat16 && head_dim % 8 == 0 && head_dim <= 256;
+// 0 where it leaves no key out.
+int64_t effective_window(int64_t window, int64_t keys) {
+  return window <= 0 || window >= keys ? 0 : window;
 }
 
 }  // namespace
 
-Tensor causal_attention(const Tensor& q_bhte, const Tensor& k_bhte, const Tensor& v_bhte, int64_t window) {
+AttentionKernel attention_kernel(const FusedAttentionShape& shape, int64_t any_window) {
+  const int64_t window = effective_window(any_window, shape.keys);
+  if (window == 0 && shape.queries == shape.keys) return AttentionKernel::kSquare;
+  if (suits_flash_attention(shape)) return AttentionKernel::kFlash;
+  return window == 0 || shape.queries <= window ? AttentionKernel::kMasked : AttentionKernel::kInBlocks;
+}
+
+Tensor causal_attention(const Tensor& q_bhte, const Tensor& k_bhte, const Tensor& v_bhte,
+                        int64_t any_window) {
   const int64_t queries = q_bhte.size(2), keys = k_bhte.size(2);
   require<InternalError>(keys >= queries && v_bhte.size(2) == keys, "attention got queries ", q_bhte.sizes(),
                          ", keys ", k_bhte.sizes(), ", values ", v_bhte.sizes());
-  if (window <= 0 || window >= keys) window = 0;
+  const int64_t window = effective_window(any_window, keys);
   const int64_t reach = window > 0 ? std::min(keys, queries + window - 1) : keys;
   // A slice of everything would still cost its gradient a copy.
   const auto within_reach = [&](const Tensor& x) {
@@ -102,10 +110,19 @@ Tensor causal_attention(const Tensor& q_bhte, const Tensor& k_bhte, const Tensor
   };
   const Tensor k = within_reach(k_bhte), v = within_reach(v_bhte);
   if (has_fused_attention(q_bhte, k, v, window)) return fused_attention(q_bhte, k, v, window);
-  if (window == 0 && queries == keys) return square_attention(q_bhte, k, v);
-  if (suits_flash(q_bhte)) return flash_attention(q_bhte, k, v, window);
-  if (window == 0 || queries <= window) return banded_attention(q_bhte, k, v, window);
-  return blocked_window_attention(q_bhte, k, v, window);
+  const FusedAttentionShape shape{q_bhte.is_cuda() && q_bhte.scalar_type() == at::kBFloat16, q_bhte.size(3),
+                             queries, keys};
+  switch (attention_kernel(shape, window)) {
+    case AttentionKernel::kSquare:
+      return square_attention(q_bhte, k, v);
+    case AttentionKernel::kFlash:
+      return flash_attention(q_bhte, k, v, window);
+    case AttentionKernel::kMasked:
+      return banded_attention(q_bhte, k, v, window);
+    case AttentionKernel::kInBlocks:
+      return blocked_window_attention(q_bhte, k, v, window);
+  }
+  throw InternalError("unknown attention kernel");
 }
 
 Tensor document_mask(const Tensor& document_start_bt, int64_t window, const at::TensorOptions& options) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/base/error.h"
+#include "core/kernels/likely_tokens.h"
 
 namespace fwl {
 namespace {
@@ -145,6 +146,13 @@ void validate(const ModelConfig& c) {
                        "from token to token). Set inner_steps=1 or fast_norm=false.");
   require<ConfigError>(c.fast_weight.step_size_space == "linear" || c.fast_weight.step_size_init > 0,
                        "model.fast_weight.step_size_init must be above 0 in log space.");
+  const double threshold = c.fast_weight.hessian_threshold;
+  require<ConfigError>(threshold == 0 || !c.fast_weight.learns() || !c.fast_weight.second_order ||
+                           likely_places(c.vocab_size, threshold) <= kMostLikelyPlaces,
+                       "model.fast_weight.hessian_threshold = ", threshold, " keeps lists of up to ",
+                       likely_places(c.vocab_size, threshold),
+                       " tokens for every position (12 bytes each, which are sorted). Set ", "at least ",
+                       1.0 / (kMostLikelyPlaces - 1), ", or 0 for all of the Hessian.");
 }
 
 }  // namespace fwl

@@ -4,6 +4,8 @@
 #include <cmath>
 
 #include "core/base/error.h"
+#include "core/kernels/matmul.h"
+#include "core/kernels/upload.h"
 
 namespace fwl {
 namespace {
@@ -12,62 +14,36 @@ constexpr double kNormEpsilon = 1e-5;
 constexpr int64_t kBlockInputs = 64;  // weights are read once for so many; no effect on the result
 constexpr int64_t kFirstSlots = 64;   // of a ring that grows (full attention)
 
-std::string block_name(int64_t layer, const char* part) {
-  return cat("body.", layer, ".", part);
+Tensor project(const WeightView& w, const ProjectionIndex& p, const Tensor& x_nk) {
+  return row_product(x_nk, w(p.weight), w(p.bias));
 }
 
-Tensor project(const WeightView& w, const std::string& name, const Tensor& x_nk) {
-  return row_product(x_nk, w(name), w.optional(name + ".bias"));
-}
-
-// Row by row: a vectorised operation may treat the elements at its end otherwise, and where that is would
-// depend on how many rows there are.
-template <typename Function>
-Tensor by_row(const Tensor& x_nk, Function function) {
-  if (!x_nk.is_cpu() || x_nk.size(0) == 1) return function(x_nk);
-  std::vector<Tensor> rows;
-  for (int64_t n = 0; n < x_nk.size(0); ++n) rows.push_back(function(x_nk.narrow(0, n, 1)));
-  return at::cat(rows);
-}
-
-Tensor apply_norm(const WeightView& w, const std::string& name, const Tensor& x_nd) {
-  const Tensor scale = w(name + ".scale"), bias = w.optional(name + ".bias");
+Tensor apply_norm(const WeightView& w, const NormIndex& norm, const Tensor& x_nd) {
+  const Tensor scale = w(norm.scale), bias = w(norm.bias);
   return by_row(x_nd, [&](const Tensor& x) {
     return bias.defined() ? at::layer_norm(x, {x.size(-1)}, scale, bias, kNormEpsilon)
                           : at::rms_norm(x, {x.size(-1)}, scale, kNormEpsilon);
   });
 }
 
-Tensor feed_forward(const ModelConfig& c, const WeightView& w, int64_t layer, const Tensor& x_nd) {
-  const Tensor up = project(w, block_name(layer, "feed_forward.up"), x_nd);
+Tensor feed_forward(const ModelConfig& c, const WeightView& w, const BlockIndex& block, const Tensor& x_nd) {
+  const Tensor up = project(w, block.up, x_nd);
   const Tensor act = by_row(up, [&](const Tensor& x) {
     if (c.feed_forward == "gelu") return at::gelu(x, "tanh");
     if (c.feed_forward != "swiglu") return at::relu(x).square();
     const auto halves = x.chunk(2, -1);
     return at::silu(halves[0]) * halves[1];
   });
-  return project(w, block_name(layer, "feed_forward.down"), act);
+  return project(w, block.down, act);
 }
 
-// Tables for any positions, one row each: [n, 1, E/2]. Angles in float64, as rotary_table().
-RotaryTable rotary_rows(const ModelConfig& c, const std::vector<int64_t>& positions,
-                        const at::TensorOptions& options) {
-  const int64_t half = c.width / c.heads / 2, count = static_cast<int64_t>(positions.size());
-  Tensor cosine = at::empty({count, 1, half}, at::kDouble), sine = at::empty_like(cosine);
-  auto *cosines = cosine.mutable_data_ptr<double>(), *sines = sine.mutable_data_ptr<double>();
-  for (const int64_t position : positions) {
-    for (int64_t e = 0; e < half; ++e) {
-      const double exponent = -static_cast<double>(e) / static_cast<double>(half);
-      const double angle = static_cast<double>(position) * std::pow(c.rotary_base, exponent);
-      *cosines++ = std::cos(angle);
-      *sines++ = std::sin(angle);
-    }
-  }
-  return {cosine.to(options), sine.to(options)};
-}
-
-Tensor index_tensor(const std::vector<int64_t>& values, at::Device device) {
-  return at::tensor(values, at::kLong).to(device);
+// base^(-2 e / E), float64.
+std::vector<double> rotary_frequencies(const ModelConfig& c) {
+  const int64_t half = c.width / c.heads / 2;
+  std::vector<double> frequency_e;
+  for (int64_t e = 0; e < half; ++e)
+    frequency_e.push_back(std::pow(c.rotary_base, -static_cast<double>(e) / static_cast<double>(half)));
+  return frequency_e;
 }
 
 int64_t bytes_of(const Tensor& t) {
@@ -94,6 +70,10 @@ Decoder::Decoder(const LanguageModel& model, Pass pass)
   layer_ = model.layer_weights(weights_);
   layer_.unembedding = approximated(layer_.unembedding, model.layer_options().inner);
   for (int64_t k = 0; k < inner_steps(layer_); ++k) steps_.push_back(weights_of_step(layer_, k));
+  if (pass == Pass::kFast)
+    for (const FastWeightWeights& step : steps_) decays_.push_back(host_decays(step));
+  if (model.config().positions == "rotary")
+    rotary_frequency_e_ = uploaded(rotary_frequencies(model.config()), model.device());
 }
 
 FastWeightState Decoder::zero_state() const {
@@ -178,7 +158,7 @@ StreamState Decoder::state(int64_t sequence) const {
     std::vector<int64_t> slots;
     for (int64_t p = s.position - remembered(s.position); p < s.position; ++p)
       slots.push_back(p % ring.key_hce.size(1));
-    const Tensor index = index_tensor(slots, model_.device());
+    const Tensor index = uploaded(slots, model_.device());
     state.layers.push_back(
         {row(ring.key_hce.index_select(1, index)), row(ring.value_hce.index_select(1, index))});
   }
@@ -202,24 +182,45 @@ void Decoder::make_room(AttentionRing& ring, int64_t position) const {
   for (Tensor* t : {&ring.key_hce, &ring.value_hce}) *t = at::cat({*t, at::zeros_like(*t)}, 1);
 }
 
-Tensor Decoder::embed(const DecoderInput* inputs, const std::vector<int64_t>& positions) const {
-  std::vector<int64_t> tokens;
-  for (size_t n = 0; n < positions.size(); ++n) tokens.push_back(inputs[n].token);
-  const Tensor x_nd = weights_("embedding").index_select(0, index_tensor(tokens, model_.device()));
+Tensor Decoder::embed(const Block& block, const std::vector<int64_t>& positions) const {
+  const Tensor x_nd = weights_(model_.body().embedding).index_select(0, block.token_n);
   if (model_.config().positions == "rotary") return x_nd;
-  const Tensor table_pd = weights_("positions");
+  const Tensor table_pd = weights_(model_.body().positions);
   const int64_t last = *std::max_element(positions.begin(), positions.end());
   require<ConfigError>(last < table_pd.size(0), "position ", last, " is beyond the ", table_pd.size(0),
                        " learned positions of this model. Read and generate fewer tokens.");
-  return x_nd + table_pd.index_select(0, index_tensor(positions, model_.device()));
+  return x_nd + select_rows(table_pd, positions);
 }
 
-Tensor Decoder::attend(int64_t layer, const Tensor& normed_nd, const RotaryTable& rotary,
-                       const DecoderInput* inputs, const std::vector<int64_t>& positions) {
+// Tables for any positions, one row each: [n, 1, E/2]. Angles in float64, as rotary_table(); on a CPU by the
+// host's functions, whose bits depend on nothing but the angle.
+RotaryTable Decoder::rotary_rows(const std::vector<int64_t>& positions,
+                                 const at::TensorOptions& options) const {
+  const int64_t half = rotary_frequency_e_.numel(), count = static_cast<int64_t>(positions.size());
+  if (!model_.device().is_cpu()) {
+    const Tensor angle_n1e =
+        uploaded(positions, model_.device()).to(at::kDouble).view({count, 1, 1}) * rotary_frequency_e_;
+    return {angle_n1e.cos().to(options), angle_n1e.sin().to(options)};
+  }
+  Tensor cosine = at::empty({count, 1, half}, at::kDouble), sine = at::empty_like(cosine);
+  auto *cosines = cosine.mutable_data_ptr<double>(), *sines = sine.mutable_data_ptr<double>();
+  const double* const frequency = rotary_frequency_e_.const_data_ptr<double>();
+  for (const int64_t position : positions) {
+    for (int64_t e = 0; e < half; ++e) {
+      const double angle = static_cast<double>(position) * frequency[e];
+      *cosines++ = std::cos(angle);
+      *sines++ = std::sin(angle);
+    }
+  }
+  return {cosine.to(options), sine.to(options)};
+}
+
+Tensor Decoder::attend(const BlockIndex& block, size_t layer, const Tensor& normed_nd,
+                       const RotaryTable& rotary, const DecoderInput* inputs,
+                       const std::vector<int64_t>& positions) {
   const ModelConfig& c = model_.config();
   const auto count = static_cast<int64_t>(positions.size());
-  const Tensor qkv = project(weights_, block_name(layer, "attention.qkv"), normed_nd)
-                         .view({count, 3, c.heads, c.width / c.heads});
+  const Tensor qkv = project(weights_, block.qkv, normed_nd).view({count, 3, c.heads, c.width / c.heads});
   const auto placed = [&](const Tensor& x_nhe) {
     return rotary.cosine_te.defined() ? rotate(x_nhe, rotary) : x_nhe;
   };
@@ -229,30 +230,32 @@ Tensor Decoder::attend(int64_t layer, const Tensor& normed_nd, const RotaryTable
   for (int64_t first = 0, end = 0; first < count; first = end) {
     for (end = first + 1; end < count && inputs[end].sequence == inputs[first].sequence;) ++end;
     const auto run = [&](const Tensor& x) { return x.narrow(0, first, end - first); };
-    AttentionRing& ring = sequences_.at(inputs[first].sequence).rings[static_cast<size_t>(layer)];
+    AttentionRing& ring = sequences_.at(inputs[first].sequence).rings[layer];
     const int64_t position = positions[static_cast<size_t>(first)];
     make_room(ring, position + end - first - 1);
     const int64_t reach = c.window > 0 ? c.window : ring.key_hce.size(1);
     out.push_back(attend_ring(ring, run(q), run(k), run(v), position, reach));
   }
-  return project(weights_, block_name(layer, "attention.out"), at::cat(out).reshape({count, c.width}));
+  return project(weights_, block.attention_out, at::cat(out).reshape({count, c.width}));
 }
 
-Tensor Decoder::body(const DecoderInput* inputs, int64_t count) {
+Tensor Decoder::body(const Block& block) {
   const ModelConfig& c = model_.config();
+  const DecoderInput* const inputs = block.inputs;
   std::vector<int64_t> positions;
-  for (int64_t n = 0; n < count; ++n) {
+  for (int64_t n = 0; n < block.count; ++n) {
     positions.push_back(sequences_.at(inputs[n].sequence).position++);
     require<InternalError>(!c.document_mask || !inputs[n].document_start || positions.back() == 0,
                            "a decoder's sequence is one document where attention stays within documents");
   }
-  Tensor x_nd = embed(inputs, positions);
-  const RotaryTable rotary =
-      c.positions == "rotary" ? rotary_rows(c, positions, x_nd.options()) : RotaryTable{};
-  for (int64_t layer = 0; layer < c.layers; ++layer) {
-    x_nd = x_nd +
-           attend(layer, apply_norm(weights_, block_name(layer, "norm1"), x_nd), rotary, inputs, positions);
-    x_nd = x_nd + feed_forward(c, weights_, layer, apply_norm(weights_, block_name(layer, "norm2"), x_nd));
+  Tensor x_nd = embed(block, positions);
+  const auto wide = x_nd.options().dtype(accumulate_type(x_nd.scalar_type()));
+  const RotaryTable rotary = c.positions == "rotary" ? rotary_rows(positions, wide) : RotaryTable{};
+  const std::vector<BlockIndex>& blocks = model_.body().blocks;
+  for (size_t layer = 0; layer < blocks.size(); ++layer) {
+    const BlockIndex& own = blocks[layer];
+    x_nd = x_nd + attend(own, layer, apply_norm(weights_, own.norm1, x_nd), rotary, inputs, positions);
+    x_nd = x_nd + feed_forward(c, weights_, own, apply_norm(weights_, own.norm2, x_nd));
   }
   return x_nd;
 }
@@ -261,22 +264,23 @@ Tensor Decoder::body(const DecoderInput* inputs, int64_t count) {
 // their gradients, all computed together, and per sequence the rows that its state has not taken yet.
 class Decoder::Learning {
  public:
-  Learning(Decoder& decoder, size_t step, const DecoderInput* inputs, int64_t count, const PassRows& rows)
+  Learning(Decoder& decoder, size_t step, const Block& block, const PassRows& rows)
       : decoder_(decoder),
         step_(step),
-        inputs_(inputs),
-        before_(static_cast<size_t>(count), -1),
+        inputs_(block.inputs),
+        before_(static_cast<size_t>(block.count), -1),
         gradient_(before_) {
-    find_rows(count, rows);
-    std::vector<int64_t> learned, labels;
+    find_rows(block.count, rows);
+    std::vector<int64_t> learned, labels;  // rows of rows_; inputs whose tokens are the labels
     for (size_t n = 0; n < before_.size(); ++n) {
-      if (before_[n] < 0 || !inputs[n].learn) continue;
+      if (before_[n] < 0 || !inputs_[n].learn) continue;
       gradient_[n] = static_cast<int64_t>(labels.size());
       learned.push_back(before_[n]);
-      labels.push_back(inputs[n].token);
+      labels.push_back(static_cast<int64_t>(n));
     }
     if (labels.empty()) return;
-    gradients_ = gradient_rows(weights(), options(), select_rows(rows_, index(learned)), index(labels));
+    gradients_ =
+        gradient_rows(weights(), options(), select_rows(rows_, learned), select_rows(block.token_n, labels));
   }
 
   // The state of input n's sequence moves on to before input n.
@@ -305,16 +309,14 @@ class Decoder::Learning {
   void finish() {
     for (const auto& [sequence, row] : last_row_) {
       state(sequence);
-      decoder_.sequences_.at(sequence).pending[step_] = select_rows(rows_, index({row}));
+      decoder_.sequences_.at(sequence).pending[step_] = copy_row(rows_, row);
     }
   }
 
  private:
   const FastWeightOptions& options() const { return decoder_.model_.layer_options(); }
   const FastWeightWeights& weights() const { return decoder_.steps_[step_]; }
-  Tensor index(const std::vector<int64_t>& values) const {
-    return index_tensor(values, decoder_.model_.device());
-  }
+  const HostDecays& decays() const { return decoder_.decays_[step_]; }
 
   // The row before each input: one of this block, or what was pending in its sequence; -1: there is none.
   void find_rows(int64_t count, const PassRows& rows) {
@@ -338,15 +340,14 @@ class Decoder::Learning {
   // Events [first, end), which all learn or all do not.
   void take(const std::vector<size_t>& events, size_t first, size_t end, bool learns,
             FastWeightState& state) const {
-    if (!learns) return pass_over_(weights(), static_cast<int64_t>(end - first), state);
+    if (!learns) return pass_over_(weights(), decays(), static_cast<int64_t>(end - first), state);
     std::vector<int64_t> keys, values;
     for (size_t i = first; i < end; ++i) {
       keys.push_back(before_[events[i]]);
       values.push_back(gradient_[events[i]]);
     }
-    const Tensor value_index = index(values);
-    const auto chosen = [&](const Tensor& t) { return t.defined() ? t.index_select(0, value_index) : t; };
-    learn_rows_(weights(), options(), select_rows(rows_, index(keys)),
+    const auto chosen = [&](const Tensor& t) { return t.defined() ? select_rows(t, values) : t; };
+    learn_rows_(weights(), options(), decays(), select_rows(rows_, keys),
                 {chosen(gradients_.dense1_nf), chosen(gradients_.dense2_nd), chosen(gradients_.norm_n2d)},
                 state);
   }
@@ -363,25 +364,22 @@ class Decoder::Learning {
 
 // Input of the unembedding of the inputs with `predict`; undefined when there are none. Before the last step
 // every input is passed over: the next step learns from it.
-Tensor Decoder::fast_pass(const DecoderInput* inputs, int64_t count, const PassRows& slow) {
-  const auto rows_at = [&](const std::vector<int64_t>& positions) {
-    return select_rows(slow, index_tensor(positions, model_.device()));
-  };
+Tensor Decoder::fast_pass(const Block& block, const PassRows& slow) {
   PassRows rows = slow;
   for (size_t k = 0; k < steps_.size(); ++k) {
-    Learning learning(*this, k, inputs, count, rows);
+    Learning learning(*this, k, block, rows);
     std::vector<FastRows> fast;
     std::vector<int64_t> passed;
-    for (int64_t n = 0; n < count; ++n) {
+    for (int64_t n = 0; n < block.count; ++n) {
       learning.reach(static_cast<size_t>(n));
-      if (k + 1 == steps_.size() && !inputs[n].predict) continue;
+      if (k + 1 == steps_.size() && !block.inputs[n].predict) continue;
       passed.push_back(n);
-      fast.push_back(
-          fast_row(steps_[k], model_.layer_options(), rows_at({n}), learning.state(inputs[n].sequence)));
+      fast.push_back(fast_row(steps_[k], model_.layer_options(), select_rows(slow, {n}),
+                              learning.state(block.inputs[n].sequence)));
     }
     learning.finish();
     if (fast.empty()) return {};
-    rows = fast_rows(steps_[k], model_.layer_options(), rows_at(passed), fast);
+    rows = fast_rows(steps_[k], model_.layer_options(), select_rows(slow, passed), fast);
   }
   return rows.normed_nd;
 }
@@ -391,14 +389,16 @@ Tensor Decoder::slow_predictions(const DecoderInput* inputs, int64_t count, cons
   std::vector<int64_t> predicted;
   for (int64_t n = 0; n < count; ++n)
     if (inputs[n].predict) predicted.push_back(n);
-  return predicted.empty() ? Tensor()
-                           : slow.normed_nd.index_select(0, index_tensor(predicted, model_.device()));
+  return predicted.empty() ? Tensor() : select_rows(slow.normed_nd, predicted);
 }
 
 Tensor Decoder::read_block(const DecoderInput* inputs, int64_t count) {
-  const PassRows slow = slow_rows(layer_, model_.layer_options(), body(inputs, count));
+  std::vector<int64_t> tokens;
+  for (int64_t n = 0; n < count; ++n) tokens.push_back(inputs[n].token);
+  const Block block{inputs, count, uploaded(tokens, model_.device())};
+  const PassRows slow = slow_rows(layer_, model_.layer_options(), body(block));
   const Tensor normed_nd =
-      pass_ == Pass::kFast ? fast_pass(inputs, count, slow) : slow_predictions(inputs, count, slow);
+      pass_ == Pass::kFast ? fast_pass(block, slow) : slow_predictions(inputs, count, slow);
   if (!normed_nd.defined()) return {};
   return row_product(normed_nd, layer_.unembedding.weight_vd, layer_.unembedding.bias_v)
       .to(model_.accumulation_type());
@@ -425,10 +425,10 @@ void Decoder::settle(int64_t sequence, int64_t next_token, bool learn) {
     if (!s.pending[k].has_value()) continue;
     if (learn) {
       const GradientRows gradients = gradient_rows(steps_[k], model_.layer_options(), *s.pending[k],
-                                                   index_tensor({next_token}, model_.device()));
-      learn_rows_(steps_[k], model_.layer_options(), *s.pending[k], gradients, s.fast[k]);
+                                                   uploaded<int64_t>({next_token}, model_.device()));
+      learn_rows_(steps_[k], model_.layer_options(), decays_[k], *s.pending[k], gradients, s.fast[k]);
     } else {
-      pass_over_(steps_[k], 1, s.fast[k]);
+      pass_over_(steps_[k], decays_[k], 1, s.fast[k]);
     }
     s.pending[k].reset();
   }

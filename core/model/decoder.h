@@ -66,12 +66,19 @@ class Decoder {
   int64_t steps() const { return static_cast<int64_t>(steps_.size()); }
   FastWeightState zero_state() const;  // of one step
 
+  // The inputs of a block, and their tokens on the model's device.
+  struct Block {
+    const DecoderInput* inputs;
+    int64_t count;
+    Tensor token_n;
+  };
   Tensor read_block(const DecoderInput* inputs, int64_t count);
-  Tensor body(const DecoderInput* inputs, int64_t count);
-  Tensor embed(const DecoderInput* inputs, const std::vector<int64_t>& positions) const;
-  Tensor attend(int64_t layer, const Tensor& normed_nd, const RotaryTable& rotary, const DecoderInput* inputs,
-                const std::vector<int64_t>& positions);
-  Tensor fast_pass(const DecoderInput* inputs, int64_t count, const PassRows& slow);
+  Tensor body(const Block& block);
+  Tensor embed(const Block& block, const std::vector<int64_t>& positions) const;
+  RotaryTable rotary_rows(const std::vector<int64_t>& positions, const at::TensorOptions& options) const;
+  Tensor attend(const BlockIndex& block, size_t layer, const Tensor& normed_nd, const RotaryTable& rotary,
+                const DecoderInput* inputs, const std::vector<int64_t>& positions);
+  Tensor fast_pass(const Block& block, const PassRows& slow);
   Tensor slow_predictions(const DecoderInput* inputs, int64_t count, const PassRows& slow) const;
   int64_t remembered(int64_t position) const;
   void make_room(AttentionRing& ring, int64_t position) const;
@@ -81,6 +88,8 @@ class Decoder {
   WeightView weights_;
   FastWeightWeights layer_;
   std::vector<FastWeightWeights> steps_;  // the layer as each inner step has it
+  std::vector<HostDecays> decays_;        // likewise
+  Tensor rotary_frequency_e_;             // of rotary positions, on the device, float64
   std::map<int64_t, Sequence> sequences_;
   int64_t next_sequence_ = 0;
 };

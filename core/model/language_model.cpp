@@ -128,10 +128,37 @@ void declare_layer(const ModelConfig& c, at::Generator& generator, Parameters& p
   }
 }
 
-// The hidden states whose labels the batch holds.
-Tensor labelled(const Tensor& hidden_btd, const Tensor& label_bt) {
-  if (!label_bt.defined() || label_bt.size(1) == hidden_btd.size(1)) return hidden_btd;
-  return hidden_btd.narrow(1, hidden_btd.size(1) - label_bt.size(1), label_bt.size(1)).contiguous();
+// Numbers, end to end, by their names.
+std::vector<std::pair<std::string, double>> on_host(const std::vector<std::string>& names,
+                                                    const std::vector<Tensor>& numbers) {
+  if (names.empty()) return {};
+  std::vector<Tensor> flat;
+  for (const Tensor& t : numbers) flat.push_back(t.reshape({-1}).to(at::kDouble));
+  const Tensor host = at::cat(flat).cpu();
+  std::vector<std::pair<std::string, double>> named;
+  for (size_t i = 0; i < names.size(); ++i) named.emplace_back(names[i], host.const_data_ptr<double>()[i]);
+  return named;
+}
+
+constexpr const char* kFastNames[] = {"dense1", "dense2", "norm"};
+
+// The positions, [B, T, ...], whose labels the batch holds: the last ones.
+Tensor labelled(const Tensor& x, const Tensor& label_bt) {
+  if (!x.defined() || !label_bt.defined() || label_bt.size(1) == x.size(1)) return x;
+  return x.narrow(1, x.size(1) - label_bt.size(1), label_bt.size(1)).contiguous();
+}
+
+void check(const TokenBatch& batch) {
+  const auto fits = [&](const Tensor& t, const Tensor& like) {
+    return !t.defined() || t.sizes() == like.sizes();
+  };
+  const Tensor &input = batch.input_bt, &label = batch.label_bt;
+  require<InternalError>(input.dim() == 2 && input.numel() > 0, "a batch of ", input.sizes(), " tokens");
+  require<InternalError>(
+      (!label.defined() || (label.dim() == 2 && label.size(0) == input.size(0) && label.size(1) > 0 &&
+                            label.size(1) <= input.size(1) && fits(batch.weight_bt, label))) &&
+          fits(batch.document_start_bt, input),
+      "a batch of inputs ", input.sizes(), " has labels, weights or document starts of other sizes");
 }
 
 }  // namespace
@@ -145,73 +172,127 @@ LanguageModel::LanguageModel(const ModelConfig& config, at::Device device, at::S
   declare_body(config_, generator, parameters_);
   declare_layer(config_, generator, parameters_);
   parameters_.build(device, accumulation_type(), compute_);
+  body_ = index_body(config_, parameters_);
+  index_layer();
 }
 
 at::ScalarType LanguageModel::accumulation_type() const {
   return accumulate_type(compute_);
 }
 
+void LanguageModel::index_layer() {
+  using W = FastWeightWeights;
+  for (const auto& [member, name] : std::initializer_list<std::pair<Tensor W::*, const char*>>{
+           {&W::input_norm_scale_d, "input_norm.scale"},
+           {&W::input_norm_bias_d, "input_norm.bias"},
+           {&W::dense1_fd, "dense1.weight"},
+           {&W::dense1_bias_f, "dense1.bias"},
+           {&W::dense2_df, "dense2.weight"},
+           {&W::dense2_bias_d, "dense2.bias"},
+           {&W::norm_scale_d, "norm.scale"},
+           {&W::norm_bias_d, "norm.bias"},
+           {&W::query_gain1_d, "query_gain1"},
+           {&W::query_gain2_f, "query_gain2"},
+           {&W::start1_fd, "start1"},
+           {&W::start2_df, "start2"},
+           {&W::write_gate_d, "write_gate.input"},
+           {&W::write_gate_v, "write_gate.label"}})
+    layer_.emplace_back(member, parameters_.index_of(cat("fast_weight.", name)));
+  unembedding_ = parameters_.index_of(config_.tied_embedding ? "embedding" : "unembedding.weight");
+  unembedding_bias_ = parameters_.index_of("unembedding.bias");
+  const int64_t steps = has_fast_weights() ? config_.fast_weight.inner_steps : 1;
+  for (int64_t k = 0; k < steps; ++k) {
+    const auto rate = [&](const std::string& name) { return parameters_.index_of(name_of_rate(name, k)); };
+    rates_.push_back({{rate("step_size.dense1"), rate("step_size.dense2"), rate("step_size.norm")},
+                      rate("decay"),
+                      rate("decay.norm")});
+  }
+}
+
+Tensor LanguageModel::step_size(size_t tensor, size_t step) const {
+  const ParameterIndex index = rates_[step].step_size[tensor];
+  if (index == kNoParameter) return {};
+  const Tensor& value = parameters_.value(index);
+  return config_.fast_weight.step_size_space == "log" ? value.exp() : value;
+}
+
 Tensor LanguageModel::step_size(const std::string& layer, int64_t step) const {
-  const std::string name = name_of_rate("step_size." + layer, step);
-  if (!parameters_.has(name)) return {};
-  return config_.fast_weight.step_size_space == "log" ? parameters_[name].exp() : parameters_[name];
+  for (size_t i = 0; i < kFastTensors; ++i)
+    if (layer == kFastNames[i] && step < static_cast<int64_t>(rates_.size()))
+      return step_size(i, static_cast<size_t>(step));
+  return {};
 }
 
-Tensor LanguageModel::log_decay(const std::string& layer, int64_t step) const {
-  const std::string all = name_of_rate("decay", step), norm = name_of_rate("decay.norm", step);
-  const std::vector<std::string> fast = fast_tensors_of(config_.fast_weight);
-  const auto found = std::find(fast.begin(), fast.end(), layer);
-  if (!parameters_.has(all) || found == fast.end())
-    return at::zeros({}, at::TensorOptions().dtype(at::kDouble).device(device_));
-  const bool apart = layer == "norm" && parameters_.has(norm);
-  const Tensor& raw = parameters_[apart ? norm : all];
-  const Tensor log_l = std::log(largest_decay(config_)) - at::softplus(raw.to(at::kDouble));
-  return log_l.select(0, apart ? 0 : found - fast.begin());
+LanguageModel::OfFastTensors LanguageModel::log_decays(size_t step) const {
+  OfFastTensors logs;
+  logs.fill(at::zeros({}, at::TensorOptions().dtype(at::kDouble).device(device_)));
+  const RateIndex& rates = rates_[step];
+  if (rates.decay == kNoParameter) return logs;
+  const auto log_of = [&](ParameterIndex index) {
+    return std::log(largest_decay(config_)) - at::softplus(parameters_.value(index).to(at::kDouble));
+  };
+  const Tensor together = log_of(rates.decay);
+  int64_t next = 0;  // in the order of fast_tensors_of()
+  for (size_t i = 0; i < kFastTensors; ++i) {
+    if (rates.step_size[i] == kNoParameter) continue;
+    const bool apart = i + 1 == kFastTensors && rates.norm_decay != kNoParameter;
+    logs[i] = apart ? log_of(rates.norm_decay).select(0, 0) : together.select(0, next++);
+  }
+  return logs;
 }
 
-// Calls visit(name, layer, inner step) for every fast tensor: "dense1", "inner2.dense1", ...
+// Calls visit(name, fast tensor, inner step) for every fast tensor: "dense1", "inner2.dense1", ...
 template <typename Visit>
 void LanguageModel::for_each_rate(Visit visit) const {
-  for (int64_t k = 0; k < config_.fast_weight.inner_steps; ++k)
-    for (const char* layer : {"dense1", "dense2", "norm"}) {
-      if (step_size(layer, k).defined()) visit(k == 0 ? layer : cat("inner", k + 1, ".", layer), layer, k);
+  for (size_t k = 0; k < rates_.size(); ++k)
+    for (size_t i = 0; i < kFastTensors; ++i) {
+      if (rates_[k].step_size[i] == kNoParameter) continue;
+      visit(k == 0 ? kFastNames[i] : cat("inner", k + 1, ".", kFastNames[i]), i, k);
     }
 }
 
 FastWeightWeights LanguageModel::layer_weights(const WeightView& view) const {
   FastWeightWeights w;
-  w.input_norm_scale_d = view.optional("fast_weight.input_norm.scale");
-  w.input_norm_bias_d = view.optional("fast_weight.input_norm.bias");
-  w.dense1_fd = view.optional("fast_weight.dense1.weight");
-  w.dense1_bias_f = view.optional("fast_weight.dense1.bias");
-  w.dense2_df = view.optional("fast_weight.dense2.weight");
-  w.dense2_bias_d = view.optional("fast_weight.dense2.bias");
-  w.norm_scale_d = view("fast_weight.norm.scale");
-  w.norm_bias_d = view("fast_weight.norm.bias");
-  w.unembedding = {view(config_.tied_embedding ? "embedding" : "unembedding.weight"),
-                   view.optional("unembedding.bias"),
-                   {},
-                   {}};
-  w.step_size1 = step_size("dense1");
-  w.step_size2 = step_size("dense2");
-  w.step_size_norm = step_size("norm");
-  w.log_decay1 = log_decay("dense1");
-  w.log_decay2 = log_decay("dense2");
-  w.log_decay_norm = log_decay("norm");
-  for (int64_t k = 1; k < (has_fast_weights() ? config_.fast_weight.inner_steps : 1); ++k) {
-    w.more_steps.push_back(
-        {step_size("dense1", k), step_size("dense2", k), log_decay("dense1", k), log_decay("dense2", k)});
+  for (const auto& [member, index] : layer_) w.*member = view(index);
+  w.unembedding = {view(unembedding_), view(unembedding_bias_), {}, {}};
+  const OfFastTensors log_decay = log_decays(0);
+  w.step_size1 = step_size(0, 0);
+  w.step_size2 = step_size(1, 0);
+  w.step_size_norm = step_size(2, 0);
+  w.log_decay1 = log_decay[0];
+  w.log_decay2 = log_decay[1];
+  w.log_decay_norm = log_decay[2];
+  for (size_t k = 1; k < rates_.size(); ++k) {
+    const OfFastTensors own = log_decays(k);
+    w.more_steps.push_back({step_size(0, k), step_size(1, k), own[0], own[1]});
   }
-  w.query_gain1_d = view.optional("fast_weight.query_gain1");
-  w.query_gain2_f = view.optional("fast_weight.query_gain2");
-  w.start1_fd = view.optional("fast_weight.start1");
-  w.start2_df = view.optional("fast_weight.start2");
-  w.write_gate_d = view.optional("fast_weight.write_gate.input");
-  w.write_gate_v = view.optional("fast_weight.write_gate.label");
   return w;
 }
 
-FastWeightResult LanguageModel::fast_forward(const WeightView& weights, const TokenBatch& batch,
+LanguageModel::ForwardWeights LanguageModel::forward_weights() const {
+  ForwardWeights weights{WeightView(parameters_, compute_), {}};
+  weights.layer = layer_weights(weights.view);
+  return weights;
+}
+
+// Means over the vocabulary and 8-bit rows are made again only where the weights may have changed.
+Unembedding LanguageModel::inner_unembedding(const Unembedding& exact) const {
+  if (options_.inner.exact()) return exact;
+  const std::optional<Parameters::Revision> now = parameters_.revision();
+  if (!now) return approximated(exact, options_.inner);
+  if (!approximated_ || !(approximated_->of == *now))
+    approximated_ = Approximated{*now, approximated(exact, options_.inner)};
+  return approximated_->unembedding;
+}
+
+Tensor LanguageModel::body_of(const ForwardWeights& weights, const TokenBatch& batch,
+                              SequenceView& view) const {
+  check(batch);
+  return labelled(body_forward(config_, body_, weights.view, batch.input_bt, batch.document_start_bt, view),
+                  batch.label_bt);
+}
+
+FastWeightResult LanguageModel::fast_forward(const ForwardWeights& weights, const TokenBatch& batch,
                                              SequenceView& view) const {
   require<ConfigError>(
       has_fast_weights(),
@@ -222,14 +303,13 @@ FastWeightResult LanguageModel::fast_forward(const WeightView& weights, const To
       "a gradient through the Fast Weight Layer with approximate inner gradients (threshold ",
       options_.inner.threshold, ", 8-bit logits: ", options_.inner.float8_logits ? "yes" : "no",
       "; the outer gradient is that of the exact ones). Set InnerApproximation to {}.");
-  const Tensor starts_bt = config_.fast_weight.document_reset ? batch.document_start_bt : Tensor();
-  FastWeightWeights layer = layer_weights(weights);
-  layer.unembedding = approximated(layer.unembedding, options_.inner);
-  FastWeightResult result = fast_weight_layer(
-      layer, options_,
-      labelled(body_forward(config_, weights, batch.input_bt, batch.document_start_bt, view), batch.label_bt),
-      {batch.label_bt, batch.weight_bt, starts_bt}, view.inbound_state(), view.exchange(),
-      view.carries_state());
+  const Tensor starts_bt =
+      config_.fast_weight.document_reset ? labelled(batch.document_start_bt, batch.label_bt) : Tensor();
+  FastWeightWeights layer = weights.layer;
+  layer.unembedding = inner_unembedding(layer.unembedding);
+  FastWeightResult result = fast_weight_layer(layer, options_, body_of(weights, batch, view),
+                                              {batch.label_bt, batch.weight_bt, starts_bt},
+                                              view.inbound_state(), view.exchange(), view.carries_state());
   for (Tensor* t : {&result.state.dense1_bfd, &result.state.dense2_bdf, &result.state.norm_bd})
     if (t->defined()) *t = t->detach();
   if (result.inner_use.defined())
@@ -238,25 +318,22 @@ FastWeightResult LanguageModel::fast_forward(const WeightView& weights, const To
   return result;
 }
 
-Tensor LanguageModel::slow_forward(const WeightView& weights, const TokenBatch& batch,
+Tensor LanguageModel::slow_forward(const ForwardWeights& weights, const TokenBatch& batch,
                                    SequenceView& view) const {
-  const Tensor normed_btd =
-      slow_pass(layer_weights(weights), options_,
-                labelled(body_forward(config_, weights, batch.input_bt, batch.document_start_bt, view),
-                         batch.label_bt));
+  const Tensor normed_btd = slow_pass(weights.layer, options_, body_of(weights, batch, view));
   view.advance(batch.input_bt.size(1), {});
   return normed_btd;
 }
 
-Tensor LanguageModel::normed_of(const WeightView& weights, const TokenBatch& batch, Pass pass,
+Tensor LanguageModel::normed_of(const ForwardWeights& weights, const TokenBatch& batch, Pass pass,
                                 SequenceView& view) const {
   return pass == Pass::kFast ? fast_forward(weights, batch, view).fast_normed_btd
                              : slow_forward(weights, batch, view);
 }
 
 TrainingLoss LanguageModel::training_loss(const TokenBatch& batch, double scale, SequenceView& view) const {
-  const WeightView weights(parameters_, compute_);
-  const Unembedding unembedding = layer_weights(weights).unembedding;
+  const ForwardWeights weights = forward_weights();
+  const Unembedding& unembedding = weights.layer.unembedding;
   const Tensor weight_n = batch.weight_bt.flatten() * scale;
   const auto weighted_sum = [&](const Tensor& nll_n) {
     return at::dot(nll_n.detach().flatten(), batch.weight_bt.flatten());
@@ -283,8 +360,8 @@ TrainingLoss LanguageModel::training_loss(const TokenBatch& batch, double scale)
 
 Tensor LanguageModel::token_losses(const TokenBatch& batch, Pass pass, SequenceView& view) const {
   const at::NoGradGuard no_grad;
-  const WeightView weights(parameters_, compute_);
-  return outer_loss(normed_of(weights, batch, pass, view).flatten(0, 1), layer_weights(weights).unembedding,
+  const ForwardWeights weights = forward_weights();
+  return outer_loss(normed_of(weights, batch, pass, view).flatten(0, 1), weights.layer.unembedding,
                     batch.label_bt.flatten(), batch.weight_bt.flatten())
       .nll_n.view(batch.label_bt.sizes());
 }
@@ -297,29 +374,25 @@ Tensor LanguageModel::token_losses(const TokenBatch& batch, Pass pass) const {
 LanguageModel::PassLosses LanguageModel::pass_losses(const TokenBatch& batch, SequenceView& view) const {
   if (!has_fast_weights()) return {token_losses(batch, Pass::kSlow, view), {}};
   const at::NoGradGuard no_grad;
-  const WeightView weights(parameters_, compute_);
+  const ForwardWeights weights = forward_weights();
   const FastWeightResult layer = fast_forward(weights, batch, view);
-  const OuterLoss fast = outer_loss(layer.fast_normed_btd.flatten(0, 1), layer_weights(weights).unembedding,
+  const OuterLoss fast = outer_loss(layer.fast_normed_btd.flatten(0, 1), weights.layer.unembedding,
                                     batch.label_bt.flatten(), batch.weight_bt.flatten());
   return {layer.slow_nll_bt, fast.nll_n.view(batch.label_bt.sizes())};
 }
 
 OuterLoss LanguageModel::segment_loss(const TokenBatch& batch, SequenceView& view, Pass pass) const {
-  const WeightView weights(parameters_, compute_);
-  return outer_loss(normed_of(weights, batch, pass, view).flatten(0, 1), layer_weights(weights).unembedding,
+  const ForwardWeights weights = forward_weights();
+  return outer_loss(normed_of(weights, batch, pass, view).flatten(0, 1), weights.layer.unembedding,
                     batch.label_bt.flatten(), batch.weight_bt.flatten());
-}
-
-Tensor LanguageModel::next_logits(const Tensor& input_bt, SequenceView& view) const {
-  return logits({input_bt, {}, {}, {}}, Pass::kSlow, view);
 }
 
 Tensor LanguageModel::logits(const TokenBatch& batch, Pass pass, SequenceView& view) const {
   const at::NoGradGuard no_grad;
-  const WeightView weights(parameters_, compute_);
-  const Tensor logits_nv =
-      logits_of(normed_of(weights, batch, pass, view).flatten(0, 1), layer_weights(weights).unembedding);
-  return logits_nv.view({batch.input_bt.size(0), batch.input_bt.size(1), -1}).to(accumulation_type());
+  const ForwardWeights weights = forward_weights();
+  const Tensor normed_btd = normed_of(weights, batch, pass, view);
+  const Tensor logits_nv = logits_of(normed_btd.flatten(0, 1), weights.layer.unembedding);
+  return logits_nv.view({normed_btd.size(0), normed_btd.size(1), -1}).to(accumulation_type());
 }
 
 Tensor LanguageModel::logits(const TokenBatch& batch, Pass pass) const {
@@ -334,25 +407,31 @@ LanguageModel::InnerUse LanguageModel::take_inner_use() {
   return {host[0].item<double>(), host[1].item<double>(), host[2].item<double>()};
 }
 
+// One wait for the device, however many there are.
 std::vector<std::pair<std::string, double>> LanguageModel::mean_step_sizes() const {
   const at::NoGradGuard no_grad;
-  std::vector<std::pair<std::string, double>> means;
-  for_each_rate([&](const std::string& name, const std::string& layer, int64_t k) {
-    means.emplace_back(name, step_size(layer, k).mean().item<double>());
+  std::vector<std::string> names;
+  std::vector<Tensor> means;
+  for_each_rate([&](const std::string& name, size_t tensor, size_t k) {
+    names.push_back(name);
+    means.push_back(step_size(tensor, k).mean());
   });
-  return means;
+  return on_host(names, means);
 }
 
 std::vector<std::pair<std::string, double>> LanguageModel::decays() const {
   const at::NoGradGuard no_grad;
-  std::vector<std::pair<std::string, double>> found;
-  for_each_rate([&](const std::string& name, const std::string& layer, int64_t k) {
-    const Tensor decay = log_decay(layer, k).exp().to(at::kCPU);
-    if (decay.dim() == 0) found.emplace_back(name, decay.item<double>());
-    for (int64_t j = 0; decay.dim() == 1 && j < decay.size(0); ++j)
-      found.emplace_back(cat(name, ".", j), decay[j].item<double>());
+  std::vector<std::string> names;
+  std::vector<Tensor> decays;
+  std::vector<OfFastTensors> logs;
+  for (size_t k = 0; k < rates_.size(); ++k) logs.push_back(log_decays(k));
+  for_each_rate([&](const std::string& name, size_t tensor, size_t k) {
+    const Tensor decay = logs[k][tensor].exp();
+    decays.push_back(decay);
+    if (decay.dim() == 0) names.push_back(name);
+    for (int64_t j = 0; decay.dim() == 1 && j < decay.size(0); ++j) names.push_back(cat(name, ".", j));
   });
-  return found;
+  return on_host(names, decays);
 }
 
 }  // namespace fwl

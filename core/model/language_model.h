@@ -1,7 +1,11 @@
 // The language model: transformer body, Fast Weight Layer, unembedding; parameters, losses and decoding.
 #pragma once
 
+#include <array>
+#include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "core/fast_weight/layer.h"
 #include "core/model/config.h"
@@ -16,7 +20,7 @@ struct TokenBatch {
   Tensor input_bt;           // int64
   Tensor label_bt;           // int64
   Tensor weight_bt;          // loss weights in the accumulation type; 0: not scored and not learned from
-  Tensor document_start_bt;  // bool, or undefined
+  Tensor document_start_bt;  // bool, of the inputs; or undefined
 };
 
 // Which weights predict: the slow ones alone, or the fast ones.
@@ -61,15 +65,17 @@ class LanguageModel {
   PassLosses pass_losses(const TokenBatch& batch, SequenceView& view) const;
   // Loss of a segment: sum of weight * nll (differentiable) and the labels' nll. For dynamic evaluation.
   OuterLoss segment_loss(const TokenBatch& batch, SequenceView& view, Pass pass = Pass::kSlow) const;
-  // Logits of the slow pass for the tokens that follow those of the view, [B, T, v]. For generation.
-  Tensor next_logits(const Tensor& input_bt, SequenceView& view) const;
-  // Logits of a batch, [B, T, v], in the accumulation type; for tests of causality on small models.
+  // Logits of a batch, [B, T, v], in the accumulation type; for tests on small models. The slow pass wants no
+  // labels.
   Tensor logits(const TokenBatch& batch, Pass pass, SequenceView& view) const;
   Tensor logits(const TokenBatch& batch, Pass pass) const;
 
   // How passes without gradient make their inner gradients; at first exactly. Passes with gradient through
   // the layer throw ConfigError where they are approximated.
-  void set_inner_approximation(const InnerApproximation& approximation) { options_.inner = approximation; }
+  void set_inner_approximation(const InnerApproximation& approximation) {
+    options_.inner = approximation;
+    approximated_.reset();
+  }
   const InnerApproximation& inner_approximation() const { return options_.inner; }
   // What a threshold did since the last call, over all batch forwards; waits for the device.
   struct InnerUse {
@@ -87,21 +93,53 @@ class LanguageModel {
   // The layer's weights as its functions take them, for those who run it themselves (core/model/decoder.h).
   FastWeightWeights layer_weights(const WeightView& view) const;
   const FastWeightOptions& layer_options() const { return options_; }
+  const BodyIndex& body() const { return body_; }
 
  private:
-  Tensor log_decay(const std::string& layer, int64_t step = 0) const;
+  // Weights of one forward, each looked up once.
+  struct ForwardWeights {
+    WeightView view;
+    FastWeightWeights layer;
+  };
+  ForwardWeights forward_weights() const;
+
+  // Fast tensors: the dense layers and the norm.
+  static constexpr size_t kFastTensors = 3;
+  using OfFastTensors = std::array<Tensor, kFastTensors>;
+  // Where the rates of an inner step are among the parameters, by fast tensor; kNoParameter: it has none.
+  struct RateIndex {
+    std::array<ParameterIndex, kFastTensors> step_size;
+    ParameterIndex decay, norm_decay;
+  };
+  void index_layer();
+  Tensor step_size(size_t tensor, size_t step) const;
+  OfFastTensors log_decays(size_t step) const;
   template <typename Visit>
   void for_each_rate(Visit visit) const;
-  Tensor slow_forward(const WeightView& weights, const TokenBatch& batch, SequenceView& view) const;
-  FastWeightResult fast_forward(const WeightView& weights, const TokenBatch& batch, SequenceView& view) const;
-  Tensor normed_of(const WeightView& weights, const TokenBatch& batch, Pass pass, SequenceView& view) const;
+  Unembedding inner_unembedding(const Unembedding& exact) const;
+  Tensor body_of(const ForwardWeights& weights, const TokenBatch& batch, SequenceView& view) const;
+  Tensor slow_forward(const ForwardWeights& weights, const TokenBatch& batch, SequenceView& view) const;
+  FastWeightResult fast_forward(const ForwardWeights& weights, const TokenBatch& batch,
+                                SequenceView& view) const;
+  Tensor normed_of(const ForwardWeights& weights, const TokenBatch& batch, Pass pass,
+                   SequenceView& view) const;
 
   ModelConfig config_;
   at::Device device_;
   at::ScalarType compute_;
   FastWeightOptions options_;
   Parameters parameters_;
-  mutable Tensor inner_use_;  // of forwards since take_inner_use(); undefined: none
+  BodyIndex body_;
+  std::vector<std::pair<Tensor FastWeightWeights::*, ParameterIndex>> layer_;  // its weights but the rates
+  ParameterIndex unembedding_ = kNoParameter, unembedding_bias_ = kNoParameter;
+  std::vector<RateIndex> rates_;  // of the inner steps; one for a model without
+  mutable Tensor inner_use_;      // of forwards since take_inner_use(); undefined: none
+  // What the inner approximation takes from the unembedding, for as long as that does not change.
+  struct Approximated {
+    Parameters::Revision of;
+    Unembedding unembedding;
+  };
+  mutable std::optional<Approximated> approximated_;
 };
 
 }  // namespace fwl

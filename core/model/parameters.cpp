@@ -90,23 +90,29 @@ const Parameter& Parameters::find(const std::string& name) const {
   return parameters_[found->second];
 }
 
+ParameterIndex Parameters::index_of(const std::string& name) const {
+  const auto found = index_.find(name);
+  return found == index_.end() ? kNoParameter : static_cast<ParameterIndex>(found->second);
+}
+
+const Tensor& Parameters::value(ParameterIndex index) const {
+  const Parameter& p = at(index);
+  require<InternalError>(p.value.defined(), "the value of '", p.name, "' is another rank's");
+  return p.value;
+}
+
 const Tensor& Parameters::operator[](const std::string& name) const {
-  const Tensor& value = find(name).value;
-  require<InternalError>(value.defined(), "the value of '", name, "' is another rank's");
-  return value;
+  return value(&find(name) - parameters_.data());
 }
 
 const Tensor& Parameters::leaf(const std::string& name) const {
   return find(name).leaf;
 }
 
-c10::intrusive_ptr<RowGradients> Parameters::row_gradients(const std::string& name) const {
-  return find(name).rows;
-}
-
 Tensor& Parameters::values() {
   require<InternalError>(released_ == 0, "the values are spread over the ranks");
   copied_version_.reset();
+  ++writes_;
   return values_;
 }
 
@@ -149,6 +155,12 @@ void Parameters::refresh_copies() const {
   copies_.narrow(0, released_, count).copy_(values_.narrow(0, 0, count));
   // What is gathered from other ranks changes no version.
   if (released_ == 0) copied_version_ = values_._version();
+}
+
+std::optional<Parameters::Revision> Parameters::revision() const {
+  if (released_ > 0) return {};
+  const auto version = [](const Tensor& t) { return t.defined() ? static_cast<uint32_t>(t._version()) : 0; };
+  return Revision{version(values_), version(copies_), writes_};
 }
 
 Tensor Parameters::copies_of(const ElementRange& range) const {

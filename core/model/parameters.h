@@ -43,9 +43,14 @@ struct Parameter {
   Tensor gradient;  // view of the flat gradients
   Tensor leaf;      // what graphs are made of: `value`, or its copy in the compute dtype
   int64_t offset;   // first element in the flat tensor
-  c10::intrusive_ptr<RowGradients> rows;  // of the copy; null without
+  // Where lookups of its rows leave their gradients; null where its gradient is no copy's.
+  c10::intrusive_ptr<RowGradients> rows;
   bool has_copy() const { return !leaf.is_same(value); }
 };
+
+// Where a parameter is in Parameters::all(): found by name once, not in every forward.
+using ParameterIndex = int64_t;
+constexpr ParameterIndex kNoParameter = -1;  // the model has none of that name
 
 class Parameters {
  public:
@@ -64,9 +69,10 @@ class Parameters {
   const Tensor& operator[](
       const std::string& name) const;                 // the value; throws InternalError for an unknown name
   const Tensor& leaf(const std::string& name) const;  // likewise
-  // Where lookups of a parameter's rows leave their gradients; null where its gradient is no copy's.
-  c10::intrusive_ptr<RowGradients> row_gradients(const std::string& name) const;
   bool has(const std::string& name) const { return index_.count(name) > 0; }
+  ParameterIndex index_of(const std::string& name) const;  // or kNoParameter
+  const Parameter& at(ParameterIndex index) const { return parameters_[static_cast<size_t>(index)]; }
+  const Tensor& value(ParameterIndex index) const;  // throws InternalError where it is another rank's
   const std::vector<Parameter>& all() const { return parameters_; }
   int64_t count() const { return gradients_.numel(); }
   at::ScalarType compute_type() const { return (copies_.defined() ? copies_ : values_).scalar_type(); }
@@ -95,6 +101,15 @@ class Parameters {
   void finish_gradients(size_t first, size_t last);
   // Differentiates and collects the rest.
   void backward(const Tensor& objective);
+
+  // Another one after each change of the weights (values() counts as one); none where they change without a
+  // trace, since other ranks write them.
+  struct Revision {
+    uint32_t values, copies;
+    int64_t writes;
+    bool operator==(const Revision&) const = default;
+  };
+  std::optional<Revision> revision() const;
 
   // With copies: gives up the values of elements [0, end), end <= count of the copied ones. The copies are
   // what this rank has of them then, and store() is how they change; whoever computes the values keeps them.
@@ -128,6 +143,7 @@ class Parameters {
   int64_t released_ = 0;
   Tensor copies_;                                   // flat, of the first groups; undefined without copies
   mutable std::optional<uint32_t> copied_version_;  // of values_; none: it may have changed
+  int64_t writes_ = 0;                              // calls of values()
   std::vector<Held> held_;                          // of each parameter
   int64_t waiting_bytes_ = 0;                       // of gradients in the copies
   std::vector<std::shared_ptr<torch::autograd::Node>> accumulators_;  // they hold the hooks

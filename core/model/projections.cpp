@@ -2,6 +2,7 @@
 
 #include "core/base/autograd.h"
 #include "core/kernels/fused_products.h"
+#include "core/kernels/fused_shapes.h"
 
 namespace fwl {
 namespace {
@@ -33,7 +34,8 @@ class QkvFunction : public torch::autograd::Function<QkvFunction> {
     return {part(0), part(1), part(2)};
   }
 
-  static variable_list backward(AutogradContext* ctx, variable_list bars) {
+  // `bars` by reference: gather_qkv_gradient() turns gradients in place that nobody else holds.
+  static variable_list backward(AutogradContext* ctx, const variable_list& bars) {
     const auto saved = ctx->get_saved_variables();
     const Tensor &x_btd = saved[0], &weight = saved[1];
     const int64_t heads = ctx->saved_data["heads"].toInt();
@@ -107,7 +109,7 @@ AttentionInputs project_qkv(const Tensor& x_btd, const Projection& qkv, int64_t 
 
 Tensor feed_forward(const Tensor& x_btd, const Projection& up, const Projection& down, Activation kind) {
   // Asked here: inside of the function gradients are off.
-  const bool fused = kind == Activation::kSquaredRelu && !up.bias.defined() &&
+  const bool fused = !refusal_of_fused_feed_forward(kind == Activation::kSquaredRelu, up.bias.defined()) &&
                      has_fused_products(x_btd.flatten(0, 1), up.weight);
   return FeedForwardFunction::apply(x_btd, up.weight, optional_of(up.bias), down.weight,
                                     optional_of(down.bias), kind == Activation::kGelu, fused);

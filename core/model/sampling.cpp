@@ -25,7 +25,9 @@ int64_t sample_token(const Tensor& logits_v, const SamplingOptions& options, at:
       "the logits of the next token are not finite (the model or its fast weights diverged). "
       "Try --adapt off, or another checkpoint.");
   if (options.temperature <= 0) return scores_v.argmax().item<int64_t>();
-  scores_v = scores_v / options.temperature;
+  // The largest is 0 and stays so at any temperature; a small one takes the others to minus infinity, which
+  // no softmax minds.
+  scores_v = (scores_v - scores_v.max()) / options.temperature;
   if (options.top_k > 0 && options.top_k < scores_v.numel()) {
     const Tensor smallest_kept = std::get<0>(scores_v.topk(options.top_k)).min();
     scores_v = scores_v.masked_fill(scores_v < smallest_kept, -std::numeric_limits<double>::infinity());

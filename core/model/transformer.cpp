@@ -31,13 +31,12 @@ void declare_norm(const ModelConfig& c, const std::string& name, Parameters& par
   if (c.norm == "layer") parameters.declare(name + ".bias", ParameterGroup::kNoDecay, at::zeros({c.width}));
 }
 
-AddNorm apply_norm(const WeightView& w, const std::string& name, const Tensor& x_btd,
-                   const Tensor& delta_btd) {
-  return add_norm(x_btd, delta_btd, w(name + ".scale"), w.optional(name + ".bias"), kNormEpsilon);
+AddNorm apply_norm(const WeightView& w, const NormIndex& norm, const Tensor& x_btd, const Tensor& delta_btd) {
+  return add_norm(x_btd, delta_btd, w(norm.scale), w(norm.bias), kNormEpsilon);
 }
 
-Projection projection_of(const WeightView& w, const std::string& name) {
-  return {w(name), w.optional(name + ".bias")};
+Projection projection_of(const WeightView& w, const ProjectionIndex& p) {
+  return {w(p.weight), w(p.bias)};
 }
 
 Tensor project(const Projection& p, const Tensor& x_btd) {
@@ -48,10 +47,11 @@ bool has_rotary(const ModelConfig& c) {
   return c.positions == "rotary";
 }
 
-Tensor embed(const ModelConfig& c, const WeightView& w, const Tensor& token_bt, int64_t first_position) {
-  const Tensor x_btd = w.rows("embedding", token_bt);
+Tensor embed(const ModelConfig& c, const BodyIndex& body, const WeightView& w, const Tensor& token_bt,
+             int64_t first_position) {
+  const Tensor x_btd = w.rows(body.embedding, token_bt);
   if (has_rotary(c)) return x_btd;
-  const Tensor table_pd = w("positions");
+  const Tensor table_pd = w(body.positions);
   const int64_t length = token_bt.size(1);
   require<ConfigError>(first_position + length <= table_pd.size(0), "position ", first_position + length - 1,
                        " is beyond the ", table_pd.size(0),
@@ -73,19 +73,18 @@ Tensor mask_of(const ModelConfig& c, const Tensor& document_start_bt, const at::
   return document_mask(document_start_bt, c.window, options);
 }
 
-Tensor self_attention(const ModelConfig& c, const WeightView& w, int64_t layer, const Tensor& x_btd,
-                      const RotaryTable& rotary, const Tensor& mask, SequenceView& view) {
-  const AttentionInputs in =
-      project_qkv(x_btd, projection_of(w, block_name(layer, "attention.qkv")), c.heads, rotary);
+Tensor self_attention(const ModelConfig& c, const WeightView& w, const BlockIndex& block, int64_t layer,
+                      const Tensor& x_btd, const RotaryTable& rotary, const Tensor& mask,
+                      SequenceView& view) {
+  const AttentionInputs in = project_qkv(x_btd, projection_of(w, block.qkv), c.heads, rotary);
   const Tensor y = mask.defined() ? masked_attention(in.q_bhte, in.k_bhte, in.v_bhte, mask)
                                   : view.attend(layer, in.q_bhte, in.k_bhte, in.v_bhte, c.window);
-  return project(projection_of(w, block_name(layer, "attention.out")),
+  return project(projection_of(w, block.attention_out),
                  y.transpose(1, 2).reshape({x_btd.size(0), x_btd.size(1), c.width}));
 }
 
-Tensor feed_forward(const ModelConfig& c, const WeightView& w, int64_t layer, const Tensor& x_btd) {
-  const Projection up = projection_of(w, block_name(layer, "feed_forward.up")),
-                   down = projection_of(w, block_name(layer, "feed_forward.down"));
+Tensor feed_forward(const ModelConfig& c, const WeightView& w, const BlockIndex& block, const Tensor& x_btd) {
+  const Projection up = projection_of(w, block.up), down = projection_of(w, block.down);
   if (c.feed_forward == "swiglu") {
     const auto halves = project(up, x_btd).chunk(2, -1);
     return project(down, at::silu(halves[0]) * halves[1]);
@@ -112,11 +111,29 @@ class LookupFunction : public torch::autograd::Function<LookupFunction> {
 
 }  // namespace
 
-Tensor WeightView::rows(const std::string& name, const Tensor& index) const {
-  const Tensor table = (*this)(name);
-  const auto rows = parameters_.row_gradients(name);
-  const bool leaves_rows = rows && table.is_same(parameters_.leaf(name)) && at::GradMode::is_enabled();
-  return leaves_rows ? LookupFunction::apply(table, index, rows) : at::embedding(table, index);
+Tensor WeightView::rows(ParameterIndex which, const Tensor& index) const {
+  const Tensor table = (*this)(which);
+  const Parameter& p = parameters_.at(which);
+  const bool leaves_rows = p.rows && table.is_same(p.leaf) && at::GradMode::is_enabled();
+  return leaves_rows ? LookupFunction::apply(table, index, p.rows) : at::embedding(table, index);
+}
+
+BodyIndex index_body(const ModelConfig& c, const Parameters& parameters) {
+  BodyIndex body{parameters.index_of("embedding"), parameters.index_of("positions"), {}};
+  for (int64_t layer = 0; layer < c.layers; ++layer) {
+    const auto norm = [&](const char* part) {
+      const std::string name = block_name(layer, part);
+      return NormIndex{parameters.index_of(name + ".scale"), parameters.index_of(name + ".bias")};
+    };
+    const auto projection = [&](const char* part) {
+      const std::string name = block_name(layer, part);
+      return ProjectionIndex{parameters.index_of(name), parameters.index_of(name + ".bias")};
+    };
+    body.blocks.push_back({norm("norm1"), norm("norm2"), projection("attention.qkv"),
+                           projection("attention.out"), projection("feed_forward.up"),
+                           projection("feed_forward.down")});
+  }
+  return body;
 }
 
 void declare_body(const ModelConfig& c, at::Generator& generator, Parameters& parameters) {
@@ -146,23 +163,24 @@ void declare_body(const ModelConfig& c, at::Generator& generator, Parameters& pa
   }
 }
 
-Tensor body_forward(const ModelConfig& c, const WeightView& w, const Tensor& token_bt,
+Tensor body_forward(const ModelConfig& c, const BodyIndex& body, const WeightView& w, const Tensor& token_bt,
                     const Tensor& document_start_bt, SequenceView& view) {
-  Tensor x_btd = embed(c, w, token_bt, view.first_position());
+  Tensor x_btd = embed(c, body, w, token_bt, view.first_position());
   RotaryTable rotary;
   if (has_rotary(c))
     rotary = rotary_table(view.first_position(), token_bt.size(1), c.width / c.heads, c.rotary_base,
                           x_btd.options().dtype(accumulate_type(x_btd.scalar_type())));
   const Tensor mask = mask_of(c, document_start_bt, x_btd.options(), view);
   Tensor delta_btd;  // what the block before adds; it is added where the next norm reads the sum
-  const auto normed = [&](int64_t layer, const char* norm) {
-    const AddNorm next = apply_norm(w, block_name(layer, norm), x_btd, delta_btd);
+  const auto normed = [&](const NormIndex& norm) {
+    const AddNorm next = apply_norm(w, norm, x_btd, delta_btd);
     x_btd = next.sum;
     return next.norm;
   };
   for (int64_t layer = 0; layer < c.layers; ++layer) {
-    delta_btd = self_attention(c, w, layer, normed(layer, "norm1"), rotary, mask, view);
-    delta_btd = feed_forward(c, w, layer, normed(layer, "norm2"));
+    const BlockIndex& block = body.blocks[static_cast<size_t>(layer)];
+    delta_btd = self_attention(c, w, block, layer, normed(block.norm1), rotary, mask, view);
+    delta_btd = feed_forward(c, w, block, normed(block.norm2));
   }
   if (delta_btd.defined()) x_btd = x_btd + delta_btd;
   return x_btd;

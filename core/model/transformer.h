@@ -19,27 +19,44 @@ class WeightView {
       : parameters_(parameters), compute_(compute) {
     if (parameters.compute_type() == compute) parameters.refresh_copies();
   }
-  Tensor operator()(const std::string& name) const {
-    const Tensor& leaf = parameters_.leaf(name);
-    return leaf.scalar_type() == compute_ ? leaf : cast(name);
+  // Undefined for kNoParameter.
+  Tensor operator()(ParameterIndex index) const {
+    if (index == kNoParameter) return {};
+    const Tensor& leaf = parameters_.at(index).leaf;
+    return leaf.scalar_type() == compute_ ? leaf : cast(index);
   }
-  // The parameter itself, or an undefined tensor when the model has none of this name.
-  Tensor optional(const std::string& name) const { return parameters_.has(name) ? (*this)(name) : Tensor(); }
   // Rows of a table of the model, [..., d], for indices [...]. Differentiable.
-  Tensor rows(const std::string& name, const Tensor& index) const;
+  Tensor rows(ParameterIndex table, const Tensor& index) const;
   at::ScalarType compute() const { return compute_; }
 
  private:
-  const Tensor& cast(const std::string& name) const {
-    Tensor& cast = cast_[name];
-    if (!cast.defined()) cast = parameters_[name].to(compute_);
+  const Tensor& cast(ParameterIndex index) const {
+    Tensor& cast = cast_[index];
+    if (!cast.defined()) cast = parameters_.value(index).to(compute_);
     return cast;
   }
 
   const Parameters& parameters_;
   at::ScalarType compute_;
-  mutable std::map<std::string, Tensor> cast_;  // so that a weight used twice is cast once
+  mutable std::map<ParameterIndex, Tensor> cast_;  // so that a weight used twice is cast once
 };
+
+// Where the body's weights are among the parameters; kNoParameter: the body has none such.
+struct NormIndex {
+  ParameterIndex scale, bias;
+};
+struct ProjectionIndex {
+  ParameterIndex weight, bias;
+};
+struct BlockIndex {
+  NormIndex norm1, norm2;
+  ProjectionIndex qkv, attention_out, up, down;
+};
+struct BodyIndex {
+  ParameterIndex embedding, positions;
+  std::vector<BlockIndex> blocks;
+};
+BodyIndex index_body(const ModelConfig& config, const Parameters& parameters);
 
 // Declares the body's parameters with GPT-2's initialisation (normal 0.02; projections into the residual
 // stream divided by sqrt(2 layers)).
@@ -49,7 +66,7 @@ void declare_body(const ModelConfig& config, at::Generator& generator, Parameter
 // gradient flows into what the view remembers. Collective over the view's ranks, if it has any.
 // With config.document_mask, attention stays within the documents that document_start_bt (bool [B, T], or
 // undefined) begins; throws ConfigError where one begins inside a sequence that is not whole here.
-Tensor body_forward(const ModelConfig& config, const WeightView& weights, const Tensor& token_bt,
-                    const Tensor& document_start_bt, SequenceView& view);
+Tensor body_forward(const ModelConfig& config, const BodyIndex& index, const WeightView& weights,
+                    const Tensor& token_bt, const Tensor& document_start_bt, SequenceView& view);
 
 }  // namespace fwl

@@ -7,9 +7,9 @@
 namespace fwl {
 
 void AdamWConfig::visit_fields(FieldList& list) {
-  list.add("beta1", beta1, "decay of the first moments", between(0, 1));
-  list.add("beta2", beta2, "decay of the second moments", between(0, 1));
-  list.add("epsilon", epsilon, "added to the root of the second moments", at_least(0));
+  list.add("beta1", beta1, "decay of the first moments", from_to_below(0, 1));
+  list.add("beta2", beta2, "decay of the second moments", from_to_below(0, 1));
+  list.add("epsilon", epsilon, "added to the root of the second moments", at_least(1e-30));
   list.add("weight_decay", weight_decay,
            "decoupled weight decay of matrices (not of norms, biases and step sizes)", at_least(0));
   list.add("step_size_rate_factor", step_size_rate_factor,

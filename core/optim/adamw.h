@@ -66,7 +66,9 @@ class AdamW {
   Tensor updates_;  // [], float32: exact up to 16 million
 };
 
-// sqrt(sum of squares) of a flat tensor: [], float64, on its device.
+// sqrt(sum of squares) of a flat tensor, on its device: computed in its type (float32 in training), returned
+// as
+// [], float64, since ranks' squares are added up.
 Tensor global_norm(const Tensor& flat);
 
 }  // namespace fwl

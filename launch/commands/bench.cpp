@@ -1,11 +1,14 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "launch/command.h"
 #include "launch/evaluation_bench.h"
+#include "launch/report/page.h"
+#include "launch/report/reading.h"
 #include "launch/training_bench.h"
 #include "parallel/session.h"
 
@@ -72,6 +75,7 @@ json to_json(const RunConfig& c, const EvaluationBenchResult& r) {
     const auto [least, most] = std::minmax_element(m.tokens_per_s.begin(), m.tokens_per_s.end());
     modes[m.mode] = {{"tokens_per_s", {{"min", *least}, {"median", m.median()}, {"max", *most}}},
                      {"relative_time", m.relative_time},
+                     {"relative_time_spread", number_or_null(m.relative_time_spread)},
                      {"peak_memory_bytes", m.peak_memory_bytes}};
   }
   return {{"device", r.device},
@@ -92,8 +96,10 @@ void run_evaluation_bench(const BenchArguments& a) {
               result.loss);
   for (const EvaluationTime& m : result.modes) {
     const auto [least, most] = std::minmax_element(m.tokens_per_s.begin(), m.tokens_per_s.end());
-    std::printf("  %-8s tokens/s  min %.0f  median %.0f  max %.0f;  %.2f x static;  peak memory %.2f GB\n",
-                m.mode.c_str(), *least, m.median(), *most, m.relative_time,
+    const std::string spread =
+        std::isfinite(m.relative_time_spread) ? " \u00b1 " + fixed(m.relative_time_spread, 2) : "";
+    std::printf("  %-8s tokens/s  min %.0f  median %.0f  max %.0f;  %.2f%s x static;  peak memory %.2f GB\n",
+                m.mode.c_str(), *least, m.median(), *most, m.relative_time, spread.c_str(),
                 static_cast<double>(m.peak_memory_bytes) / 1e9);
   }
   write_json(a.json_path, to_json(config, result));

@@ -1,4 +1,5 @@
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <memory>
@@ -6,6 +7,7 @@
 
 #include "core/base/error.h"
 #include "data/dataset_check.h"
+#include "data/dataset_folder.h"
 #include "data/dataset_text.h"
 #include "launch/command.h"
 #include "launch/data_inspection.h"
@@ -25,6 +27,7 @@ json describe(const DataProblem& p) {
           {"dataset", p.dataset},
           {"chunk", p.chunk < 0 ? json() : json(p.chunk)},
           {"offset", p.offset < 0 ? json() : json(p.offset)},
+          {"unavailable", p.is_unavailable},
           {"problem", p.problem}};
 }
 
@@ -33,7 +36,22 @@ void print(const DataProblem& p) {
   if (!p.dataset.empty()) place += ", dataset " + p.dataset;
   if (p.chunk >= 0) place += cat(", chunk ", p.chunk);
   if (p.offset >= 0) place += cat(", offset ", p.offset);
-  std::printf("BAD %s: %s\n", place.c_str(), p.problem.c_str());
+  std::printf("%s %s: %s\n", p.is_unavailable ? "NOT READ" : "BAD", place.c_str(), p.problem.c_str());
+}
+
+// Damage is told before what only could not be read.
+void require_sound(const std::string& dir, size_t damaged, size_t unavailable) {
+  const std::string unread =
+      unavailable == 0 ? "" : cat(" ", unavailable, " file(s) could not be read at all.");
+  require<DataError>(
+      damaged == 0, dir, ": ", damaged,
+      " problem(s), listed above (nothing should be trained on it). Make the data set again, or "
+      "put good copies of the files back.",
+      unread);
+  require<UnavailableError>(
+      unavailable == 0, dir, ": ", unavailable,
+      " file(s) cannot be read now, or not by this user, listed above (whether they are "
+      "damaged is not known). Remedy that and check again.");
 }
 
 void run_check(const DataArguments& a) {
@@ -50,20 +68,30 @@ void run_check(const DataArguments& a) {
                  {"locking", check.locking},
                  {"remarks", check.remarks},
                  {"problems", json::array()}};
+  const auto unavailable = static_cast<size_t>(std::count_if(
+      check.problems.begin(), check.problems.end(), [](const DataProblem& p) { return p.is_unavailable; }));
+  const size_t damaged = check.problems.size() - unavailable;
+  report["unavailable"] = unavailable;
   for (const DataProblem& problem : check.problems) {
     print(problem);
     report["problems"].push_back(describe(problem));
   }
-  for (const std::string& remark : check.remarks) std::printf("note: %s\n", remark.c_str());
+  if (const std::string beside = fs::path(dir).lexically_normal().string() + kUnfinishedEnding;
+      fs::exists(beside))
+    report["remarks"].push_back(
+        cat("'", beside,
+            "' is there: what was to replace this data set, or what it has replaced. Give "
+            "`fwl tokenize --overwrite` again, or remove it."));
+  for (const json& remark : report["remarks"])
+    std::printf("note: %s\n", remark.get_ref<const std::string&>().c_str());
   std::printf("%s: %lld shard(s), %lld documents, %lld tokens; reading %.0f MB/s, file locking %s: %s\n",
               dir.c_str(), static_cast<long long>(check.shards), static_cast<long long>(check.documents),
               static_cast<long long>(check.tokens), check.read_mb_per_s, check.locking.c_str(),
-              check.problems.empty() ? "all good" : "BAD");
+              check.problems.empty() ? "all good"
+              : damaged > 0          ? "BAD"
+                                     : "not all of it could be read");
   write_json(a.json_path, report);
-  require<DataError>(
-      check.problems.empty(), dir, ": ", check.problems.size(),
-      " problem(s), listed above (nothing should be trained on it). Make the data set again, or "
-      "put good copies of the files back.");
+  require_sound(dir, damaged, unavailable);
 }
 
 bool is_inside(const std::string& path, const std::string& folder) {

@@ -69,6 +69,14 @@ void run(const DoctorArguments& a) {
 
 }  // namespace
 
+void check_before_start(const std::string& config, const std::vector<std::string>& settings) {
+  DoctorArguments arguments;
+  arguments.config = config;
+  arguments.settings = settings;
+  arguments.quick = true;
+  run(arguments);
+}
+
 void add_doctor_command(CLI::App& app) {
   auto a = std::make_shared<DoctorArguments>();
   CLI::App* command = app.add_subcommand(

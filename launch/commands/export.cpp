@@ -7,6 +7,7 @@
 #include "checkpoints/safetensors.h"
 #include "core/base/error.h"
 #include "core/base/file.h"
+#include "core/base/json.h"
 #include "launch/command.h"
 #include "launch/load_model.h"
 
@@ -41,6 +42,9 @@ void run_export(const std::string& checkpoint, const std::string& out, Existing 
                          "' holds ", name,
                          " already (it would be replaced). Choose another folder, or give --overwrite.");
   LoadedModel loaded = load_model({checkpoint, "cpu", ""});
+  const std::string problem = nonfinite_problem(nonfinite_parameters(loaded.model->parameters()));
+  require<CheckFailed>(problem.empty(), loaded.info.path, ": ", problem,
+                       " (nobody could use them; nothing was written). Export another checkpoint.");
   std::error_code error;
   fs::create_directories(out, error);
   require<DataError>(!error, "--out '", out, "' cannot be made: ", error.message(),
@@ -60,7 +64,7 @@ void run_export(const std::string& checkpoint, const std::string& out, Existing 
     config["tokenizer_file"] = kTokenizer;
   }
   write_safetensors(cat(out, "/", kWeights), tensors, {{"format", "pt"}, {"source", "fwl"}});
-  publish_file(cat(out, "/", kConfig), config.dump(2) + "\n");
+  publish_file(cat(out, "/", kConfig), json_text(config, 2) + "\n");
   std::cout << "exported " << tensors.size() << " tensors, " << loaded.model->parameters().count()
             << " parameters of step " << progress.step << " to " << out << "\n";
 }
@@ -78,7 +82,10 @@ void add_export_command(CLI::App& app) {
   command->add_option("checkpoint", a->checkpoint, "a run's folder or one of its checkpoints")
       ->required()
       ->type_name("CHECKPOINT");
-  command->add_option("--out", a->out, "folder to write to; made if needed")->required()->type_name("DIR");
+  command->add_option("--out", a->out, "folder to write to; made if needed")
+      ->required()
+      ->type_name("DIR")
+      ->check(folder_to_fill());
   command->add_flag("--overwrite", a->overwrite, "replace an export that is in --out already");
   command->callback(
       [a] { run_export(a->checkpoint, a->out, a->overwrite ? Existing::kReplace : Existing::kRefuse); });

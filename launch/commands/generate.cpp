@@ -7,12 +7,14 @@
 
 #include "core/base/error.h"
 #include "core/base/log.h"
+#include "core/base/threads.h"
 #include "data/byte_source.h"
 #include "launch/command.h"
 #include "launch/generation/generator.h"
 #include "launch/generation/state_file.h"
 #include "launch/generation/text_stream.h"
 #include "launch/load_model.h"
+#include "launch/number_option.h"
 
 namespace fwl {
 namespace {
@@ -51,7 +53,9 @@ std::vector<std::string> prompts_of(const GenerateArguments& a) {
 // others say waits.
 class Screen {
  public:
-  Screen(std::vector<std::string> heads, bool numbered) : heads_(std::move(heads)), numbered_(numbered) {
+  // `titles`: empty for one text alone.
+  Screen(std::vector<std::string> heads, std::vector<std::string> titles)
+      : heads_(std::move(heads)), titles_(std::move(titles)) {
     waiting_.resize(heads_.size());
     ended_.resize(heads_.size());
     begin();
@@ -71,13 +75,12 @@ class Screen {
  private:
   void begin() {
     if (live_ == heads_.size()) return;
-    if (numbered_) std::cout << (live_ == 0 ? "" : "\n") << "==> prompt " << live_ + 1 << " <==\n";
+    if (!titles_.empty()) std::cout << (live_ == 0 ? "" : "\n") << "==> " << titles_[live_] << " <==\n";
     std::cout << heads_[live_] << std::flush;
   }
-  std::vector<std::string> heads_, waiting_;
+  std::vector<std::string> heads_, titles_, waiting_;
   std::vector<char> ended_;
   size_t live_ = 0;
-  bool numbered_;
 };
 
 json to_json(const std::string& prompt, size_t prompt_tokens, const Continuation& c) {
@@ -101,14 +104,39 @@ json cost_json(const GenerationCost& cost) {
           {"memory_bytes", cost.memory_bytes}};
 }
 
-GenerationOptions options_of(const GenerateArguments& a, const LanguageModel& model) {
+GenerationOptions options_of(const GenerateArguments& a, const ModelConfig& model) {
   GenerationOptions options = a.options;
   options.seed = static_cast<uint64_t>(a.seed);
   options.adapt =
-      a.adapt.empty() ? (model.has_fast_weights() ? Adapt::kPrompt : Adapt::kOff) : parse_adapt(a.adapt);
+      a.adapt.empty() ? (model.fast_weight.learns() ? Adapt::kPrompt : Adapt::kOff) : parse_adapt(a.adapt);
   for (const std::string& stop : options.stops)
     require<ConfigError>(!stop.empty(), "--stop is empty (it would end every text at once). Leave it out.");
   return options;
+}
+
+// Of a model whose weights are not finite nothing is generated; the JSON says why.
+void refuse_nonfinite(const GenerateArguments& a, const LoadedModel& loaded) {
+  const std::vector<std::string> names = nonfinite_parameters(loaded.model->parameters());
+  if (names.empty()) return;
+  write_json(a.json_path, {{"checkpoint", loaded.info.path},
+                           {"finite", false},
+                           {"nonfinite_tensors", names},
+                           {"continuations", json::array()}});
+  throw CheckFailed(cat(loaded.info.path, ": ", nonfinite_problem(names),
+                        " (every text would be noise). Give another checkpoint."));
+}
+
+std::vector<std::vector<int32_t>> tokens_of(const std::vector<std::string>& texts,
+                                            const Tokenizer& tokenizer) {
+  std::vector<std::vector<int32_t>> prompts;
+  for (const std::string& text : texts) prompts.push_back(tokenizer.encode(text));
+  return prompts;
+}
+
+std::vector<size_t> lengths_of(const std::vector<std::vector<int32_t>>& prompts) {
+  std::vector<size_t> lengths;
+  for (const std::vector<int32_t>& prompt : prompts) lengths.push_back(prompt.size());
+  return lengths;
 }
 
 void run_generate(const GenerateArguments& a) {
@@ -118,32 +146,40 @@ void run_generate(const GenerateArguments& a) {
   require<ConfigError>(a.state_out.empty() || texts.size() == 1,
                        "--state-out needs exactly one prompt, there are ", texts.size(),
                        " (a state belongs to one text). Save one after the other.");
-  const LoadedModel loaded = load_model(a.source);
+  LoadedModel loaded = open_model(a.source);
+  std::vector<std::vector<int32_t>> prompts = tokens_of(texts, *loaded.tokenizer);
+  const std::vector<size_t> lengths = lengths_of(prompts);
+  const GenerationOptions options = options_of(a, loaded.config.model);
+  check_prompts(loaded.config.model, lengths, a.state_in.empty() ? 0 : position_of_state(a.state_in));
+  load_weights(loaded, a.source);
+  refuse_nonfinite(a, loaded);
   const LanguageModel& model = *loaded.model;
-  Generator generator(model, *loaded.tokenizer, options_of(a, model));
+  Generator generator(model, *loaded.tokenizer, options);
   const bool uses_states = !a.state_in.empty() || !a.state_out.empty();
   const uint64_t identity = uses_states ? identity_of(model, *loaded.tokenizer) : 0;
   std::optional<ReadingState> before;
   if (!a.state_in.empty())
     before = read_state(a.state_in, identity, model.device(),
                         model.device().is_cpu() ? model.accumulation_type() : model.compute_type());
-
-  std::vector<std::vector<int32_t>> prompts;
-  std::vector<size_t> lengths;
-  for (const std::string& text : texts) {
-    prompts.push_back(loaded.tokenizer->encode(text));
-    lengths.push_back(prompts.back().size());
-  }
   if (!a.state_out.empty()) {
     before = generator.read(before, prompts.front());
     prompts.front().clear();
     write_state(a.state_out, *before, identity);
   }
-  std::vector<std::string> heads;
-  for (const std::string& text : texts) heads.push_back(a.echo ? as_utf8(text) : "");
-  Screen screen(heads, texts.size() > 1);
+  const auto samples = static_cast<size_t>(options.samples);
+  std::vector<std::string> heads, titles;
+  std::vector<std::vector<int32_t>> sampled;
+  for (size_t i = 0; i < texts.size() * samples; ++i) {
+    const size_t prompt = i / samples;
+    sampled.push_back(prompts[prompt]);
+    heads.push_back(a.echo ? as_utf8(texts[prompt]) : "");
+    const std::string title = cat("prompt ", prompt + 1);
+    if (texts.size() * samples > 1)
+      titles.push_back(samples > 1 ? cat(title, ", sample ", i % samples + 1) : title);
+  }
+  Screen screen(heads, titles);
   const std::vector<Continuation> results = generator.run(
-      before, prompts,
+      before, sampled,
       [&](size_t prompt, const std::string& piece, bool ended) { screen.show(prompt, piece, ended); });
 
   const GenerationCost& cost = generator.cost();
@@ -151,14 +187,25 @@ void run_generate(const GenerateArguments& a) {
                " in ", cost.drawing_s, " s"));
   json report = {{"checkpoint", loaded.info.path},
                  {"seed", a.seed},
-                 {"adapt", name_of(options_of(a, model).adapt)},
+                 {"adapt", name_of(options.adapt)},
                  {"cost", cost_json(cost)},
                  {"continuations", json::array()}};
-  for (size_t i = 0; i < results.size(); ++i)
-    report["continuations"].push_back(to_json(texts[i], lengths[i], results[i]));
-  // Texts may be no UTF-8, or end inside a character: what is none is replaced in the JSON.
-  if (!a.json_path.empty())
-    write_json(a.json_path, json::parse(report.dump(-1, ' ', false, json::error_handler_t::replace)));
+  size_t not_finite = 0;
+  for (size_t i = 0; i < results.size(); ++i) {
+    json continuation = to_json(texts[i / samples], lengths[i / samples], results[i]);
+    if (samples > 1) continuation["sample"] = i % samples;
+    report["continuations"].push_back(continuation);
+    not_finite += results[i].ending == Ending::kNotFinite ? 1 : 0;
+    if (results[i].ending == Ending::kContext)
+      log_info(cat("text ", i + 1, " ends where the ", *positions_of(model.config()),
+                   " learned positions of this model end"));
+  }
+  report["finite"] = not_finite == 0;
+  write_json(a.json_path, report);
+  require<CheckFailed>(
+      not_finite == 0, not_finite, " of ", results.size(),
+      " texts ended where the logits of the next token are not finite (the fast weights diverged). "
+      "Try --adapt off, or another checkpoint.");
 }
 
 void add_sampling_options(CLI::App& command, GenerateArguments& a) {
@@ -175,12 +222,17 @@ void add_sampling_options(CLI::App& command, GenerateArguments& a) {
   command
       .add_option("--top-p", a.options.sampling.top_p,
                   "draw from the fewest most probable tokens that have probability P together")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(number_above_zero_to_one())
       ->capture_default_str();
   command
       .add_option("--seed", a.seed,
                   "seed of the draws; a prompt's text does not depend on the prompts beside it")
       ->check(zero_or_more())
+      ->capture_default_str();
+  command
+      .add_option("--samples", a.options.samples,
+                  "texts for each prompt, the first as without it, each other from a seed of its own")
+      ->check(whole_number_from(1))
       ->capture_default_str();
   command
       .add_option("--stop", a.options.stops,

@@ -1,4 +1,5 @@
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <filesystem>
 #include <iostream>
 #include <memory>
@@ -7,6 +8,7 @@
 #include "checkpoints/checkpoint.h"
 #include "core/base/error.h"
 #include "core/base/hdf5.h"
+#include "core/base/json.h"
 #include "launch/command.h"
 #include "launch/data_inspection.h"
 
@@ -23,7 +25,8 @@ bool looks_like_checkpoint(const std::string& path) {
 }
 
 json describe_checkpoint(const std::string& path) {
-  const CheckpointReader reader(find_checkpoint(path));
+  const auto reader =
+      with_checkpoint(path, [](const std::string& step_dir) { return CheckpointReader(step_dir); });
   const CheckpointInfo& info = reader.info();
   int64_t parameters = 0, bytes = 0;
   for (const auto& [name, tensor] : reader.manifest().tensors)
@@ -52,16 +55,35 @@ json describe_checkpoint(const std::string& path) {
           {"config", info.config_yaml}};
 }
 
-// What is wrong with a checkpoint; empty when every byte of it is right.
-std::string problem_of(const std::string& step_dir) {
+struct Verdict {
+  std::string problem;                  // empty when every byte is right
+  bool is_unavailable = false;          // it could not be read: whether it is damaged is not known
+  std::vector<std::string> not_finite;  // tensors
+};
+
+Verdict verdict_of(const std::string& step_dir) {
   try {
     CheckpointReader reader(step_dir);
     reader.check_files();
-    reader.check_slices();
-    return {};
+    return {{}, false, reader.check_slices()};
   } catch (const DataError& error) {
-    return error.what();
+    return {error.what(), false, {}};
+  } catch (const UnavailableError& error) {
+    return {error.what(), true, {}};
   }
+}
+
+// "weights/a, weights/b and 12 more"
+std::string some_of(const std::vector<std::string>& names) {
+  constexpr size_t kNamed = 4;
+  std::string text;
+  for (size_t i = 0; i < std::min(kNamed, names.size()); ++i) text += (i > 0 ? ", " : "") + names[i];
+  return names.size() > kNamed ? cat(text, " and ", names.size() - kNamed, " more") : text;
+}
+
+std::string text_of(const Verdict& verdict) {
+  if (!verdict.problem.empty()) return verdict.problem;
+  return verdict.not_finite.empty() ? "good" : "not finite: " + some_of(verdict.not_finite);
 }
 
 std::vector<std::string> checkpoints_at(const std::string& path) {
@@ -74,24 +96,41 @@ std::vector<std::string> checkpoints_at(const std::string& path) {
 }
 
 // Checks every byte of the checkpoint, or of all checkpoints of the run. Throws DataError, after the report,
-// when one is damaged.
+// when one is damaged, UnavailableError when one cannot be read, CheckFailed when one holds what is not finite.
 void verify_checkpoints(const std::string& path, const std::string& json_path) {
   require<DataError>(fs::exists(path), "'", path, "' does not exist. Give a run's folder or a checkpoint.");
   json report = {{"kind", "verification"}, {"checkpoints", json::array()}};
-  int damaged = 0;
+  int damaged = 0, unavailable = 0, not_finite = 0;
   for (const std::string& step_dir : checkpoints_at(path)) {
-    const std::string problem = problem_of(step_dir);
-    std::cout << step_dir << ": " << (problem.empty() ? "good" : problem) << "\n";
-    report["checkpoints"].push_back({{"path", step_dir}, {"good", problem.empty()}, {"problem", problem}});
-    damaged += problem.empty() ? 0 : 1;
+    const Verdict verdict = verdict_of(step_dir);
+    const bool good = verdict.problem.empty() && verdict.not_finite.empty();
+    std::cout << step_dir << ": " << text_of(verdict) << "\n";
+    report["checkpoints"].push_back({{"path", step_dir},
+                                     {"good", good},
+                                     {"unavailable", verdict.is_unavailable},
+                                     {"problem", good ? "" : text_of(verdict)},
+                                     {"not_finite", verdict.not_finite}});
+    unavailable += verdict.is_unavailable ? 1 : 0;
+    damaged += verdict.problem.empty() || verdict.is_unavailable ? 0 : 1;
+    not_finite += verdict.not_finite.empty() ? 0 : 1;
   }
   for (const std::string& dir : {path + "/checkpoints", path})
     for (const std::string& unfinished : list_unfinished(dir))
       std::cout << unfinished << ": unfinished, never read\n";
   report["damaged"] = damaged;
+  report["unavailable"] = unavailable;
+  report["not_finite"] = not_finite;
   write_json(json_path, report);
   require<DataError>(damaged == 0, damaged, " of ", report["checkpoints"].size(), " checkpoints of '", path,
                      "' are damaged (see above). train.resume=auto passes over them; remove them.");
+  require<UnavailableError>(
+      unavailable == 0, unavailable, " of ", report["checkpoints"].size(), " checkpoints of '", path,
+      "' cannot be read now, or not by this user (see above; whether they are damaged is "
+      "not known). Remedy that and look again.");
+  require<CheckFailed>(
+      not_finite == 0, not_finite, " of ", report["checkpoints"].size(), " checkpoints of '", path,
+      "' hold numbers that are not finite (the run had diverged). train.resume=auto passes over "
+      "them; remove them.");
 }
 
 json describe(const std::string& path) {
@@ -113,7 +152,7 @@ void print(const json& value, const std::string& indent) {
     } else if (item.is_string() && item.get<std::string>().find('\n') != std::string::npos) {
       std::cout << indent << key << ":\n" << item.get<std::string>();
     } else {
-      std::cout << indent << key << ": " << (item.is_string() ? item.get<std::string>() : item.dump())
+      std::cout << indent << key << ": " << (item.is_string() ? item.get<std::string>() : json_text(item))
                 << "\n";
     }
   }

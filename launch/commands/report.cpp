@@ -9,7 +9,9 @@
 
 #include "core/base/error.h"
 #include "core/base/file.h"
+#include "core/base/json.h"
 #include "launch/command.h"
+#include "launch/report/reading.h"
 #include "launch/report/tables.h"
 
 namespace fwl {
@@ -38,8 +40,28 @@ void write_page(const Report& report, const ReportOptions& options) {
     files.push_back(stem.filename().string() + ending);
   };
   for (const DataTable& table : data_tables(report)) write("." + table.name + ".csv", csv_of(table));
-  write(".json", report_json(report).dump(2) + "\n");
+  write(".json", json_text(report_json(report), 2) + "\n");
   publish_file(options.html_path, report_html(report, files));
+}
+
+// Everything that is written: the page, its tables and the JSON beside it, --json.
+std::vector<std::string> outputs_of(const Report& report, const ReportOptions& options) {
+  std::vector<std::string> outputs;
+  if (!options.json_path.empty()) outputs.push_back(options.json_path);
+  if (options.html_path.empty()) return outputs;
+  const std::string stem = stem_of(options.html_path).string();
+  outputs.insert(outputs.end(), {options.html_path, stem + ".json"});
+  for (const DataTable& table : data_tables(report)) outputs.push_back(cat(stem, ".", table.name, ".csv"));
+  return outputs;
+}
+
+// The JSON beside `--out e.html` is e.json, which may be what the report is made of.
+void keep_inputs(const Report& report, const ReportOptions& options) {
+  std::vector<std::string> inputs;
+  for (const EvalRow& row : report.rows) inputs.push_back(row.file);
+  for (const std::string& input : options.inputs) inputs.push_back(split_label(input).value);
+  for (const std::string& output : outputs_of(report, options))
+    require_no_input("a file of the report", output, inputs);
 }
 
 void make_report(const ReportOptions& options) {
@@ -51,7 +73,9 @@ void make_report(const ReportOptions& options) {
   for (const auto& evaluation : options.evaluations) report.rows.push_back(read_eval_row(evaluation));
   for (const auto& input : options.inputs) add_input(report, input);
   compare_with_baseline(report.rows);
+  keep_inputs(report, options);
   if (!report.rows.empty()) std::fputs(plain_table(evaluation_table(report.rows)).c_str(), stdout);
+  for (const std::string& caution : cautions_of(report)) std::printf("%s\n", caution.c_str());
   if (!options.html_path.empty()) write_page(report, options);
   write_json(options.json_path, report_json(report));
 }

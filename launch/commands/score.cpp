@@ -10,7 +10,9 @@
 
 #include "core/base/error.h"
 #include "core/base/file.h"
+#include "core/base/json.h"
 #include "core/base/log.h"
+#include "core/base/threads.h"
 #include "data/utf8.h"
 #include "launch/command.h"
 #include "launch/generation/score_page.h"
@@ -75,12 +77,12 @@ class ScoreJson {
   }
   // `head`: members that come first.
   void begin(const json& head) {
-    const std::string text = head.dump(-1, ' ', false, json::error_handler_t::replace);
+    const std::string text = json_text(head);
     out() << text.substr(0, text.size() - 1) << ",\n\"tokens\": [";
   }
-  void add(const json& token) { out() << (std::exchange(first_, false) ? "\n" : ",\n") << token.dump(); }
+  void add(const json& token) { out() << (std::exchange(first_, false) ? "\n" : ",\n") << json_text(token); }
   void finish(const json& totals) {
-    out() << "\n],\n\"totals\": " << totals.dump() << "}\n" << std::flush;
+    out() << "\n],\n\"totals\": " << json_text(totals) << "}\n" << std::flush;
     require<DataError>(out().good(), path_.empty() ? "standard output" : path_,
                        ": cannot be written (disk full, or closed). Choose another file.");
     if (path_.empty()) return;
@@ -108,39 +110,63 @@ std::string about(const ScoreArguments& a, const std::string& file, int64_t cont
       a.options.carry ? "the state carried from window to window." : "each starts with empty fast weights.");
 }
 
+// Sums that are not finite are null.
+json totals_json(const ScoreTotals& totals, bool has_fast) {
+  const bool finite = std::isfinite(totals.slow) && std::isfinite(totals.fast);
+  return {{"tokens", totals.tokens},
+          {"bytes", totals.bytes},
+          {"finite", finite},
+          {"slow", pass_json(totals.slow, totals)},
+          {"fast", has_fast ? pass_json(totals.fast, totals) : json()}};
+}
+
 void run_score(const ScoreArguments& a) {
   require_one_rank("score");
   set_thread_count(1);
-  const std::unique_ptr<ByteSource> text =
-      open_bytes(a.file);  // a missing file is refused before the model is read
-  const LoadedModel loaded = load_model(a.source);
-  const LanguageModel& model = *loaded.model;
-  const bool has_fast = model.has_fast_weights();
+  // What is missing or does not fit is refused before the weights are read.
+  const std::unique_ptr<ByteSource> source = open_bytes(a.file);
+  LoadedModel loaded = open_model(a.source);
+  const ModelConfig& config = loaded.config.model;
+  const bool has_fast = config.fast_weight.learns();
   require<ConfigError>(a.html_path.empty() || has_fast,
                        "--html shows what fast weights gain, and this model has none "
                        "(model.fast_weight.update is none). Leave it out.");
+  TextTokens text(*source, *loaded.tokenizer);
+  check_length(config, text, a.options);
   const std::string name = a.file == "-" ? "standard input" : a.file;
-  const int64_t context = a.options.context > 0 ? a.options.context : model.config().context;
+  const int64_t context = a.options.context > 0 ? a.options.context : config.context;
   ScoreJson report(a.json_path);
   std::optional<ScorePage> page;
   if (!a.html_path.empty()) page.emplace(a.html_path);
+  load_weights(loaded, a.source);
+  json head = {
+      {"file", name},
+      {"checkpoint", loaded.info.path},
+      {"tokenizer", {{"kind", loaded.tokenizer->kind()}, {"hash", hash_text(loaded.tokenizer->hash())}}},
+      {"context", context},
+      {"carry", a.options.carry}};
+  const std::vector<std::string> broken = nonfinite_parameters(loaded.model->parameters());
+  if (!broken.empty()) {
+    head["nonfinite_tensors"] = broken;
+    report.begin(head);
+    report.finish({{"tokens", 0}, {"bytes", 0}, {"finite", false}, {"slow", json()}, {"fast", json()}});
+    throw CheckFailed(cat(loaded.info.path, ": ", nonfinite_problem(broken),
+                          " (no probability would be a number). Give another checkpoint."));
+  }
   bool begun = false;
   const auto visit = [&](const ScoredToken& token) {
-    if (!std::exchange(begun, true))
-      report.begin({{"file", name},
-                    {"checkpoint", loaded.info.path},
-                    {"context", context},
-                    {"carry", a.options.carry}});
+    if (!std::exchange(begun, true)) report.begin(head);
     report.add(token_json(token, has_fast));
     if (page.has_value()) page->add(token);
   };
-  const ScoreTotals totals = score_text(model, *loaded.tokenizer, *text, a.options, visit);
-  report.finish({{"tokens", totals.tokens},
-                 {"bytes", totals.bytes},
-                 {"slow", pass_json(totals.slow, totals)},
-                 {"fast", has_fast ? pass_json(totals.fast, totals) : json()}});
+  const ScoreTotals totals = score_text(*loaded.model, *loaded.tokenizer, text, a.options, visit);
+  report.finish(totals_json(totals, has_fast));
   if (page.has_value())
     page->finish(cat("What the fast weights gained: ", name), about(a, name, context), totals);
+  require<CheckFailed>(std::isfinite(totals.slow) && std::isfinite(totals.fast), name,
+                       ": log-probabilities are not finite (null in the JSON; the ",
+                       std::isfinite(totals.slow) ? "fast weights" : "model",
+                       " diverged on this text). Score it ", "without --carry, or with another checkpoint.");
 }
 
 }  // namespace
@@ -168,6 +194,7 @@ void add_score_command(CLI::App& app) {
                    "write a page too: the text coloured by what the fast weights gained at each token")
       ->type_name("FILE")
       ->check(file_in_a_folder());
+  keep_outputs_apart(*command);
   command->callback([a] { run_score(*a); });
 }
 

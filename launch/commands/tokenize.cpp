@@ -3,20 +3,24 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
+#include <filesystem>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <thread>
 
 #include "core/base/clock.h"
 #include "core/base/error.h"
 #include "core/base/log.h"
+#include "core/base/threads.h"
 #include "data/dataset_builder.h"
 #include "data/document_source.h"
 #include "launch/command.h"
 #include "launch/number_option.h"
+#include "launch/source_options.h"
 #include "parallel/communicator.h"
 #include "parallel/session.h"
+#include "parallel/texts.h"
 
 namespace fwl {
 namespace {
@@ -25,7 +29,7 @@ namespace {
 constexpr double kBarrierTimeoutS = 30.0 * 24 * 3600;
 
 struct TokenizeArguments {
-  std::vector<std::string> paths, include, exclude;
+  std::vector<std::string> paths, valid, test, include, exclude;
   std::string tokenizer, out, split, json_path, stdin_name = "stdin", compression = "deflate";
   BuildOptions build;
   bool overwrite = false, mpi = false;
@@ -69,94 +73,205 @@ class ProgressLine {
   double start_ = now_s(), drawn_ = 0;
 };
 
+// Whether all documents were given to other splits.
+bool leaves_nothing(const std::vector<SplitRange>& ranges) {
+  return !ranges.empty() && ranges.back().end >= 1 - 1e-9;
+}
+
+void warn_of_empty_split(const TokenizeArguments& a, const std::string& name, int64_t documents) {
+  if (name == "train" && leaves_nothing(a.build.ranges)) return;
+  const bool can_cut = a.build.format.cut == DocumentCut::kFiles && a.build.format.document_start.empty();
+  log_warn(cat("no document fell into split '", name, "' (there are ", documents,
+               " documents, and the hash of its name decides where each goes). ",
+               can_cut ? "A text file is one document: --documents blocks (or lines) cuts it. "
+                       : "Cut them smaller, or give more text. ",
+               "Or give text for it in files of its own: --valid, --test."));
+}
+
 double ratio(int64_t a, int64_t b) {
   return b == 0 ? 0 : static_cast<double>(a) / static_cast<double>(b);
 }
 
-nlohmann::json report_on(const BuildResult& result, const std::string& out, double seconds) {
+nlohmann::json describe(const SkippedLines& lines) {
+  nlohmann::json first = nlohmann::json::array();
+  for (const BadLine& line : lines.first)
+    first.push_back({{"file", line.file}, {"line", line.line}, {"problem", line.problem}});
+  return first;
+}
+
+void say_bad_lines(const BuildResult& result) {
+  if (result.manifest.bad_lines == 0) return;
+  std::printf("%lld bad line(s) were passed over%s\n", static_cast<long long>(result.manifest.bad_lines),
+              result.skipped_lines.first.empty() ? "" : ", the first:");
+  for (const BadLine& line : result.skipped_lines.first)
+    std::printf("  %s, line %lld: %s\n", line.file.c_str(), static_cast<long long>(line.line),
+                line.problem.c_str());
+}
+
+nlohmann::json report_on(const TokenizeArguments& a, const BuildResult& result, double seconds) {
   const Manifest& manifest = result.manifest;
-  nlohmann::json report = {{"out", out},
+  nlohmann::json report = {{"out", a.out},
                            {"seconds", seconds},
                            {"vocab_size", manifest.vocab_size},
                            {"shards_kept", result.shards_kept}};
   int64_t documents = 0, tokens = 0, bytes = 0, invalid = 0;
+  for (const auto& [name, split] : manifest.splits) documents += split.documents();
   for (const auto& [name, split] : manifest.splits) {
     std::printf("%-8s %8lld documents %12lld tokens %13lld bytes  %.2f bytes/token  %zu shard(s)\n",
                 name.c_str(), static_cast<long long>(split.documents()),
                 static_cast<long long>(split.tokens()), static_cast<long long>(split.bytes()),
                 ratio(split.bytes(), split.tokens()), split.shards.size());
-    if (split.documents() == 0) {
-      log_warn(cat("no document fell into split '", name,
-                   "' (there are too few). Give more files, or a larger part."));
-    }
+    if (split.documents() == 0) warn_of_empty_split(a, name, documents);
     report["splits"][name] = {
         {"documents", split.documents()}, {"tokens", split.tokens()},
         {"bytes", split.bytes()},         {"invalid_utf8_bytes", split.invalid_utf8()},
         {"shards", split.shards.size()},  {"bytes_per_token", ratio(split.bytes(), split.tokens())}};
-    documents += split.documents();
     tokens += split.tokens();
     bytes += split.bytes();
     invalid += split.invalid_utf8();
   }
+  if (result.json_files > 0 && result.text_files > 0)
+    std::printf("sources: %lld text, %lld JSON lines\n", static_cast<long long>(result.text_files),
+                static_cast<long long>(result.json_files));
+  say_bad_lines(result);
   if (invalid > 0)
     std::printf("%lld bytes are no valid UTF-8; they are kept as byte tokens\n",
                 static_cast<long long>(invalid));
   if (result.shards_kept > 0)
-    std::printf("%lld shard(s) of an earlier, killed run were kept\n",
+    std::printf("%lld shard(s) of an earlier run that did not end were kept\n",
                 static_cast<long long>(result.shards_kept));
   const double speed = static_cast<double>(result.progress.text_bytes) / 1e6 / seconds;
-  std::printf("%s: %lld documents in %.1f s, %.1f MB/s\n", out.c_str(), static_cast<long long>(documents),
+  std::printf("%s: %lld documents in %.1f s, %.1f MB/s\n", a.out.c_str(), static_cast<long long>(documents),
               seconds, speed);
   report.update({{"documents", documents},
                  {"tokens", tokens},
                  {"bytes", bytes},
                  {"invalid_utf8_bytes", invalid},
+                 {"text_files", result.text_files},
+                 {"json_files", result.json_files},
+                 {"bad_lines", manifest.bad_lines},
+                 {"first_bad_lines", describe(result.skipped_lines)},
                  {"mb_per_s", speed}});
   return report;
 }
 
-void say_what_was_skipped(const SkippedEntries& skipped) {
-  if (skipped.links + skipped.folders == 0) return;
-  std::printf(
-      "not read: %lld symbolic link(s), %lld hidden or __pycache__ folder(s); name them to read them\n",
-      static_cast<long long>(skipped.links), static_cast<long long>(skipped.folders));
-}
-
 // A pattern that matches nowhere is easily missed: each file then is one document.
-void warn_of_idle_pattern(const TokenizeArguments& a, const std::vector<DocumentFile>& files,
-                          const BuildResult& result) {
+void warn_of_idle_pattern(const TokenizeArguments& a, size_t files, const BuildResult& result) {
   int64_t documents = 0;
   for (const auto& [name, split] : result.manifest.splits) documents += split.documents();
-  const bool cuts =
-      documents != static_cast<int64_t>(files.size()) ||
-      std::any_of(files.begin(), files.end(), [](const auto& f) { return is_json_lines(f.name); });
+  const bool cuts = documents != static_cast<int64_t>(files) || result.json_files > 0;
   if (!a.build.format.document_start.empty() && !cuts)
     log_warn(cat("--document-start '", a.build.format.document_start,
                  "' cuts no file: there are as many documents as files. Check the pattern."));
 }
 
+void require_options_that_fit(const TokenizeArguments& a) {
+  const DocumentFormat& format = a.build.format;
+  require<ConfigError>(
+      a.split.empty() || (a.valid.empty() && a.test.empty()),
+      "--split and --valid or --test contradict each other (held-out text is either drawn from "
+      "all or given in files of its own). Give one of them.");
+  require<ConfigError>(format.document_start.empty() || format.cut == DocumentCut::kFiles,
+                       "--document-start and --documents both say where documents begin. Give one of them.");
+  require<ConfigError>(format.document_bytes == 0 || format.cut != DocumentCut::kFiles,
+                       "--document-bytes has no effect without --documents lines or blocks. Give both.");
+  require<ConfigError>(
+      format.format != SourceFormat::kJsonLines ||
+          (format.document_start.empty() && format.cut == DocumentCut::kFiles),
+      "--format jsonl has a document a line: --documents and --document-start have no effect. Leave "
+      "them out.");
+}
+
+// The data set itself is none of its sources, where it lies among them.
+std::vector<std::string> without_own_folder(std::vector<std::string> excludes, const TokenizeArguments& a) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  const fs::path out = fs::weakly_canonical(fs::absolute(a.out), error);
+  for (const std::string& path : a.paths) {
+    const fs::path relative = out.lexically_relative(fs::weakly_canonical(fs::absolute(path), error));
+    if (relative.empty() || *relative.begin() == ".." || *relative.begin() == ".") continue;
+    excludes.push_back(relative.string() + "/*");
+    excludes.push_back(relative.string() + kUnfinishedEnding + "/*");
+  }
+  return excludes;
+}
+
+// Text of `split` from files of its own, behind the others; none of them may be among those.
+void add_held_out(const std::vector<std::string>& paths, const std::string& split, const TokenizeArguments& a,
+                  std::vector<DocumentFile>& files, SkippedEntries& skipped) {
+  if (paths.empty()) return;
+  SkippedEntries left;
+  std::vector<DocumentFile> own = find_documents(paths, a.include, a.exclude, a.stdin_name, &left);
+  std::map<std::pair<uint64_t, uint64_t>, const DocumentFile*> others;
+  for (const DocumentFile& file : files) others[{file.device, file.inode}] = &file;
+  for (DocumentFile& file : own) {
+    const auto other = others.find({file.device, file.inode});
+    require<ConfigError>(
+        other == others.end(), "--", split, ": '", file.path, "' is text of another split too, as '",
+        other == others.end() ? "" : other->second->path,
+        "' (held-out text would be trained on). Leave it out there, for instance with --exclude.");
+    file.split = split;
+  }
+  files.insert(files.end(), own.begin(), own.end());
+  skipped.folders += left.folders;
+  skipped.repeated += left.repeated;
+  skipped.broken.insert(skipped.broken.end(), left.broken.begin(), left.broken.end());
+  skipped.circular.insert(skipped.circular.end(), left.circular.begin(), left.circular.end());
+}
+
+std::vector<DocumentFile> list_sources(const TokenizeArguments& a, SkippedEntries& skipped) {
+  std::vector<DocumentFile> files =
+      find_documents(a.paths, a.include, without_own_folder(a.exclude, a), a.stdin_name, &skipped);
+  if (a.shuffle) shuffle_documents(files, static_cast<uint64_t>(*a.shuffle));
+  add_held_out(a.valid, "valid", a, files, skipped);
+  add_held_out(a.test, "test", a, files, skipped);
+  std::vector<std::string> paths;
+  for (const DocumentFile& file : files) paths.push_back(file.path);
+  require_no_input("--json", a.json_path, paths);
+  return files;
+}
+
+std::unique_ptr<Communicator> join_ranks(const TokenizeArguments& a, BuildOptions& build) {
+  if (!a.mpi) return nullptr;
+  set_log_rank(world().rank, world().size);
+  const bool reads_stdin = std::find(a.paths.begin(), a.paths.end(), kStandardInput) != a.paths.end();
+  require<ConfigError>(!reads_stdin || world().size == 1,
+                       "--mpi cannot read standard input (only one rank has it). Give files.");
+  std::unique_ptr<Communicator> group = make_world_communicator(kBarrierTimeoutS);
+  build.rank = world().rank;
+  build.ranks = world().size;
+  Communicator* all = group.get();
+  build.barrier = [all] { all->barrier(); };
+  build.any = [all](bool mine) { return all_reduce_sum(*all, {mine ? 1.0 : 0.0}).front() > 0; };
+  build.from_first = [all](const std::string& mine) { return broadcast_text(*all, mine); };
+  return group;
+}
+
 void run_tokenize(TokenizeArguments& a) {
   BuildOptions& build = a.build;
+  require_options_that_fit(a);
   build.out = a.out;
   build.ranges = parse_splits(a.split);
   build.compression = parse_compression(a.compression);
   build.existing = a.overwrite ? ExistingDataset::kReplace : ExistingDataset::kRefuse;
-  if (build.threads == 0) build.threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-  const auto tokenizer = open_tokenizer(a.tokenizer);
+  if (build.threads == 0)
+    build.threads = thread_share(allowed_cpus(), cpu_quota(), a.mpi ? world().local_size : 1);
+  const std::unique_ptr<Communicator> group = join_ranks(a, build);
+  std::unique_ptr<Tokenizer> tokenizer;
   SkippedEntries skipped;
-  std::vector<DocumentFile> files = find_documents(a.paths, a.include, a.exclude, a.stdin_name, &skipped);
-  if (a.shuffle) shuffle_documents(files, static_cast<uint64_t>(*a.shuffle));
-  std::unique_ptr<Communicator> group;
-  if (a.mpi) {
-    set_log_rank(world().rank, world().size);
-    const bool reads_stdin = std::find(a.paths.begin(), a.paths.end(), kStandardInput) != a.paths.end();
-    require<ConfigError>(!reads_stdin || world().size == 1,
-                         "--mpi cannot read standard input (only one rank has it). Give files.");
-    group = make_world_communicator(kBarrierTimeoutS);
-    build.rank = world().rank;
-    build.ranks = world().size;
-    build.barrier = [&group] { group->barrier(); };
-    build.any = [&group](bool mine) { return all_reduce_sum(*group, {mine ? 1.0 : 0.0}).front() > 0; };
+  std::vector<DocumentFile> files;
+  const auto open_inputs = [&] {
+    tokenizer = open_tokenizer(a.tokenizer);
+    if (build.rank == 0) files = list_sources(a, skipped);
+  };
+  if (group) {
+    on_all_ranks(*group, open_inputs);
+    require_same_text(*group, "the tokenizer", cat(tokenizer->kind(), tokenizer->hash()));
+    // Lists of the others could differ while files come and go; groups are cut from rank 0's.
+    const std::string list = broadcast_text(*group, text_of_files(files));
+    if (build.rank != 0) files = files_of_text(list);
+  } else {
+    open_inputs();
   }
   ProgressLine line;
   if (build.rank == 0) build.on_progress = [&line](const BuildProgress& p) { line(p); };
@@ -172,16 +287,16 @@ void run_tokenize(TokenizeArguments& a) {
   if (build.rank != 0) return;
   line.clear();
   say_what_was_skipped(skipped);
-  warn_of_idle_pattern(a, files, result);
-  write_json(a.json_path, report_on(result, a.out, seconds));
+  warn_of_idle_pattern(a, files.size(), result);
+  write_json(a.json_path, report_on(a, result, seconds));
 }
 
 void add_source_options(CLI::App& command, TokenizeArguments& a) {
   command
-      .add_option(
-          "paths", a.paths,
-          "files, folders, patterns; .gz and .zst are decompressed, .jsonl has a document a line; - is "
-          "standard input")
+      .add_option("paths", a.paths,
+                  "files, folders, patterns; gzip, zstd, bzip2 and xz are decompressed, JSON lines have a "
+                  "document a line; - "
+                  "is standard input")
       ->required()
       ->type_name("FILES_OR_DIRS");
   command
@@ -199,8 +314,26 @@ void add_source_options(CLI::App& command, TokenizeArguments& a) {
                   "train.stream, which reads on where it was")
       ->check(whole_number_from(0))
       ->type_name("SEED");
-  command.add_option("--field", a.build.format.field, "of the objects in .jsonl files: the document's text")
-      ->type_name("NAME")
+  add_format_options(command, a.build.format);
+  command
+      .add_option_function<std::string>(
+          "--documents",
+          [&a](const std::string& name) {
+            a.build.format.cut = name == "lines"    ? DocumentCut::kLines
+                                 : name == "blocks" ? DocumentCut::kBlocks
+                                                    : DocumentCut::kFiles;
+          },
+          "of a text file: files (it is one), lines (one each), or blocks (up to blank lines). A corpus of "
+          "one file "
+          "needs lines or blocks for --split")
+      ->type_name("HOW")
+      ->check(CLI::IsMember({"files", "lines", "blocks"}))
+      ->default_str("files");
+  command
+      .add_option("--document-bytes", a.build.format.document_bytes,
+                  "with --documents lines or blocks: take as many together as make this much text")
+      ->type_name("N")
+      ->check(whole_number_from(0))
       ->capture_default_str();
   command
       .add_option("--document-start", a.build.format.document_start,
@@ -212,6 +345,15 @@ void add_source_options(CLI::App& command, TokenizeArguments& a) {
                   "name of standard input in the data set; name.jsonl reads it as JSON lines")
       ->type_name("NAME")
       ->capture_default_str();
+  for (auto* const held_out : {&a.valid, &a.test}) {
+    const std::string name = held_out == &a.valid ? "valid" : "test";
+    command
+        .add_option(
+            "--" + name, *held_out,
+            "text of the split " + name + ", in files of its own: file, folder or pattern (repeatable)")
+        ->type_name("PATH")
+        ->allow_extra_args(false);
+  }
 }
 
 void add_writing_options(CLI::App& command, TokenizeArguments& a) {
@@ -239,7 +381,8 @@ void add_writing_options(CLI::App& command, TokenizeArguments& a) {
                   "source bytes that one rank takes at a time, in whole files; 0: 16 x shard-tokens")
       ->check(whole_number_from(0))
       ->capture_default_str();
-  command.add_flag("--overwrite", a.overwrite, "replace a data set that is in --out already");
+  command.add_flag("--overwrite", a.overwrite,
+                   "replace a data set that is in --out already; it stays until the new one is whole");
 }
 
 }  // namespace

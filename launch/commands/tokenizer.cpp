@@ -1,6 +1,7 @@
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <cstdio>
+#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -12,6 +13,7 @@
 #include "data/tokenizer_training.h"
 #include "launch/command.h"
 #include "launch/number_option.h"
+#include "launch/source_options.h"
 
 namespace fwl {
 namespace {
@@ -20,20 +22,66 @@ struct TokenizerArguments {
   std::vector<std::string> paths, include, exclude;
   std::string out, json_path;
   TokenizerTraining training;
+  bool overwrite = false;
 };
+
+// The tokenizer that is there; nothing when there is none.
+std::unique_ptr<Tokenizer> tokenizer_at(const std::string& path) {
+  try {
+    return make_tokenizer("sentencepiece", read_file(path, "tokenizer"), path);
+  } catch (const DataError&) {
+    return nullptr;
+  }
+}
+
+// Data sets and runs name their tokenizer by its hash: another one under the same name would fit none of
+// them. Training is deterministic, so the same command may be given again.
+void require_may_replace(const TokenizerArguments& a) {
+  if (a.overwrite || !std::filesystem::exists(a.out)) return;
+  const auto there = tokenizer_at(a.out);
+  require<ConfigError>(there != nullptr, "--out '", a.out,
+                       "' is there and is no tokenizer (it would be replaced). Choose another file, or give "
+                       "--overwrite.");
+  require<ConfigError>(there->vocab_size() == a.training.vocab_size, "--out '", a.out,
+                       "' holds a tokenizer of ", there->vocab_size(),
+                       " pieces (data sets may be made with it). Choose another file, or give --overwrite.");
+}
+
+void require_same_or_new(const TokenizerArguments& a, const std::string& model) {
+  if (a.overwrite || !std::filesystem::exists(a.out)) return;
+  require<ConfigError>(
+      read_file(a.out, "tokenizer") == model, "--out '", a.out,
+      "' holds another tokenizer (data sets may be made with it). It stays. Choose another file, or "
+      "give --overwrite.");
+}
 
 void run_train(const TokenizerArguments& a) {
   const auto start = std::chrono::steady_clock::now();
-  const std::vector<DocumentFile> documents = find_documents(a.paths, a.include, a.exclude);
-  const std::string model = train_sentencepiece(documents, a.training);
+  SkippedEntries skipped;
+  const std::vector<DocumentFile> documents =
+      find_documents(a.paths, a.include, a.exclude, "stdin", &skipped);
+  std::vector<std::string> inputs;
+  for (const DocumentFile& file : documents) inputs.push_back(file.path);
+  require_no_input("--out", a.out, inputs);
+  require_no_input("--json", a.json_path, inputs);
+  require_may_replace(a);
+  SkippedLines bad_lines;
+  const std::string model = train_sentencepiece(documents, a.training, &bad_lines);
   const auto tokenizer = make_tokenizer("sentencepiece", model, a.out);
+  require_same_or_new(a, model);
   publish_file(a.out, model);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  say_what_was_skipped(skipped);
+  if (bad_lines.count > 0)
+    std::printf("%lld bad line(s) were passed over, the first: %s, line %lld: %s\n",
+                static_cast<long long>(bad_lines.count), bad_lines.first[0].file.c_str(),
+                static_cast<long long>(bad_lines.first[0].line), bad_lines.first[0].problem.c_str());
   std::printf("%s: %lld pieces from %zu documents, %.1f s\n", a.out.c_str(),
               static_cast<long long>(tokenizer->vocab_size()), documents.size(), seconds);
   write_json(a.json_path, {{"model", a.out},
                            {"vocab_size", tokenizer->vocab_size()},
                            {"documents", documents.size()},
+                           {"bad_lines", bad_lines.count},
                            {"hash", to_hex(tokenizer->hash())},
                            {"seconds", seconds}});
 }
@@ -50,7 +98,11 @@ void add_tokenizer_command(CLI::App& app) {
   train->add_option("--vocab-size", a->training.vocab_size, "pieces of the vocabulary, 256 bytes among them")
       ->required()
       ->type_name("N");
-  train->add_option("--out", a->out, "model file to write")->required()->type_name("FILE.model");
+  train->add_option("--out", a->out, "model file to write")
+      ->required()
+      ->type_name("FILE.model")
+      ->check(file_in_a_folder());
+  train->add_flag("--overwrite", a->overwrite, "replace another tokenizer that is in --out already");
   train
       ->add_option("--include", a->include,
                    "read only files whose name or relative path matches; may be repeated")
@@ -61,10 +113,7 @@ void add_tokenizer_command(CLI::App& app) {
                    "leave out files whose name or relative path matches; may be repeated")
       ->type_name("GLOB")
       ->allow_extra_args(false);
-  train
-      ->add_option("--field", a->training.format.field, "of the objects in .jsonl files: the document's text")
-      ->type_name("NAME")
-      ->capture_default_str();
+  add_format_options(*train, a->training.format);
   train
       ->add_option("--sample-bytes", a->training.sample_bytes,
                    "train on about this much of the text, chosen by hash")

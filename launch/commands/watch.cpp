@@ -71,6 +71,7 @@ WatchedRun look(LogFollower& log, const std::string& folder) {
   log.poll();
   WatchedRun run{folder, log.begun(), log.points(), log.unreadable(), log.age_s()};
   const double logged = run.points.empty() ? 0 : run.points.back().number("total_steps");
+  run.end = log.end();
   run.total_steps = logged > 0 ? logged : steps_of_config(folder);
   return run;
 }

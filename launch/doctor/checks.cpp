@@ -173,6 +173,20 @@ Check check_cores(const std::vector<RankFacts>& ranks) {
           sorted(hosts)};
 }
 
+Check check_open_files(const std::vector<RankFacts>& ranks) {
+  constexpr int64_t kFew = 256;  // sockets to many ranks count too
+  const RankFacts& fewest =
+      *std::min_element(ranks.begin(), ranks.end(),
+                        [](const RankFacts& a, const RankFacts& b) { return a.open_files < b.open_files; });
+  const std::string text = cat("a process may have ", fewest.open_files, ", and reads ", fewest.data_files,
+                               " data and checkpoint files at once");
+  if (fewest.open_files >= kFew) return {"open files", Verdict::kOk, text, {}};
+  return {"open files",
+          Verdict::kWarning,
+          text + " (slower with more shards). Raise the hard limit (ulimit -H -n).",
+          {fewest.host}};
+}
+
 Check check_shared_memory(const std::vector<RankFacts>& ranks) {
   constexpr int64_t kNeededPerRank = int64_t{32} << 20;  // Open MPI's and NCCL's segments
   std::set<std::string> hosts;

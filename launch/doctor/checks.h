@@ -28,6 +28,8 @@ Check check_gpus(const std::vector<RankFacts>& ranks);
 Check check_cores(const std::vector<RankFacts>& ranks);
 // Space in /dev/shm, which MPI and NCCL use between the ranks of a host; too little is a warning.
 Check check_shared_memory(const std::vector<RankFacts>& ranks);
+// How many files the process with the lowest limit may have open; few are a warning.
+Check check_open_files(const std::vector<RankFacts>& ranks);
 
 // What a rank found out by itself (connections, folder, computing): empty text for "all well".
 struct RankProblem {

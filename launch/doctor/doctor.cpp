@@ -8,8 +8,8 @@
 #include "core/base/device.h"
 #include "core/base/error.h"
 #include "core/base/log.h"
+#include "core/base/threads.h"
 #include "launch/doctor/ports.h"
-#include "launch/load_model.h"
 #include "parallel/mesh.h"
 #include "parallel/session.h"
 
@@ -43,7 +43,8 @@ class Doctor {
   void judge_facts() {
     const auto& ranks = report_.ranks;
     report_.checks = {check_same_binary(ranks), check_same_config(ranks), check_same_libraries(ranks),
-                      check_gpus(ranks),        check_cores(ranks),       check_shared_memory(ranks)};
+                      check_gpus(ranks),        check_cores(ranks),       check_shared_memory(ranks),
+                      check_open_files(ranks)};
   }
 
   std::vector<RankProblem> gather_problems(const std::string& own) {

@@ -17,6 +17,8 @@
 #include "core/base/error.h"
 #include "core/base/file.h"
 #include "core/base/hash.h"
+#include "core/base/json.h"
+#include "core/base/open_files.h"
 #include "launch/doctor/ports.h"
 
 namespace fwl {
@@ -130,6 +132,8 @@ RankFacts collect_facts(const Placement& place, const std::string& device, const
   facts.numa_nodes = numa_nodes_of(facts.cores);
   facts.memory_bytes = available_memory_bytes();
   facts.shared_memory_bytes = free_bytes("/dev/shm");
+  facts.open_files = open_file_limit();
+  facts.data_files = open_file_budget();
   facts.binary_hash = hash_text(read_file("/proc/self/exe", "program"));
   if (!config_yaml.empty()) facts.config_hash = hash_text(config_yaml);
   describe_gpu(facts, device);
@@ -137,25 +141,9 @@ RankFacts collect_facts(const Placement& place, const std::string& device, const
   return facts;
 }
 
-std::vector<std::string> gather_texts(Communicator& group, const std::string& text) {
-  const auto size = static_cast<size_t>(group.size());
-  Tensor lengths = at::empty({group.size()}, at::kLong);
-  group.all_gather(lengths, at::full({1}, static_cast<int64_t>(text.size()), at::kLong));
-  const int64_t longest = std::max<int64_t>(1, lengths.max().item<int64_t>());
-  Tensor own = at::zeros({longest}, at::kByte), all = at::empty({group.size() * longest}, at::kByte);
-  std::copy(text.begin(), text.end(), static_cast<char*>(own.data_ptr()));
-  group.all_gather(all, own);
-  std::vector<std::string> texts;
-  for (size_t r = 0; r < size; ++r) {
-    const auto length = static_cast<size_t>(lengths[static_cast<int64_t>(r)].item<int64_t>());
-    texts.emplace_back(static_cast<const char*>(all.data_ptr()) + r * static_cast<size_t>(longest), length);
-  }
-  return texts;
-}
-
 std::vector<RankFacts> gather_facts(Communicator& group, const RankFacts& own) {
   std::vector<RankFacts> all;
-  for (const std::string& text : gather_texts(group, nlohmann::json(own).dump()))
+  for (const std::string& text : gather_texts(group, json_text(nlohmann::json(own))))
     all.push_back(nlohmann::json::parse(text).get<RankFacts>());
   return all;
 }

@@ -9,6 +9,7 @@
 
 #include "parallel/communicator.h"
 #include "parallel/session.h"
+#include "parallel/texts.h"
 
 namespace fwl {
 
@@ -27,19 +28,21 @@ struct RankFacts {
   int gpu_numa_node = -1;              // -1: unknown
   int64_t memory_bytes = 0;            // available on the host
   int64_t shared_memory_bytes = 0;     // free in /dev/shm
+  int64_t open_files = 0;              // that this process may have
+  int64_t data_files = 0;              // of them data and checkpoint files (core/base/open_files.h)
   std::string binary_hash;
   std::string config_hash;                       // empty: no config was given
   std::map<std::string, std::string> libraries;  // name -> file name and size, of those that matter
 };
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(RankFacts, rank, local_rank, host, addresses, ports, gpus, gpu, gpu_bus,
                                    gpu_problem, cores, numa_nodes, gpu_numa_node, memory_bytes,
-                                   shared_memory_bytes, binary_hash, config_hash, libraries)
+                                   shared_memory_bytes, open_files, data_files, binary_hash, config_hash,
+                                   libraries)
 
 // Facts of this process; `device` as in choose_device(). Ports are left empty (launch/doctor/ports.h).
 RankFacts collect_facts(const Placement& place, const std::string& device, const std::string& config_yaml);
 
-// Every rank's text, in rank order. Collective over the group (host tensors).
-std::vector<std::string> gather_texts(Communicator& group, const std::string& text);
+// Of all ranks, in rank order. Collective over the group (host tensors).
 std::vector<RankFacts> gather_facts(Communicator& group, const RankFacts& own);
 
 // {0, 1, 2, 5} -> "0-2,5", and back (as in /sys and taskset).

@@ -20,6 +20,8 @@
 namespace fwl {
 namespace {
 
+constexpr int kAcceptPoll_ms = 50;
+
 bool is_useful(const ifaddrs& interface) {
   if (interface.ifa_addr == nullptr || (interface.ifa_flags & IFF_UP) == 0) return false;
   if ((interface.ifa_flags & IFF_LOOPBACK) != 0) return false;
@@ -37,7 +39,7 @@ std::string address_text(const sockaddr& address) {
 
 // A listening socket on a port that the system picks; -1 when there is none of this family.
 int listen_anywhere(int family, int* port) {
-  const int fd = ::socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const int fd = ::socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0) return -1;
   sockaddr_storage any{};
   any.ss_family = static_cast<sa_family_t>(family);
@@ -101,14 +103,30 @@ Listeners::Listeners(int count) {
     int port = 0;
     int fd = listen_anywhere(AF_INET6, &port);
     if (fd < 0) fd = listen_anywhere(AF_INET, &port);
-    if (fd < 0) return;
+    if (fd < 0) break;
     sockets_.push_back(fd);
     ports_.push_back(port);
   }
+  thread_ = std::thread([this] { accept_all(); });
 }
 
 Listeners::~Listeners() {
+  stop_ = true;
+  thread_.join();
   for (const int fd : sockets_) ::close(fd);
+}
+
+void Listeners::accept_all() const {
+  std::vector<pollfd> waiting;
+  for (const int fd : sockets_) waiting.push_back({fd, POLLIN, 0});
+  while (!stop_) {
+    if (::poll(waiting.data(), waiting.size(), kAcceptPoll_ms) <= 0) continue;
+    for (const pollfd& each : waiting) {
+      if (each.revents == 0) continue;
+      const int fd = ::accept4(each.fd, nullptr, nullptr, SOCK_CLOEXEC);
+      if (fd >= 0) ::close(fd);
+    }
+  }
 }
 
 std::string try_to_connect(const std::vector<std::string>& addresses, int port, double timeout_s) {

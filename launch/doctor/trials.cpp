@@ -8,8 +8,8 @@
 #include <chrono>
 #include <cstring>
 #include <filesystem>
+#include <map>
 #include <random>
-#include <set>
 #include <thread>
 
 #include "core/base/clock.h"
@@ -27,12 +27,12 @@ constexpr double kConnectTimeout_s = 5;
 constexpr double kVisibleWithin_s =
     10;  // network file systems show a new file after their attribute cache's time
 
-std::string connect_to(const RankFacts& far, const RankFacts& own) {
+std::string connect_to(const RankFacts& far, size_t port, const RankFacts& own) {
   if (far.ports.empty()) return "no free port on " + far.host;
   const bool same_host = far.host == own.host;
   const std::vector<std::string> loopback = {"127.0.0.1", "::1"};
-  const std::string problem =
-      try_to_connect(same_host ? loopback : far.addresses, far.ports.front(), kConnectTimeout_s);
+  const std::string problem = try_to_connect(same_host ? loopback : far.addresses,
+                                             far.ports[port % far.ports.size()], kConnectTimeout_s);
   return problem.empty() ? problem
                          : cat("cannot connect to rank ", far.rank, " on ", far.host, " (", problem, ")");
 }
@@ -118,16 +118,37 @@ Speed speed_of(Communicator& group, Communicator& world, double sent_bytes,
 
 }  // namespace
 
+std::vector<Connection> connections_of(const std::vector<RankFacts>& ranks, const RankFacts& own) {
+  std::vector<std::string> hosts;                      // in the order of their lowest ranks
+  std::map<std::string, std::vector<size_t>> of_host;  // places in `ranks`
+  for (size_t i = 0; i < ranks.size(); ++i) {
+    std::vector<size_t>& members = of_host[ranks[i].host];
+    if (members.empty()) hosts.push_back(ranks[i].host);
+    members.push_back(i);
+  }
+  const std::vector<size_t>& here = of_host.at(own.host);
+  const auto place =
+      std::find_if(here.begin(), here.end(), [&](size_t i) { return ranks[i].rank == own.rank; });
+  const size_t number = static_cast<size_t>(place - here.begin());
+  std::vector<Connection> connections = {{ranks[here[(number + 1) % here.size()]].rank, 0}};
+  if (number != 0) return connections;
+  const size_t own_host =
+      static_cast<size_t>(std::find(hosts.begin(), hosts.end(), own.host) - hosts.begin());
+  for (const std::string& host : hosts) {
+    const std::vector<size_t>& there = of_host[host];
+    if (host != own.host)
+      connections.push_back({ranks[there[own_host % there.size()]].rank, own_host / there.size()});
+  }
+  return connections;
+}
+
 std::string try_ports(const std::vector<RankFacts>& ranks, const RankFacts& own) {
-  std::set<std::string> tried = {own.host};
-  const RankFacts* next = nullptr;
-  for (const RankFacts& far : ranks) {
-    if (far.host == own.host && far.rank > own.rank && next == nullptr) next = &far;
-    if (!tried.insert(far.host).second) continue;
-    const std::string problem = connect_to(far, own);
+  for (const Connection& connection : connections_of(ranks, own)) {
+    const std::string problem =
+        connect_to(ranks.at(static_cast<size_t>(connection.rank)), connection.port, own);
     if (!problem.empty()) return problem;
   }
-  return connect_to(next != nullptr ? *next : own, own);
+  return {};
 }
 
 FolderTrial try_folder(Communicator& group, const std::string& folder, int64_t bytes) {
@@ -145,14 +166,14 @@ FolderTrial try_folder(Communicator& group, const std::string& folder, int64_t b
     const double start = now_s();
     publish_file(own_file, own_content);
     trial.write_bytes_s = static_cast<double>(bytes) / (now_s() - start);
-  } catch (const DataError& error) {
+  } catch (const Error& error) {
     trial.problem = error.what();
   }
   // Without the next rank's file there is nothing to read; its writer reports why.
   const bool all_written = all_agree(group, trial.problem.empty() ? Vote::kYes : Vote::kNo);
   try {
     if (all_written) read_back(file_of(next), next_content, &trial);
-  } catch (const DataError& error) {
+  } catch (const Error& error) {
     trial.problem = error.what();
   }
   group.barrier();

@@ -13,8 +13,15 @@
 
 namespace fwl {
 
-// Connects from this rank to one rank of every other host, and to the next rank of its own. Returns what went
-// wrong, naming the far host; empty: nothing.
+// A connection that a rank tries: to a port of another rank.
+struct Connection {
+  int rank = 0;
+  size_t port = 0;  // which of its ports
+};
+// Which connections `own` tries. The lowest rank of each host tries every other host, spread over that host's
+// ranks and their ports, so that no port gets more than a few; every rank tries the next one of its own host.
+std::vector<Connection> connections_of(const std::vector<RankFacts>& ranks, const RankFacts& own);
+// Tries them. Returns what went wrong, naming the far host; empty: nothing.
 std::string try_ports(const std::vector<RankFacts>& ranks, const RankFacts& own);
 
 struct FolderTrial {

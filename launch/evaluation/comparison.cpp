@@ -2,16 +2,16 @@
 
 #include <algorithm>
 #include <cmath>
-#include <filesystem>
-#include <limits>
 
-#include "core/base/device.h"
 #include "core/base/error.h"
 #include "core/base/log.h"
+#include "launch/data_facts.h"
 #include "launch/evaluation/breakdown.h"
 #include "launch/evaluation/counts.h"
-#include "launch/evaluation/tuning.h"
-#include "launch/evaluation/untrained.h"
+#include "launch/evaluation/mode_settings.h"
+#include "launch/evaluation/texts.h"
+#include "launch/evaluation/turns.h"
+#include "parallel/mesh.h"
 #include "parallel/session.h"
 
 namespace fwl {
@@ -19,239 +19,33 @@ namespace {
 
 using nlohmann::json;
 
-// Learning rates that work on models of a few million parameters; --tune finds the right one for another
-// model.
-double default_rate(const std::string& rule) {
-  return rule == "sgd" ? 0.1 : 3e-4;
-}
-
-// The split `name` beside the one that is evaluated.
-std::string beside(const std::string& data, const char* name) {
-  return (std::filesystem::path(data).lexically_normal() / ".." / name).lexically_normal().string();
-}
-
-std::string training_split(const ComparisonOptions& options) {
-  return options.train_data.empty() ? beside(options.data, "train") : options.train_data;
-}
-
-bool is_split(const std::string& path) {
-  try {
-    return Split(path).num_documents() > 0;
-  } catch (const Error&) {
-    return false;
-  }
-}
-
-// Everything that one model's modes share.
-class ModelComparison {
- public:
-  ModelComparison(const ComparisonOptions& options, LoadedModel& loaded, Communicator& group)
-      : options_(options), loaded_(loaded), group_(group) {}
-
-  // What a mode needs besides the model: found on the validation split where it is not given.
-  struct Prepared {
-    DynamicSetup dynamic;
-    std::unique_ptr<LanguageModel> model;  // null: the checkpoint's
-    json settings;
-  };
-  Prepared prepare(EvalMode mode, const Carry& carry) {
-    carry_ = carry;
-    if (mode == EvalMode::kFastUntrained) return prepare_untrained();
-    Prepared prepared = traits_of(mode).adapts ? prepare_dynamic(mode) : Prepared();
-    if (traits_of(mode).carries) prepared.settings["carry"] = to_string(carry);
-    return prepared;
-  }
-
- private:
-  // Nats per token on the tuning documents; infinite when the mode diverges.
-  double tuning_loss(LanguageModel& model, EvalMode mode, const DynamicSetup& dynamic) const {
-    EvalOptions eval = options_.eval;
-    eval.keep_tokens = false;
-    eval.carry = carry_;
-    eval.reading.max_documents = options_.tune_documents;
-    eval.reading.spread = true;
-    const Split split(tuning_split());
-    const double nats = Evaluator(model, split, eval, group_).run(mode, dynamic).nats_per_token();
-    return std::isfinite(nats) ? nats : std::numeric_limits<double>::infinity();
-  }
-
-  // --tune, or the split `valid` beside the data.
-  std::string tuning_split() const {
-    return options_.tune_data.empty() ? beside(options_.data, "valid") : options_.tune_data;
-  }
-
-  Tensor mean_square(const std::string& rule, Pass pass) {
-    if (rule != "rms") return {};
-    Tensor& known = mean_square_[pass == Pass::kFast ? 1 : 0];
-    if (!known.defined()) {
-      known = gradient_mean_square(*loaded_.model, Split(training_split(options_)),
-                                   options_.dynamic.statistics_batches, loaded_.config.train.global_batch,
-                                   static_cast<uint64_t>(loaded_.config.train.seed), pass);
-    }
-    return known;
-  }
-
-  static json json_of(const DynamicEvaluationConfig& d) {
-    json j = {{"rule", d.rule},
-              {"learning_rate", d.learning_rate},
-              {"decay", d.decay},
-              {"segment", d.segment},
-              {"reset", d.reset}};
-    if (d.rule == "rms") j["epsilon"] = d.epsilon;
-    return j;
-  }
-
-  Prepared prepare_dynamic(EvalMode mode) {
-    const Pass pass = traits_of(mode).pass;
-    Prepared prepared;
-    DynamicSetup& best = prepared.dynamic;
-    best.config = options_.dynamic;
-    best.config.rule = options_.dynamic_rule.value_or("rms");
-    best.config.learning_rate = options_.dynamic_learning_rate.value_or(default_rate(best.config.rule));
-    best.config.decay = options_.dynamic_decay.value_or(0.0);
-    json trials = json::array();
-    if (!options_.tune_data.empty()) best = tune_dynamic(mode, best.config, &trials);
-    if (options_.tune_data.empty()) best.mean_square = mean_square(best.config.rule, pass);
-    prepared.settings = json_of(best.config);
-    prepared.settings["tuned"] = !options_.tune_data.empty();
-    if (!trials.empty()) prepared.settings["trials"] = trials;
-    return prepared;
-  }
-
-  // Rule, learning rate and decay, as far as they are not given: for each rule the rate without decay, then
-  // decays at that rate.
-  DynamicSetup tune_dynamic(EvalMode mode, const DynamicEvaluationConfig& start, json* trials) {
-    DynamicSetup best;
-    double best_loss = std::numeric_limits<double>::infinity();
-    const auto loss_of = [&](const DynamicSetup& setup) {
-      const double loss = tuning_loss(*loaded_.model, mode, setup);
-      json trial = json_of(setup.config);
-      trial["nats_per_token"] = loss;
-      trials->push_back(trial);
-      log_info(cat("tuning ", name_of(mode), ": ", setup.config.rule, ", learning rate ",
-                   setup.config.learning_rate, ", decay ", setup.config.decay, " gives ", loss,
-                   " nats per token"));
-      if (loss < best_loss) {
-        best = setup;
-        best_loss = loss;
-      }
-      return loss;
-    };
-    const auto rules = options_.dynamic_rule ? std::vector<std::string>{*options_.dynamic_rule}
-                                             : std::vector<std::string>{"rms", "sgd"};
-    for (const std::string& rule : rules) {
-      DynamicSetup setup{start, mean_square(rule, traits_of(mode).pass)};
-      setup.config.rule = rule;
-      setup.config.learning_rate = options_.dynamic_learning_rate.value_or(default_rate(rule));
-      if (options_.dynamic_learning_rate) {
-        loss_of(setup);
-      } else {
-        setup.config.learning_rate = search_scale(setup.config.learning_rate, [&](double rate) {
-                                       setup.config.learning_rate = rate;
-                                       return loss_of(setup);
-                                     }).at;
-      }
-    }
-    require<ConfigError>(std::isfinite(best_loss), "--tune: dynamic evaluation diverges on '",
-                         options_.tune_data,
-                         "' at every learning rate that was tried. Check the model, or give "
-                         "--dynamic-learning-rate.");
-    if (!options_.dynamic_decay) {
-      DynamicSetup setup = best;
-      for (const double decay : {1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1}) {
-        // Above 1e-2 only as long as more decay helps: the best is not at the end of what was tried.
-        if (decay > 1e-2 && best.config.decay < setup.config.decay) break;
-        setup.config.decay = decay;
-        loss_of(setup);
-      }
-    }
-    log_info(cat("tuning ", name_of(mode), ": chose ", best.config.rule, ", learning rate ",
-                 best.config.learning_rate, ", decay ", best.config.decay, " (", best_loss,
-                 " nats per token)"));
-    return best;
-  }
-
-  Prepared prepare_untrained() {
-    Prepared prepared;
-    const std::string type = options_.model.dtype.empty() ? loaded_.config.train.dtype : options_.model.dtype;
-    prepared.model = with_fast_weights(*loaded_.model, parse_dtype(type));
-    json trials = json::array();
-    double step_size = options_.untrained_step_size.value_or(0);
-    if (!options_.untrained_step_size) {
-      require<ConfigError>(is_split(tuning_split()),
-                           "--modes fast-untrained searches its step size on a "
-                           "validation split, and '",
-                           tuning_split(), "' is none. Give --tune DIR/SPLIT, or --untrained-step-size.");
-      const double start = prepared.model->config().fast_weight.step_size_init;
-      step_size = search_scale(start, [&](double at) {
-                    set_step_size(*prepared.model, at);
-                    const double loss = tuning_loss(*prepared.model, EvalMode::kFastUntrained, {});
-                    trials.push_back({{"step_size", at}, {"nats_per_token", loss}});
-                    log_info(cat("tuning fast-untrained: step size ", at, " / width gives ", loss,
-                                 " nats per token"));
-                    return loss;
-                  }).at;
-      log_info(cat("tuning fast-untrained: chose step size ", step_size, " / width"));
-    }
-    set_step_size(*prepared.model, step_size);
-    prepared.settings = {{"step_size", step_size},
-                         {"decay", prepared.model->config().fast_weight.decay_init},
-                         {"tuned", !options_.untrained_step_size}};
-    if (!trials.empty()) prepared.settings["trials"] = trials;
-    return prepared;
-  }
-
-  const ComparisonOptions& options_;
-  LoadedModel& loaded_;
-  Communicator& group_;
-  Carry carry_;            // of the mode that is prepared
-  Tensor mean_square_[2];  // of the slow and of the fast pass's loss
-};
-
-std::vector<EvalMode> default_modes(const LanguageModel& model) {
-  if (!model.has_fast_weights()) return {EvalMode::kSlow, EvalMode::kDynamic};
-  return {EvalMode::kSlow, EvalMode::kFast, EvalMode::kDynamic};
-}
-
 // Before anything is computed.
-void check_modes(const std::vector<EvalMode>& modes, const LanguageModel& model) {
+void check_modes(const std::vector<EvalMode>& modes, const ModelConfig& model,
+                 const InnerApproximation& inner) {
   for (const EvalMode mode : modes) {
     const bool needs = traits_of(mode).pass == Pass::kFast && mode != EvalMode::kFastUntrained;
-    require<ConfigError>(!needs || model.has_fast_weights(), "--modes ", name_of(mode),
+    require<ConfigError>(!needs || model.fast_weight.learns(), "--modes ", name_of(mode),
                          ": this model has no fast weights (it was trained with "
                          "model.fast_weight.update=none). Leave it out.");
     require<ConfigError>(
-        mode != EvalMode::kFastUntrained || !model.has_fast_weights(),
+        mode != EvalMode::kFastUntrained || !model.fast_weight.learns(),
         "--modes fast-untrained: this model was trained with fast weights (the mode adds them "
         "to a control, model.fast_weight.update=none). Give a control, or leave the mode out.");
+    require<ConfigError>(mode != EvalMode::kFastUntrained || model.fast_weight.has_block(),
+                         "--modes fast-untrained: this model has no layer that could be fast "
+                         "(model.fast_weight.update is absent: an ordinary transformer). Give a control with "
+                         "update none, or leave the mode out.");
     require<ConfigError>(
-        model.inner_approximation().exact() || !needs || !traits_of(mode).adapts,
-        model.inner_approximation().threshold > 0 ? "--inner-threshold" : "--inner-logits fp8",
-        " with --modes ", name_of(mode),
+        inner.exact() || !needs || !traits_of(mode).adapts,
+        inner.threshold > 0 ? "--inner-threshold" : "--inner-logits fp8", " with --modes ", name_of(mode),
         ": its gradient goes through the layer and needs the exact inner gradients. Leave one "
         "of them out.");
     require<ConfigError>(
-        mode != EvalMode::kSlowCarried || model.config().window > 0,
+        mode != EvalMode::kSlowCarried || model.window > 0,
         "--modes slow-carried: this model attends to whole windows (model.window=0), so that "
         "no window of attention goes on. Leave it out; --stride gives its windows more "
         "context.");
   }
-}
-
-EvalResult static_result(const ComparisonOptions& options, const EvalOptions& eval, const LoadedModel& model,
-                         const Split& split, Communicator& group) {
-  ModelSource source = options.model;
-  source.checkpoint = options.static_checkpoint;
-  LoadedModel reference = load_model(source, world().local_rank);
-  require<ConfigError>(
-      reference.tokenizer->hash() == model.tokenizer->hash(), "--static ", options.static_checkpoint,
-      ": its tokenizer is not that of ", options.model.checkpoint,
-      " (their losses per token are of different tokens). Give a control that was trained on "
-      "the same data set.");
-  EvalResult result = Evaluator(*reference.model, split, eval, group).run(EvalMode::kSlow);
-  result.mode = "static";
-  result.settings = {{"checkpoint", reference.info.path}};
-  return result;
 }
 
 // What is the same for all modes: words of the documents, and the training split's tokens by id.
@@ -259,20 +53,20 @@ struct Surroundings {
   std::vector<double> words;
   std::vector<int64_t> train_counts;  // empty: not counted
 
-  Surroundings(const ComparisonOptions& options, const Split& split, const ReadingPlan& plan, int rank) {
-    if (options.words) words = words_of(split, plan.documents());
+  Surroundings(const ComparisonOptions& options, const EvaluationTexts& texts, const ReadingPlan& plan,
+               int rank) {
+    if (options.words) words = words_of(texts.data, plan.documents());
     if (options.count_tokens == 0 || rank != 0) return;
-    if (!is_split(training_split(options))) {
-      log_info(cat("losses by frequency in training are left out: '", training_split(options),
-                   "' is no split. Give --train-data DIR/SPLIT to have them."));
+    if (!texts.train) {
+      log_info(cat("losses by frequency in training are left out: '", texts.data.path(),
+                   "/train' is no split with text. Give --train-data DIR/SPLIT to have them."));
       return;
     }
-    train_counts = token_counts(Split(training_split(options)), options.count_tokens);
-    train_counts.resize(static_cast<size_t>(
-        std::max<int64_t>(split.vocab_size(), static_cast<int64_t>(train_counts.size()))));
+    train_counts = token_counts(*texts.train, options.count_tokens);
   }
   void add_to(EvalResult& result) const {
     result.words = words;
+    if (!result.is_finite()) result.scored = {};  // bins of no numbers say nothing
     if (result.scored.nats.empty()) return;
     const bool counted = !train_counts.empty();
     const int32_t largest = *std::max_element(result.scored.token.begin(), result.scored.token.end());
@@ -292,15 +86,6 @@ std::string notice_of(const std::string& name, const EvalOptions& eval, int rank
     return cat(name, ": ", eval.streams, " streams keep ", eval.streams, " of ", ranks,
                " ranks busy. Give --streams ", ranks, " or more.");
   return "";
-}
-
-// What was chosen on the very split that is scored makes its numbers better than they are.
-std::string tuning_notice(const ComparisonOptions& options) {
-  std::error_code ignored;
-  if (options.tune_data.empty() || !std::filesystem::equivalent(options.tune_data, options.data, ignored))
-    return "";
-  return cat("--tune and --data are both '", options.data,
-             "': what is tuned on the split that is scored looks better than it is. Tune on another split.");
 }
 
 // One result of the comparison.
@@ -329,6 +114,204 @@ json json_of(const std::vector<Carry>& carries) {
   return list;
 }
 
+// All that a comparison reads, opened and checked before any weights are: the model, the control, the splits,
+// the modes.
+struct Inputs {
+  LoadedModel model;
+  std::optional<LoadedModel> reference;  // --static
+  EvaluationTexts texts;
+  std::vector<EvalMode> modes;
+  std::vector<Carry> carries;
+};
+
+ModelSource reference_source(const ComparisonOptions& options) {
+  ModelSource source = options.model;
+  source.checkpoint = options.static_checkpoint;
+  return source;
+}
+
+LoadedModel open_reference(const ComparisonOptions& options, const LoadedModel& model) {
+  LoadedModel reference = open_model(reference_source(options));
+  const TokenizerIdentity own = identity_of(*model.tokenizer), other = identity_of(*reference.tokenizer);
+  require<DataError>(own == other, "--static ", options.static_checkpoint, ": its tokenizer is not that of ",
+                     options.model.checkpoint, " (", to_string(other), " and ", to_string(own),
+                     ": their losses per token are of different tokens). Give a control that was trained on "
+                     "the same data set.");
+  return reference;
+}
+
+// What `fwl eval` runs when no modes are named: dynamic evaluation where its rate and statistics can be had.
+std::vector<EvalMode> default_modes(const ComparisonOptions& options, const Inputs& inputs,
+                                    std::vector<std::string>* notices) {
+  std::vector<EvalMode> modes = {EvalMode::kSlow};
+  if (inputs.model.config.model.fast_weight.learns()) modes.push_back(EvalMode::kFast);
+  try {
+    require_texts_of(EvalMode::kDynamic, options, inputs.texts);
+    modes.push_back(EvalMode::kDynamic);
+  } catch (const ConfigError& error) {
+    notices->push_back(cat("dynamic is left out: ", error.what()));
+  }
+  return modes;
+}
+
+Inputs open_inputs(const ComparisonOptions& options, std::vector<std::string>* notices) {
+  LoadedModel model = open_model(options.model);
+  EvaluationTexts texts = open_texts(options, model);
+  Inputs inputs{std::move(model), {}, std::move(texts), options.modes, options.carries};
+  *notices = inputs.texts.notices;
+  if (!options.static_checkpoint.empty()) inputs.reference = open_reference(options, inputs.model);
+  if (inputs.carries.empty()) inputs.carries = {Carry{}};
+  if (inputs.modes.empty()) inputs.modes = default_modes(options, inputs, notices);
+  check_modes(inputs.modes, inputs.model.config.model, options.model.inner);
+  for (const EvalMode mode : inputs.modes) require_texts_of(mode, options, inputs.texts);
+  return inputs;
+}
+
+// What all ranks must have alike: node-local copies of a run or a text may be of two ages.
+Facts facts_of(const Inputs& inputs) {
+  const EvaluationTexts& texts = inputs.texts;
+  const auto of = [](const std::optional<Split>& split) { return split ? content_hash(*split) : "none"; };
+  Facts facts = data_facts({&texts.data});
+  facts.insert(facts.end(), {{"data", content_hash(texts.data)},
+                             {"train data", of(texts.train)},
+                             {"tune data", of(texts.tune)},
+                             {"checkpoint's step", cat(inputs.model.info.progress.step)},
+                             {"checkpoint's samples", to_hex(inputs.model.info.data.rolling_hash)}});
+  return facts;
+}
+
+// A mode between its preparation and its result.
+struct Running {
+  std::string name;
+  EvalMode mode;
+  PreparedMode prepared;
+  std::unique_ptr<Evaluator> evaluator;
+};
+
+class Comparing {
+ public:
+  Comparing(ComparisonOptions options, Inputs& inputs, Communicator& group)
+      : options_(std::move(options)), inputs_(inputs), group_(group) {}
+
+  // Weights that are not finite are not evaluated: every result would be none.
+  void run(Comparison& comparison) {
+    comparison.failures = load();
+    const bool sound = comparison.failures.empty();
+    if (sound) {
+      prepare(comparison);
+      read();
+    } else {
+      for (const Entry& entry : entries()) {
+        PreparedMode prepared;
+        prepared.failure = "weights";
+        add(entry.name, entry.mode, *inputs_.model.model, std::move(prepared));
+      }
+    }
+    finish(comparison);
+    if (!sound) return;
+    for (const Running& running : running_)
+      if (!running.prepared.failure.empty())
+        comparison.failures.push_back(cat(running.name, ": ", running.prepared.failure));
+  }
+
+ private:
+  std::vector<Entry> entries() const { return entries_of(inputs_.modes, inputs_.carries); }
+
+  // What is wrong with the weights, of each checkpoint.
+  std::vector<std::string> load() {
+    std::vector<std::string> problems;
+    const auto load_and_check = [&](LoadedModel& model, const ModelSource& source) {
+      load_weights(model, source, world().local_rank);
+      const std::string problem = nonfinite_problem(nonfinite_parameters(model.model->parameters()));
+      if (!problem.empty()) problems.push_back(cat(model.info.path, ": ", problem));
+    };
+    load_and_check(inputs_.model, options_.model);
+    require_own_gpus(group_, inputs_.model.model->device());
+    if (inputs_.reference) load_and_check(*inputs_.reference, reference_source(options_));
+    return problems;
+  }
+
+  void add(const std::string& name, EvalMode mode, LanguageModel& model, PreparedMode prepared) {
+    auto evaluator = std::make_unique<Evaluator>(model, inputs_.texts.data, options_.eval, group_);
+    running_.push_back({name, mode, std::move(prepared), std::move(evaluator)});
+  }
+
+  void prepare(Comparison& comparison) {
+    if (inputs_.reference) {
+      PreparedMode prepared;
+      prepared.settings = {{"checkpoint", inputs_.reference->info.path}};
+      add("static", EvalMode::kSlow, *inputs_.reference->model, std::move(prepared));
+    }
+    ModeSettings settings(options_, inputs_.texts, inputs_.model, group_);
+    for (const Entry& entry : entries()) {
+      options_.eval.carry = entry.carry;
+      PreparedMode prepared = settings.prepare(entry.mode, entry.carry);
+      LanguageModel& model = prepared.model ? *prepared.model : *inputs_.model.model;
+      add(entry.name, entry.mode, model, std::move(prepared));
+      note(running_.back(), comparison);
+    }
+    const std::string kernels = running_.empty() ? "" : running_.front().evaluator->describe_kernels();
+    if (!kernels.empty()) log_info(kernels);
+  }
+
+  void note(const Running& running, Comparison& comparison) const {
+    const auto add_once = [&](const std::string& notice) {
+      std::vector<std::string>& all = comparison.notices;
+      if (!notice.empty() && std::find(all.begin(), all.end(), notice) == all.end()) all.push_back(notice);
+    };
+    const json& settings = running.prepared.settings;
+    const bool tuned = settings.is_object() && settings.value("tuned", false);
+    if (tuned && options_.tune_data.empty() && same_text(*inputs_.texts.tune, inputs_.texts.data))
+      add_once(cat("what ", running.name,
+                   " was tuned on is --data itself: it looks better than it is. Tune on "
+                   "another split (--tune)."));
+    if (group_.size() == 1 || !running.evaluator->waits_for_streams(running.mode, running.prepared.dynamic))
+      return;
+    const std::string notice = notice_of(running.name, running.evaluator->options(), group_.size());
+    if (!notice.empty()) log_info(notice);
+    add_once(notice);
+  }
+
+  void read() {
+    std::vector<Evaluator*> turns;
+    for (Running& running : running_) {
+      if (!running.prepared.failure.empty()) continue;
+      running.evaluator->begin(running.mode, running.prepared.dynamic);
+      turns.push_back(running.evaluator.get());
+    }
+    read_in_turns(turns, group_);
+  }
+
+  void finish(Comparison& comparison) {
+    const Surroundings surroundings(options_, inputs_.texts, running_.front().evaluator->plan(),
+                                    group_.rank());
+    for (Running& running : running_) {
+      const bool ran = running.prepared.failure.empty();
+      EvalResult result = ran ? running.evaluator->finish() : running.evaluator->no_result(running.mode);
+      result.mode = running.name;
+      result.settings = running.prepared.settings;
+      if (ran && !result.is_finite()) comparison.failures.push_back(problem_of(running));
+      if (running.mode == EvalMode::kSlow && !comparison.reference)
+        comparison.reference = comparison.results.size();
+      surroundings.add_to(result);
+      comparison.results.push_back(std::move(result));
+    }
+  }
+
+  static std::string problem_of(const Running& running) {
+    const DynamicEvaluationConfig& d = running.prepared.dynamic.config;
+    const std::string why = traits_of(running.mode).adapts ? cat(" (", d.rule, " with the learning rate ",
+                                                                 d.learning_rate, " diverges on this text)")
+                                                           : std::string();
+    return cat(running.name, ": its loss is not finite", why);
+  }
+
+  ComparisonOptions options_;
+  Inputs& inputs_;
+  Communicator& group_;
+  std::vector<Running> running_;
+};
+
 }  // namespace
 
 std::string result_name(EvalMode mode, const Carry& carry, bool is_only_carry) {
@@ -339,62 +322,41 @@ std::string result_name(EvalMode mode, const Carry& carry, bool is_only_carry) {
 }
 
 Comparison compare(const ComparisonOptions& options, Communicator& group) {
-  LoadedModel loaded = load_model(options.model, world().local_rank);
-  const Split split(options.data);
-  EvalOptions eval = options.eval;
-  eval.keep_tokens = true;
-  if (eval.reading.context == 0) eval.reading.context = loaded.config.model.context;
-  const Evaluator evaluator(*loaded.model, split, eval,
-                            group);  // bad data is refused before anything is tuned
-  const std::vector<Carry> carries = options.carries.empty() ? std::vector<Carry>{{}} : options.carries;
-  for (const Carry& carry : carries) check_carry(carry, eval.reading.context);
-  const std::vector<EvalMode> modes = options.modes.empty() ? default_modes(*loaded.model) : options.modes;
-  check_modes(modes, *loaded.model);
-
   Comparison comparison;
-  if (const std::string notice = tuning_notice(options); !notice.empty())
-    comparison.notices.push_back(notice);
+  std::optional<Inputs> opened;
+  on_all_ranks(group, [&] { opened.emplace(open_inputs(options, &comparison.notices)); });
+  Inputs& inputs = *opened;
+  require_same_facts(group, "what is evaluated", facts_of(inputs),
+                     "(the ranks would add up losses of different texts or models). Give all ranks the same "
+                     "files.");
   ComparisonOptions resolved = options;
-  resolved.eval = eval;
-  ModelComparison shared(resolved, loaded, group);
-  const Surroundings surroundings(options, split, evaluator.plan(), group.rank());
-  const auto add = [&](EvalResult result) {
-    surroundings.add_to(result);
-    comparison.results.push_back(std::move(result));
-  };
-  if (!options.static_checkpoint.empty()) {
-    add(static_result(options, eval, loaded, split, group));
-    comparison.reference = 0;
-  }
-  for (const Entry& entry : entries_of(modes, carries)) {
-    const ModelComparison::Prepared prepared = shared.prepare(entry.mode, entry.carry);
-    eval.carry = entry.carry;
-    Evaluator running(prepared.model ? *prepared.model : *loaded.model, split, eval, group);
-    if (group.size() > 1 && running.waits_for_streams(entry.mode, prepared.dynamic)) {
-      const std::string notice = notice_of(entry.name, eval, group.size());
-      if (!notice.empty()) comparison.notices.push_back(notice);
-      if (!notice.empty()) log_info(notice);
-    }
-    EvalResult result = running.run(entry.mode, prepared.dynamic);
-    result.mode = entry.name;
-    result.settings = prepared.settings;
-    if (entry.mode == EvalMode::kSlow && !comparison.reference)
-      comparison.reference = comparison.results.size();
-    add(std::move(result));
-  }
-  const ReadingOptions& reading = evaluator.plan().options();
+  resolved.eval.keep_tokens = true;
+  if (resolved.eval.reading.context == 0) resolved.eval.reading.context = inputs.model.config.model.context;
+  for (const Carry& carry : inputs.carries) check_carry(carry, resolved.eval.reading.context);
+  const ReadingPlan plan(inputs.texts.data, resolved.eval.reading);
+  for (const Entry& entry : entries_of(inputs.modes, inputs.carries))
+    check_positions(inputs.model.config.model, plan, entry.mode, entry.carry, options.dynamic);
+  if (inputs.reference)
+    check_positions(inputs.reference->config.model, plan, EvalMode::kSlow, {}, options.dynamic);
+  Comparing(resolved, inputs, group).run(comparison);
+  for (const std::string& problem : speed_problems(comparison.results, comparison.static_result()))
+    comparison.notices.push_back(problem);
+  const ReadingOptions& reading = plan.options();
   comparison.about = {
-      {"checkpoint", loaded.info.path},
+      {"checkpoint", inputs.model.info.path},
       {"data", options.data},
-      {"step", loaded.info.progress.step},
-      {"train_tokens", loaded.info.progress.tokens},
+      {"split", inputs.texts.data.name()},
+      {"text_hash", content_hash(inputs.texts.data)},
+      {"tokenizer", to_json(identity_of(*inputs.model.tokenizer))},
+      {"step", inputs.model.info.progress.step},
+      {"train_tokens", inputs.model.info.progress.tokens},
       {"context", reading.context},
       {"stride", reading.stride},
-      {"batch", eval.batch},
-      {"carry", json_of(carries)},
-      {"streams", eval.streams},
+      {"batch", resolved.eval.batch},
+      {"carry", json_of(inputs.carries)},
+      {"streams", resolved.eval.streams},
       {"ranks", group.size()},
-      {"device", loaded.model->device().str()},
+      {"device", inputs.model.model->device().str()},
       {"intervals",
        {{"share", 0.95}, {"over", "documents"}, {"resamples", kResamples}, {"seed", kResampleSeed}}}};
   return comparison;
@@ -404,6 +366,9 @@ json to_json(const Comparison& comparison) {
   json j = comparison.about;
   j["static"] = comparison.reference ? json(comparison.static_result()->mode) : json();
   j["notices"] = comparison.notices;
+  j["finite"] = comparison.failures.empty();
+  j["failures"] = comparison.failures;
+  j["speed_is_reliable"] = speed_problems(comparison.results, comparison.static_result()).empty();
   for (const EvalResult& result : comparison.results)
     j["modes"][result.mode] = to_json(result, comparison.static_result());
   if (j["modes"].contains("dynamic")) j["dynamic"] = j["modes"]["dynamic"]["settings"];

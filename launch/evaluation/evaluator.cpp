@@ -1,6 +1,7 @@
 #include "launch/evaluation/evaluator.h"
 
 #include <algorithm>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <set>
@@ -10,10 +11,12 @@
 #include "core/base/error.h"
 #include "core/base/profile.h"
 #include "core/fast_weight/linear_attention.h"
+#include "core/model/fused_parts.h"
 #include "data/loader.h"
 #include "launch/batches.h"
 #include "launch/evaluation/carried_window.h"
 #include "launch/evaluation/reading_flops.h"
+#include "launch/load_model.h"
 
 namespace fwl {
 namespace {
@@ -41,6 +44,10 @@ int64_t batches_of(const std::vector<ReadingUnit>& units) {
   return batches;
 }
 
+bool reads_streams(const ModeTraits& mode, const Carry& carry, const DynamicEvaluationConfig& dynamic) {
+  return (mode.carries && carry.scope == Carry::Scope::kStream) || (mode.adapts && dynamic.reset == "stream");
+}
+
 // The memory of attention stays.
 void forget_fast(SequenceView& view) {
   StreamState state = view.stream_state();
@@ -57,15 +64,15 @@ Evaluator::Evaluator(LanguageModel& model, const Split& split, const EvalOptions
       options_(options),
       group_(group),
       plan_(split, with_context_of(model.config(), options.reading)) {
-  require<DataError>(split.vocab_size() <= model.config().vocab_size, "the data set's vocabulary of ",
-                     split.vocab_size(), " does not fit the model's ", model.config().vocab_size,
+  require<DataError>(split.vocab_size() <= model.config().vocab_size, split.path(), "/", split.name(),
+                     ": its vocabulary of ", split.vocab_size(), " does not fit the model's ",
+                     model.config().vocab_size,
                      " (it was made with another tokenizer). Use the model's data set.");
   check_carry(options_.carry, plan_.options().context);
 }
 
 bool Evaluator::reads_streams(const ModeTraits& mode, const DynamicSetup& dynamic) const {
-  return (mode.carries && options_.carry.scope == Carry::Scope::kStream) ||
-         (mode.adapts && dynamic.config.reset == "stream");
+  return fwl::reads_streams(mode, options_.carry, dynamic.config);
 }
 
 // What begins with fast weights from zero has nothing else of what was read before either.
@@ -140,6 +147,12 @@ int64_t Evaluator::suitable_length(int64_t longest) const {
   constexpr int64_t kMultiple = 8;  // elsewhere, so that padding is tested
   return model_.device().is_cuda() ? length_of_whole_chunks(longest)
                                    : (longest + kMultiple - 1) / kMultiple * kMultiple;
+}
+
+std::string Evaluator::describe_kernels() const {
+  return describe(
+      fused_parts(model_.config(), forward_shape(model_, model_.inner_approximation(), options_.batch,
+                                                 suitable_length(plan_.options().context))));
 }
 
 // Nothing goes on from a row's only window.
@@ -249,26 +262,35 @@ void Evaluator::warm_up_shapes(const ModeTraits& mode, const std::vector<Reading
   scores_.clear();
 }
 
-LanguageModel::InnerUse Evaluator::inner_use_of_all_ranks() {
-  const LanguageModel::InnerUse own = model_.take_inner_use();
-  const std::vector<double> sums = all_reduce_sum(group_, {own.gradients, own.kept, own.rest});
-  return {sums[0], sums[1], sums[2]};
-}
-
-// Every token's loss on every rank. Each slot has one owner, so that the sum adds zeros alone.
-std::vector<double> Evaluator::gather() const {
-  std::vector<double> nats(static_cast<size_t>(plan_.tokens()), 0.0);
+// To the host, into the slots of this rank's units.
+void Evaluator::take_scores() {
   for (const Scores& scores : scores_) {
     const Tensor host = scores.nats_bt.to(at::kCPU, at::kDouble).contiguous();
     for (size_t r = 0; r < scores.windows.size(); ++r) {
       const Window& window = scores.windows[r];
       std::copy_n(host.const_data_ptr<double>() + static_cast<int64_t>(r) * host.size(1), window.count,
-                  nats.begin() + window.slot);
+                  nats_.begin() + window.slot);
     }
   }
+  scores_.clear();
+}
+
+// Every token's loss on every rank. Each slot has one owner, so that the sum adds zeros alone.
+std::vector<double> Evaluator::gather() {
+  std::vector<double> nats = std::move(nats_);
   if (group_.size() > 1)
     group_.all_reduce_sum(at::from_blob(nats.data(), {static_cast<int64_t>(nats.size())}, at::kDouble));
   return nats;
+}
+
+// Ranks take the same number of turns; one without a unit in a turn has spent no time.
+std::vector<ModeTurn> Evaluator::turns_of_all_ranks() {
+  std::vector<double> flat;
+  for (const ModeTurn& turn : turns_) flat.insert(flat.end(), {turn.rank_seconds, turn.tokens});
+  if (!flat.empty()) flat = all_reduce_sum(group_, flat);
+  std::vector<ModeTurn> turns;
+  for (size_t i = 0; i + 1 < flat.size(); i += 2) turns.push_back({flat[i], flat[i + 1]});
+  return turns;
 }
 
 void Evaluator::fill_documents(EvalResult& result, const std::vector<double>& nats) const {
@@ -296,60 +318,140 @@ ScoredTokens Evaluator::tokens_of(const std::vector<double>& nats) const {
 }
 
 EvalResult Evaluator::run(EvalMode mode, const DynamicSetup& dynamic) {
-  const ModeTraits& traits = traits_of(mode);
-  require<ConfigError>(traits.pass == Pass::kSlow || model_.has_fast_weights(), "--modes ", traits.name,
+  begin(mode, dynamic);
+  read_share(0, 1);
+  return finish();
+}
+
+void Evaluator::begin(EvalMode mode, const DynamicSetup& dynamic) {
+  require<ConfigError>(traits_of(mode).pass == Pass::kSlow || model_.has_fast_weights(), "--modes ",
+                       traits_of(mode).name,
                        ": this model has no fast weights (it was trained with "
                        "model.fast_weight.update=none). Leave it out.");
-  const std::vector<ReadingUnit> units = units_of(mode, dynamic);
-  const std::vector<int> owner = share_out(units, group_.size());
-  warm_up(mode, dynamic, units);
+  mode_ = mode;
+  dynamic_ = dynamic;
+  units_ = units_of(mode, dynamic);
+  own_units_.clear();
+  const std::vector<int> owner = share_out(units_, group_.size());
+  for (size_t i = 0; i < units_.size(); ++i)
+    if (owner[i] == group_.rank()) own_units_.push_back(i);
+  warm_up(mode, dynamic, units_);
   scores_.clear();
+  nats_.assign(static_cast<size_t>(plan_.tokens()), 0.0);
+  turns_.clear();
+  first_turns_ = 0;
+  peak_memory_bytes_ = 0;
+  inner_use_ = {};
+}
+
+// Every `shares`-th unit, so that a turn holds long and short ones as the whole does. The weights are the
+// trained ones again behind it.
+void Evaluator::read_turn(int share, int shares, Keep keep) {
+  const ModeTraits& traits = traits_of(mode_);
+  std::optional<DynamicEvaluator> adapting;  // before the clock: it copies the weights
+  if (traits.adapts) adapting.emplace(model_, dynamic_.config, dynamic_.mean_square, traits.pass);
   model_.take_inner_use();
   synchronize(model_.device());
   reset_peak_memory(model_.device());
   group_.barrier();
-  std::optional<Profile> profile;  // of this mode; the next one's trace takes its place
-  if (group_.rank() == 0) profile.emplace(batches_of(units));
+  ModeTurn turn;
   const double start_s = now_s();
-  {
-    std::optional<DynamicEvaluator> adapting;
-    if (traits.adapts) adapting.emplace(model_, dynamic.config, dynamic.mean_square, traits.pass);
-    for (size_t i = 0; i < units.size(); ++i) {
-      if (owner[i] != group_.rank()) continue;
-      if (adapting) {
-        adapting->reset();
-        score_adapting(units[i], traits, *adapting, dynamic);
-      } else {
-        score_side_by_side(units[i], traits);
-      }
+  for (size_t i = static_cast<size_t>(share); i < own_units_.size(); i += static_cast<size_t>(shares)) {
+    const ReadingUnit& unit = units_[own_units_[i]];
+    for (const auto& row : unit)
+      for (const Window& window : row) turn.tokens += static_cast<double>(window.count);
+    if (adapting) {
+      adapting->reset();
+      score_adapting(unit, traits, *adapting, dynamic_);
+    } else {
+      score_side_by_side(unit, traits);
     }
-    synchronize(model_.device());
   }
-  const std::vector<double> seconds = of_all_ranks(group_, now_s() - start_s);
-  profile.reset();
-  const std::vector<double> peaks =
-      of_all_ranks(group_, static_cast<double>(peak_memory_bytes(model_.device())));
+  synchronize(model_.device());
+  turn.rank_seconds = turn.tokens > 0 ? now_s() - start_s : 0;
+  turns_.push_back(turn);
+  if (keep == Keep::kTimes) return scores_.clear();
+  peak_memory_bytes_ = std::max(peak_memory_bytes_, peak_memory_bytes(model_.device()));
+  take_scores();
+  const LanguageModel::InnerUse use = model_.take_inner_use();
+  inner_use_ = {inner_use_.gradients + use.gradients, inner_use_.kept + use.kept, inner_use_.rest + use.rest};
+}
+
+void Evaluator::read_share(int share, int shares) {
+  std::optional<Profile> profile;  // of each mode's first turn; the next one's trace takes its place
+  if (share == 0 && group_.rank() == 0) profile.emplace(batches_of(units_));
+  read_turn(share, shares, Keep::kScores);
+  first_turns_ = turns_.size();
+}
+
+void Evaluator::read_again() {
+  read_turn(0, 1, Keep::kTimes);
+}
+
+double Evaluator::seconds() const {
+  double seconds = 0;
+  for (const ModeTurn& turn : turns_) seconds += turn.rank_seconds;
+  return seconds;
+}
+
+EvalResult Evaluator::finish() {
+  const ModeTraits& traits = traits_of(mode_);
+  double own_seconds = 0;
+  for (size_t i = 0; i < first_turns_; ++i) own_seconds += turns_[i].rank_seconds;
+  const std::vector<double> seconds = of_all_ranks(group_, own_seconds);
+  const std::vector<double> peaks = of_all_ranks(group_, static_cast<double>(peak_memory_bytes_));
   EvalResult result;
   result.mode = traits.name;
   result.seconds = *std::max_element(seconds.begin(), seconds.end());
   for (const double s : seconds) result.rank_seconds += s;
+  result.turns = turns_of_all_ranks();
   result.peak_memory_bytes = static_cast<int64_t>(*std::max_element(peaks.begin(), peaks.end()));
   double inner_rows = -1;
   const InnerApproximation& inner = model_.inner_approximation();
   if (traits.pass == Pass::kFast && !inner.exact())
     result.inner = {{"threshold", inner.threshold}, {"logits", inner.float8_logits ? "fp8" : "exact"}};
-  if (const LanguageModel::InnerUse use = inner_use_of_all_ranks(); use.gradients > 0) {
-    inner_rows = use.kept / use.gradients;
+  const std::vector<double> use =
+      all_reduce_sum(group_, {inner_use_.gradients, inner_use_.kept, inner_use_.rest});
+  if (use[0] > 0) {
+    inner_rows = use[1] / use[0];
     result.inner["kept"] = inner_rows;
-    result.inner["rest"] = static_cast<float>(use.rest / use.gradients);  // in what ranks agree on
+    result.inner["rest"] = static_cast<float>(use[2] / use[0]);  // in what ranks agree on
   }
-  result.flops = reading_flops(model_.config(), units, traits, options_.carry.scope, dynamic.config.segment,
+  result.flops = reading_flops(model_.config(), units_, traits, options_.carry.scope, dynamic_.config.segment,
                                model_.device(), inner_rows);
   const std::vector<double> nats = gather();
-  scores_.clear();
   fill_documents(result, nats);
   if (options_.keep_tokens && group_.rank() == 0) result.scored = tokens_of(nats);
   return result;
+}
+
+EvalResult Evaluator::no_result(EvalMode mode) const {
+  constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+  EvalResult result;
+  result.mode = name_of(mode);
+  result.seconds = result.rank_seconds = result.flops = kNaN;
+  fill_documents(result, std::vector<double>(static_cast<size_t>(plan_.tokens()), kNaN));
+  return result;
+}
+
+// Windows that stand alone begin at position 0; what goes on from window to window goes on in positions too.
+void check_positions(const ModelConfig& model, const ReadingPlan& plan, EvalMode mode, const Carry& carry,
+                     const DynamicEvaluationConfig& dynamic) {
+  const std::optional<int64_t> positions = positions_of(model);
+  if (!positions) return;
+  require<ConfigError>(plan.options().context <= *positions, "--context ", plan.options().context,
+                       " is more than the ", *positions,
+                       " learned positions of this model (later ones mean nothing to it). Give --context ",
+                       *positions, " or less.");
+  const ModeTraits& traits = traits_of(mode);
+  if (!traits.carries || model.window == 0) return;
+  int64_t longest = 0;
+  for (const PlannedDocument& d : plan.documents()) longest = std::max(longest, d.predictions);
+  const bool streams = reads_streams(traits, carry, dynamic);
+  const int64_t length = streams ? plan.tokens() : longest;
+  require<ConfigError>(length <= *positions, "--modes ", traits.name, ": a ", streams ? "stream" : "document",
+                       " of ", length, " tokens goes on beyond the ", *positions,
+                       " learned positions of this model. Leave the mode out.");
 }
 
 Tensor gradient_mean_square(LanguageModel& model, const Split& train, int64_t batches, int64_t batch_rows,

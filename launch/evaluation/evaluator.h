@@ -40,6 +40,19 @@ class Evaluator {
   // Collective over the group. kFastUntrained runs as kFast: give the model that fast weights were added to.
   // Throws ConfigError when the model has no fast weights that the mode needs.
   EvalResult run(EvalMode mode, const DynamicSetup& dynamic = {});
+  // Which parts run on the fused GPU kernels, and why the others do not; empty on a CPU.
+  std::string describe_kernels() const;
+  // The same in turns with other modes' evaluators (turns.h): begin(), read_share() of every share, finish().
+  // Each is collective over the group.
+  void begin(EvalMode mode, const DynamicSetup& dynamic = {});
+  void read_share(int share, int shares);
+  // The whole once more, for its time alone.
+  void read_again();
+  EvalResult finish();
+  // Seconds that this rank has read for so far.
+  double seconds() const;
+  // What a mode has whose rate diverges before it could be run: every loss is NaN.
+  EvalResult no_result(EvalMode mode) const;
   const ReadingPlan& plan() const { return plan_; }
   const EvalOptions& options() const { return options_; }
   // The mode's streams have to be read from begin to end, by one rank each.
@@ -68,8 +81,11 @@ class Evaluator {
   void score_side_by_side(const ReadingUnit& unit, const ModeTraits& mode);
   void score_adapting(const ReadingUnit& unit, const ModeTraits& mode, DynamicEvaluator& dynamic,
                       const DynamicSetup& setup);
-  LanguageModel::InnerUse inner_use_of_all_ranks();
-  std::vector<double> gather() const;
+  enum class Keep { kScores, kTimes };
+  void read_turn(int share, int shares, Keep keep);
+  void take_scores();
+  std::vector<double> gather();
+  std::vector<ModeTurn> turns_of_all_ranks();
   void fill_documents(EvalResult& result, const std::vector<double>& nats) const;
   ScoredTokens tokens_of(const std::vector<double>& nats) const;
 
@@ -78,8 +94,23 @@ class Evaluator {
   EvalOptions options_;
   Communicator& group_;
   ReadingPlan plan_;
-  std::vector<Scores> scores_;  // of the mode that is running
+
+  // Of the mode that is running.
+  EvalMode mode_ = EvalMode::kSlow;
+  DynamicSetup dynamic_;
+  std::vector<ReadingUnit> units_;
+  std::vector<size_t> own_units_;
+  std::vector<Scores> scores_;   // of the turn
+  std::vector<double> nats_;     // by slot; 0 for what other ranks read
+  std::vector<ModeTurn> turns_;  // this rank's
+  size_t first_turns_ = 0;       // those of the first reading
+  int64_t peak_memory_bytes_ = 0;
+  LanguageModel::InnerUse inner_use_;
 };
+
+// Throws ConfigError when the mode would read beyond the positions that the model has learned.
+void check_positions(const ModelConfig& model, const ReadingPlan& plan, EvalMode mode, const Carry& carry,
+                     const DynamicEvaluationConfig& dynamic);
 
 // Squared-gradient statistics for the rms rule from `batches` batches of training windows, of the loss of
 // `pass`.

@@ -64,11 +64,14 @@ ReadingPlan::ReadingPlan(const Split& split, const ReadingOptions& options) : op
   for (int64_t n = 0; n < wanted; ++n) {
     const int64_t i = options.spread ? n * available / wanted : n;
     const Document document = split.document(i);
-    documents_.push_back({i, document.first_token, document.num_tokens - 1, document.num_bytes, tokens_});
-    tokens_ += document.num_tokens - 1;
+    const int64_t all = document.num_tokens - 1;
+    const int64_t predictions = options.max_predictions > 0 ? std::min(options.max_predictions, all) : all;
+    documents_.push_back({i, document.first_token, predictions, document.num_bytes, tokens_});
+    tokens_ += predictions;
     bytes_ += document.num_bytes;
   }
-  require<DataError>(tokens_ > 0, "the split holds no token to score. Give a split with documents.");
+  require<DataError>(tokens_ > 0, split.path(), "/", split.name(), ": the documents that are to be scored (",
+                     wanted, " of ", available, ") hold no token. Give a split with text.");
 }
 
 std::vector<Window> ReadingPlan::windows(Overlap overlap) const {

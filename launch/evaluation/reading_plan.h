@@ -20,6 +20,8 @@ struct ReadingOptions {
   int64_t stride = 0;         // predictions of the other windows; 0: the context (nothing is read twice)
   int64_t max_documents = 0;  // the first N; 0: all
   bool spread = false;        // takes max_documents evenly from the whole split instead
+  int64_t max_predictions =
+      0;  // of each document, from its start (its bytes stay the whole document's); 0: all
 };
 
 // A document in the order of reading.

@@ -2,10 +2,14 @@
 
 #include <ATen/CPUGeneratorImpl.h>
 
+#include <algorithm>
 #include <chrono>
+#include <limits>
 
 #include "core/base/error.h"
+#include "core/base/hash.h"
 #include "launch/generation/text_stream.h"
+#include "launch/load_model.h"
 
 namespace fwl {
 namespace {
@@ -38,9 +42,19 @@ const char* name_of(Adapt adapt) {
 }
 
 const char* name_of(Ending ending) {
-  return ending == Ending::kMaxTokens    ? "max_tokens"
-         : ending == Ending::kStopString ? "stop"
-                                         : "document_end";
+  switch (ending) {
+    case Ending::kMaxTokens:
+      return "max_tokens";
+    case Ending::kStopString:
+      return "stop";
+    case Ending::kDocumentEnd:
+      return "document_end";
+    case Ending::kContext:
+      return "context";
+    case Ending::kNotFinite:
+      return "not_finite";
+  }
+  throw InternalError("unknown ending");
 }
 
 // One prompt's text while it grows.
@@ -53,12 +67,24 @@ struct Generator::Text {
   std::string piece;  // to show
 };
 
+void check_prompts(const ModelConfig& model, const std::vector<size_t>& prompt_tokens, int64_t before) {
+  const std::optional<int64_t> positions = positions_of(model);
+  if (!positions) return;
+  for (size_t i = 0; i < prompt_tokens.size(); ++i) {
+    const int64_t tokens = before + 1 + static_cast<int64_t>(prompt_tokens[i]);
+    require<ConfigError>(tokens <= *positions, "prompt ", i + 1, " has ", prompt_tokens[i], " tokens, ",
+                         tokens, " with what stands before it, but this model has learned ", *positions,
+                         " positions (later ones mean nothing to it). Give a prompt of at most ",
+                         std::max<int64_t>(0, *positions - before - 1), " tokens.");
+  }
+}
+
 Generator::Generator(const LanguageModel& model, const Tokenizer& tokenizer, GenerationOptions options)
     : model_(model), tokenizer_(tokenizer), options_(std::move(options)) {
-  require<ConfigError>(options_.adapt == Adapt::kOff || model.has_fast_weights(), "--adapt ",
-                       name_of(options_.adapt),
-                       ": this model has no fast weights (model.fast_weight.update is none or absent: it is static "
-                       "control). Use --adapt off.");
+  require<ConfigError>(
+      options_.adapt == Adapt::kOff || model.has_fast_weights(), "--adapt ", name_of(options_.adapt),
+      ": this model has no fast weights (model.fast_weight.update is none or absent: it is static "
+      "control). Use --adapt off.");
   require<ConfigError>(options_.sampling.top_p > 0, "--top-p must be above 0 (no token would be left).");
 }
 
@@ -92,26 +118,36 @@ ReadingState Generator::read(const std::optional<ReadingState>& before, const st
   return {decoder.state(last.sequence), last.token, options_.adapt != Adapt::kOff};
 }
 
-// Draws the next token; false when the text has ended.
-bool Generator::take_token(Text& text, const Tensor& logits_v) const {
-  // A model may have more rows than its tokenizer has tokens (a padded vocabulary): those are never drawn.
-  const int64_t token =
-      sample_token(logits_v.narrow(0, 0, tokenizer_.vocab_size()), options_.sampling, text.draws);
+// Draws the next token.
+Generator::Next Generator::take_token(Text& text, const Tensor& logits_v) const {
   Continuation& result = text.result;
-  if (token == tokenizer_.document_start()) {
-    result.ending = Ending::kDocumentEnd;
-    return false;
-  }
+  const auto end = [&](Ending ending) {
+    result.ending = ending;
+    return Next::kEnd;
+  };
+  // A model may have more rows than its tokenizer has tokens (a padded vocabulary): those are never drawn.
+  const Tensor candidates_v = logits_v.narrow(0, 0, tokenizer_.vocab_size());
+  if (!candidates_v.isfinite().all().item<bool>()) return end(Ending::kNotFinite);
+  const int64_t token = sample_token(candidates_v, options_.sampling, text.draws);
+  if (token == tokenizer_.document_start()) return end(Ending::kDocumentEnd);
   result.tokens.push_back(static_cast<int32_t>(token));
   text.piece = text.stream.add(tokenizer_.decode({result.tokens.back()}));
-  if (text.stream.stopped()) result.ending = Ending::kStopString;
-  return !text.stream.stopped() && static_cast<int64_t>(result.tokens.size()) < options_.max_tokens;
+  if (text.stream.stopped()) return end(Ending::kStopString);
+  if (static_cast<int64_t>(result.tokens.size()) >= options_.max_tokens) return end(Ending::kMaxTokens);
+  return Next::kRead;
+}
+
+// The first sample's is the seed itself, so that a text does not depend on how many others are drawn.
+uint64_t Generator::seed_of(size_t text) const {
+  const uint64_t sample = text % static_cast<uint64_t>(options_.samples);
+  return sample == 0 ? options_.seed : mix_bits(options_.seed ^ mix_bits(sample));
 }
 
 std::vector<Continuation> Generator::run(const std::optional<ReadingState>& before,
                                          const std::vector<std::vector<int32_t>>& prompts,
                                          const Listener& listener) {
   Decoder decoder(model_, pass_of(options_.adapt));
+  const int64_t positions = positions_of(model_.config()).value_or(std::numeric_limits<int64_t>::max());
   std::vector<Continuation> results(prompts.size());
   std::vector<Text> texts;
   std::vector<DecoderInput> inputs;
@@ -121,7 +157,7 @@ std::vector<Continuation> Generator::run(const std::optional<ReadingState>& befo
     texts.push_back({texts.size(),
                      reading.front().sequence,
                      TextStream(options_.stops),
-                     at::make_generator<at::CPUGeneratorImpl>(options_.seed),
+                     at::make_generator<at::CPUGeneratorImpl>(seed_of(texts.size())),
                      {},
                      {}});
   }
@@ -141,7 +177,11 @@ std::vector<Continuation> Generator::run(const std::optional<ReadingState>& befo
     for (size_t i = 0; i < texts.size(); ++i) {
       Text& text = texts[i];
       text.piece.clear();
-      const bool goes_on = take_token(text, logits_pv[static_cast<int64_t>(i)]);
+      bool goes_on = take_token(text, logits_pv[static_cast<int64_t>(i)]) == Next::kRead;
+      if (goes_on && decoder.position(text.sequence) >= positions) {
+        text.result.ending = Ending::kContext;
+        goes_on = false;
+      }
       if (!goes_on) text.piece += text.stream.finish();
       listener(text.prompt, text.piece, !goes_on);
       if (goes_on) {

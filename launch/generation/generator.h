@@ -22,6 +22,8 @@ struct GenerationOptions {
   int64_t max_tokens = 200;
   SamplingOptions sampling;
   uint64_t seed = 1;
+  int64_t samples =
+      1;  // prompts in a row that are the same: each after the first draws from a seed of its own
   std::vector<std::string> stops;
   Adapt adapt = Adapt::kPrompt;
 };
@@ -33,7 +35,8 @@ struct ReadingState {
   bool has_fast_weights = false;
 };
 
-enum class Ending { kMaxTokens, kStopString, kDocumentEnd };
+// kContext: the positions that the model has learned end. kNotFinite: the next token's logits are no numbers.
+enum class Ending { kMaxTokens, kStopString, kDocumentEnd, kContext, kNotFinite };
 const char* name_of(Ending ending);
 
 struct Continuation {
@@ -47,6 +50,11 @@ struct GenerationCost {
   double reading_s = 0, drawing_s = 0;
   int64_t memory_bytes = 0;  // of the decoder's memories and states
 };
+
+// Throws ConfigError when prompts of so many tokens, each behind `before` tokens of a saved state (the last
+// one of which is read again; 0: behind the document start), do not fit a model's learned positions. Needs no
+// weights.
+void check_prompts(const ModelConfig& model, const std::vector<size_t>& prompt_tokens, int64_t before);
 
 class Generator {
  public:
@@ -65,9 +73,11 @@ class Generator {
 
  private:
   struct Text;
+  enum class Next { kRead, kEnd };
   std::vector<DecoderInput> begin(Decoder& decoder, const std::optional<ReadingState>& before,
                                   const std::vector<int32_t>& tokens) const;
-  bool take_token(Text& text, const Tensor& logits_v) const;
+  uint64_t seed_of(size_t text) const;
+  Next take_token(Text& text, const Tensor& logits_v) const;
 
   const LanguageModel& model_;
   const Tokenizer& tokenizer_;

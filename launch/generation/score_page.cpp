@@ -89,9 +89,9 @@ std::string summary(const ScoreTotals& t) {
   };
   const TextTable table{{"weights", "nats/token", "perplexity", "bits/byte"},
                         {row("slow", t.slow), row("fast", t.fast)}};
-  return html_table(table,
-                    cat(t.tokens, " tokens, ", t.bytes, " bytes; the fast weights gained ",
-                        fixed((t.fast - t.slow) / static_cast<double>(t.tokens), 4), " nats a token."));
+  const double gain = (t.fast - t.slow) / static_cast<double>(t.tokens);
+  return html_table(table, cat(t.tokens, " tokens, ", t.bytes, " bytes; the fast weights ",
+                               gain < 0 ? "lost " : "gained ", fixed(std::abs(gain), 4), " nats a token."));
 }
 
 }  // namespace

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
-#include <cstring>
 #include <filesystem>
 
 #include "checkpoints/checksum.h"
@@ -14,6 +13,7 @@
 #include "core/base/file.h"
 #include "core/base/hash.h"
 #include "core/base/hdf5.h"
+#include "core/base/system_error.h"
 #include "launch/carried_state.h"
 
 namespace fwl {
@@ -78,6 +78,16 @@ void write_file(const std::string& path, const ReadingState& reading, uint64_t i
   file.close();
 }
 
+Hdf5File open_state(const std::string& path) {
+  Hdf5File file = Hdf5File::open(path, "state file");
+  require<DataError>(file.has_attribute("format") && file.string_attribute("format") == kFormat, path,
+                     ": no state of `fwl generate --state-out`. Give a file that it has written.");
+  require<DataError>(file.integer_attribute("version") == kVersion, path, ": has version ",
+                     file.integer_attribute("version"), ", this program reads ", kVersion,
+                     ". Read the document again.");
+  return file;
+}
+
 }  // namespace
 
 uint64_t identity_of(const LanguageModel& model, const Tokenizer& tokenizer) {
@@ -94,8 +104,9 @@ void write_state(const std::string& path, const ReadingState& reading, uint64_t 
   const std::string temporary = cat(path, ".tmp-", getpid());
   try {
     write_file(temporary, reading, identity);
-    require<DataError>(std::rename(temporary.c_str(), path.c_str()) == 0, path,
-                       ": cannot be replaced: ", std::strerror(errno), ". Choose another file.");
+    const int error = std::rename(temporary.c_str(), path.c_str()) == 0 ? 0 : errno;
+    require<DataError>(error == 0, path, ": cannot be replaced: ", system_words(error),
+                       ". Choose another file.");
   } catch (...) {
     std::error_code ignored;
     std::filesystem::remove(temporary, ignored);
@@ -105,14 +116,13 @@ void write_state(const std::string& path, const ReadingState& reading, uint64_t 
   sync_path(folder.empty() ? "." : folder.string());
 }
 
+int64_t position_of_state(const std::string& path) {
+  return open_state(path).integer_attribute("position");
+}
+
 ReadingState read_state(const std::string& path, uint64_t identity, at::Device device,
                         at::ScalarType compute) {
-  const Hdf5File file = Hdf5File::open(path, "state file");
-  require<DataError>(file.has_attribute("format") && file.string_attribute("format") == kFormat, path,
-                     ": no state of `fwl generate --state-out`. Give a file that it has written.");
-  require<DataError>(file.integer_attribute("version") == kVersion, path, ": has version ",
-                     file.integer_attribute("version"), ", this program reads ", kVersion,
-                     ". Read the document again.");
+  const Hdf5File file = open_state(path);
   const uint64_t model = parse_hash(file.string_attribute("model"), path);
   require<ConfigError>(model == identity, path,
                        ": was made with another model (weights, config or tokenizer: ", hash_text(model),

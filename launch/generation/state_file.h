@@ -13,6 +13,9 @@ uint64_t identity_of(const LanguageModel& model, const Tokenizer& tokenizer);
 
 // Writes to a temporary name and renames. Throws DataError.
 void write_state(const std::string& path, const ReadingState& reading, uint64_t identity);
+// The position that a state goes on from, of its header alone: known before any weights are read. Throws
+// DataError for a file that is no state.
+int64_t position_of_state(const std::string& path);
 // `device` and `compute`: as in from_named(). Throws DataError for a damaged or foreign file, ConfigError for
 // another model's.
 ReadingState read_state(const std::string& path, uint64_t identity, at::Device device,

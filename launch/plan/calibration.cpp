@@ -6,6 +6,7 @@
 
 #include "core/base/error.h"
 #include "core/base/file.h"
+#include "core/base/json.h"
 #include "core/base/torch.h"
 #include "launch/training_bench.h"
 
@@ -92,7 +93,7 @@ void add_prior(Equations& equations) {
 }  // namespace
 
 std::vector<Measurement> read_measurements(const std::string& path, const std::string& gpu) {
-  const json file = json::parse(read_file(path, "measurement"), nullptr, /*allow_exceptions=*/false);
+  const json file = parse_json(read_file(path, "measurement"));
   require<DataError>(file.is_object(), path,
                      " is no JSON object (a result of `fwl bench train --json` is one). Name another file.");
   if (!file.contains("measurements")) return {read_measurement(file, gpu, path)};

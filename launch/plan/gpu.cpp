@@ -22,7 +22,7 @@ const std::vector<Gpu>& known_gpus() {
   return gpus;
 }
 
-const Gpu& find_gpu(const std::string& name) {
+const Gpu& find_gpu(std::string_view name) {
   const auto& gpus = known_gpus();
   const auto found = std::find_if(gpus.begin(), gpus.end(), [&](const Gpu& g) { return g.name == name; });
   std::string names;

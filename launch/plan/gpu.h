@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace fwl {
@@ -22,6 +23,6 @@ struct Gpu {
 
 const std::vector<Gpu>& known_gpus();
 // Throws ConfigError naming those that are known.
-const Gpu& find_gpu(const std::string& name);
+const Gpu& find_gpu(std::string_view name);
 
 }  // namespace fwl

@@ -6,6 +6,7 @@
 #include "core/base/device.h"
 #include "core/fast_weight/linear_attention.h"
 #include "core/fast_weight/loss_head.h"
+#include "core/kernels/likely_tokens.h"
 
 namespace fwl {
 namespace {
@@ -16,8 +17,7 @@ constexpr double kLayerWidths = 5;
 // Of a transformer block, beside the feed-forward's hidden: both norms' inputs and outputs, q, k, v,
 // attention's result, statistics.
 constexpr double kBlockWidths = 8.2;
-constexpr double kKeptResidualBytes = 4.0 * (1 << 30);  // core/fast_weight/loss_head.cpp
-constexpr double kNcclGroupBytes = 0.4e9;               // ASSUMED: NCCL's channels of one group
+constexpr double kNcclGroupBytes = 0.4e9;  // ASSUMED: NCCL's channels of one group
 
 double real(int64_t value) {
   return static_cast<double>(value);
@@ -70,15 +70,23 @@ double activation_bytes(const RunConfig& c, double tokens) {
   return tokens * widths * element_bytes(c);
 }
 
-double head_bytes(const RunConfig& c, double tokens) {
+// Lists of likely tokens: tokens and probabilities of every inner step, what the backward makes of one's.
+double list_bytes(const FastWeightConfig& f, double tokens, int64_t vocabulary) {
+  if (!f.second_order || f.hessian_threshold <= 0 || f.hessian_threshold >= 1) return 0;
+  return tokens * real(likely_places(vocabulary, f.hessian_threshold)) * 4 * (2 * real(f.inner_steps) + 1);
+}
+
+double head_bytes(const RunConfig& c, int64_t tokens) {
   const ModelConfig& m = c.model;
   const double v = real(m.vocab_size), s = element_bytes(c);
   const double most = real(head_block_tokens(m.vocab_size, at::kCUDA, HeadPass::kWithGradient));
-  const double block = std::min(tokens, most) * v * s;
+  const double block = std::min(real(tokens), most) * v * s;
   const double gradient = v * real(m.width) * (accumulation_bytes(c) + s);
-  if (!m.fast_weight.learns() || !m.fast_weight.second_order) return block + gradient;
-  const double residuals = real(m.fast_weight.inner_steps) * tokens * v * s;
-  return gradient + block + (residuals <= kKeptResidualBytes ? residuals : block);
+  if (!m.fast_weight.learns()) return block + gradient;
+  const int64_t steps = m.fast_weight.inner_steps;
+  const bool keeps = keeps_residuals(tokens, m.vocab_size, parse_dtype(c.train.dtype), at::kCUDA, steps);
+  return gradient + block + (keeps ? real(steps * tokens) * v * s : block) +
+         list_bytes(m.fast_weight, real(tokens), m.vocab_size);
 }
 
 double chunk_state_bytes(const RunConfig& c, int64_t length, int64_t rows) {
@@ -131,7 +139,7 @@ MemoryPlan plan_memory(const RunConfig& c, const MeshShape& shape, int64_t micro
   m.gradients = parameters * a;
   m.moments = 2 * parameters * a / shards;
   m.activations = activation_bytes(c, tokens);
-  m.head = head_bytes(c, tokens);
+  m.head = head_bytes(c, micro_rows * length);
   m.chunk_states = chunk_state_bytes(c, length, micro_rows);
   m.communication = communication_bytes(c, shape, tokens, micro_rows);
   return m;

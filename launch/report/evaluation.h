@@ -29,8 +29,8 @@ struct EvalRow {
   double tokens_per_s = 0;
   double relative_time = 0;  // to the static pass of the same model, as the evaluation measured it
   double peak_memory_bytes = 0;
-  double change_percent = 0;    // of nats per token against the baseline row; negative is better
-  double time_to_baseline = 0;  // per token, by tokens_per_s, relative to the baseline row
+  double change_percent = 0;    // of the loss against the baseline row; negative is better. See loss_unit()
+  double time_to_baseline = 0;  // per token, relative to the baseline row
   double relative_flops = std::numeric_limits<double>::quiet_NaN();
   double word_perplexity = std::numeric_limits<double>::quiet_NaN();
   // 95 % intervals over documents. That of the change is known where the mode was paired with the baseline's
@@ -41,6 +41,14 @@ struct EvalRow {
   double own_change_low = nats_low, own_change_high = nats_low;  // against the file's own static mode
   double static_nats_per_token = nats_low;                       // of that mode
   std::map<std::string, std::vector<LossBin>> breakdowns = {};   // by "position" and others; may be empty
+  std::string tokenizer = {}, text = {};  // "byte 0123456789abcdef", a hash of the text; empty: not recorded
+  std::string machine = {};               // device and ranks
+  double seconds_per_token = nats_low, flops_per_token = nats_low;  // of one rank
+  double relative_time_spread = nats_low;                           // of relative_time
+  double time_spread = nats_low;                                    // of time_to_baseline
+  bool time_is_apart = false;  // from two processes, not in turns: what else ran may have differed
+  bool is_disturbed = false;   // less time than its share of the FLOPs needs
+  bool is_finite() const;
 };
 
 // Reads "LABEL=FILE.json:MODE". Throws DataError for a missing or malformed file, ConfigError for a malformed
@@ -49,8 +57,17 @@ EvalRow read_eval_row(const std::string& argument);
 // Reads all modes of FILE.json (or LABEL=FILE.json), static first; rows are called "LABEL, MODE", the label
 // is the file's name unless given.
 std::vector<EvalRow> read_eval_rows(const std::string& argument);
-// Fills change_percent, its interval and time_to_baseline of all rows; the first is the baseline.
+// Fills change_percent, its interval, time_to_baseline and what is known of it, of all rows; the first is the
+// baseline. Tokens of several tokenizers do not compare: the change is then that of bits per byte.
 void compare_with_baseline(std::vector<EvalRow>& rows);
+bool has_several_tokenizers(const std::vector<EvalRow>& rows);
+// What rows are compared by: nats per token, or bits per byte where there are several tokenizers; NaN where
+// not finite.
+double loss_of(const EvalRow& row, const std::vector<EvalRow>& rows);
+// The row of least loss: the first where none is finite.
+const EvalRow& best_of(const std::vector<EvalRow>& rows);
+// What a reader must know before comparing the rows, in sentences. Empty: nothing.
+std::vector<std::string> cautions_of(const std::vector<EvalRow>& rows);
 
 TextTable evaluation_table(const std::vector<EvalRow>& rows);
 

@@ -206,7 +206,10 @@ GapCurve gap_between(const LoggedRun& baseline, const LoggedRun& run) {
 
 std::vector<GapCurve> gaps(const std::vector<LoggedRun>& runs) {
   std::vector<GapCurve> curves;
-  for (size_t i = 1; i < runs.size(); ++i) curves.push_back(gap_between(runs.front(), runs[i]));
+  for (size_t i = 1; i < runs.size(); ++i) {
+    const std::string &base = runs.front().tokenizer, &own = runs[i].tokenizer;
+    if (base.empty() || own.empty() || base == own) curves.push_back(gap_between(runs.front(), runs[i]));
+  }
   return curves;
 }
 

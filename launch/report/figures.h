@@ -22,7 +22,7 @@ struct GapCurve {
 
 // Pairs the points of both runs by step; steps that only one of them logged are left out.
 GapCurve gap_between(const LoggedRun& baseline, const LoggedRun& run);
-// Of every run but the first, against the first.
+// Of every run but the first, against the first; not where their tokenizers are known to differ.
 std::vector<GapCurve> gaps(const std::vector<LoggedRun>& runs);
 
 Chart loss_chart(const std::vector<LoggedRun>& runs);

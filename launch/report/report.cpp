@@ -4,10 +4,14 @@
 #include <cmath>
 #include <filesystem>
 #include <limits>
+#include <map>
 #include <nlohmann/json.hpp>
 
+#include "checkpoints/checkpoint.h"
 #include "core/base/error.h"
 #include "core/base/file.h"
+#include "core/base/hash.h"
+#include "core/base/json.h"
 #include "launch/report/reading.h"
 #include "launch/report/tables.h"
 
@@ -73,19 +77,15 @@ TextTable run_table(const std::vector<LoggedRun>& runs) {
   return table;
 }
 
-const EvalRow& best_of(const std::vector<EvalRow>& rows) {
-  return *std::min_element(rows.begin(), rows.end(), [](const EvalRow& a, const EvalRow& b) {
-    return a.nats_per_token < b.nats_per_token;
-  });
-}
-
 // Says in one sentence what the best row is worth; empty when there is nothing to compare.
 std::string summary(const std::vector<EvalRow>& rows) {
   if (rows.size() < 2) return "";
   const EvalRow& best = best_of(rows);
+  if (!best.is_finite()) return "No row has a finite loss.";
   if (&best == &rows.front()) return cat("No row is better than the baseline, ", rows.front().label, ".");
-  return cat("Lowest loss on held-out text: ", best.label, " with ", fixed(best.nats_per_token, 4),
-             " nats per token, ", signed_percent(best.change_percent), " against ", rows.front().label, ".");
+  return cat("Lowest loss on held-out text: ", best.label, " with ", fixed(loss_of(best, rows), 4),
+             has_several_tokenizers(rows) ? " bits per byte, " : " nats per token, ",
+             signed_percent(best.change_percent), " against ", rows.front().label, ".");
 }
 
 std::vector<Card> cards(const Report& report) {
@@ -98,10 +98,12 @@ std::vector<Card> cards(const Report& report) {
             ? cat("95 %: ", fixed(best.change_low, 2), " to ", fixed(best.change_high, 2), " %")
             : cat("against ", base.label);
     if (&best != &base) found.push_back({best.label, signed_percent(best.change_percent), interval});
-    found.push_back(
-        {"nats per token", fixed(best.nats_per_token, 3), cat("baseline ", fixed(base.nats_per_token, 3))});
-    if (&best != &base && std::isfinite(best.time_to_baseline))
-      found.push_back({"time per token", fixed(best.time_to_baseline, 2) + "x", "of the baseline's"});
+    found.push_back({has_several_tokenizers(report.rows) ? "bits per byte" : "nats per token",
+                     fixed(loss_of(best, report.rows), 3),
+                     cat("baseline ", fixed(loss_of(base, report.rows), 3))});
+    if (&best != &base && std::isfinite(best.time_to_baseline) && !best.is_disturbed)
+      found.push_back({"time per token", fixed(best.time_to_baseline, 2) + "x",
+                       best.time_is_apart ? "of the baseline's, measured apart" : "of the baseline's"});
     found.push_back({"held-out tokens", short_number(base.tokens), "each scored once"});
   }
   if (found.empty() && !report.runs.empty()) {
@@ -113,22 +115,17 @@ std::vector<Card> cards(const Report& report) {
   return found;
 }
 
-bool same_tokens(const std::vector<EvalRow>& rows) {
-  return std::all_of(rows.begin(), rows.end(),
-                     [&](const EvalRow& row) { return row.tokens == rows.front().tokens; });
-}
-
 std::string evaluation_note(const std::vector<EvalRow>& rows) {
   std::string note = cat("Held-out text, ", short_number(rows.front().tokens),
                          " tokens, every token predicted from those before it.",
-                         " Change: nats per token against the first row; less is better. Time per token "
-                         "relative to the first row.");
+                         " Change: ", has_several_tokenizers(rows) ? "bits per byte" : "nats per token",
+                         " against the first row; less is better. Time per token relative to the first row; "
+                         "\u00b1: standard deviation over the turns that modes took.");
   if (std::any_of(rows.begin(), rows.end(), [](const EvalRow& row) { return std::isfinite(row.change_low); }))
     note += " Intervals: of the paired difference, over documents.";
   if (std::any_of(rows.begin(), rows.end(), [](const EvalRow& r) { return std::isfinite(r.relative_flops); }))
     note += " FLOPs relative to the same model's static pass.";
-  if (!same_tokens(rows))
-    note += " Caution: the rows were measured on different numbers of tokens and do not compare.";
+  for (const std::string& caution : cautions_of(rows)) note += " " + caution;
   return note;
 }
 
@@ -145,9 +142,26 @@ std::string breakdown_html(const std::vector<Chart>& charts, const Report& repor
          html_grid(charts);
 }
 
+// Losses per token of several tokenizers do not compare.
+std::string run_caution(const std::vector<LoggedRun>& runs) {
+  std::map<std::string, std::string> labels;
+  for (const LoggedRun& run : runs) {
+    std::string& list = labels[run.tokenizer.empty() ? "not recorded" : run.tokenizer];
+    list += (list.empty() ? "" : "; ") + run.label;
+  }
+  if (labels.size() < 2) return "";
+  std::string list;
+  for (const auto& [tokenizer, names] : labels)
+    list += cat(list.empty() ? "" : ", ", tokenizer, " (", names, ")");
+  return cat("Caution: the runs are of several tokenizers, whose losses per token do not compare: ", list,
+             ". Gaps are shown between runs of one tokenizer alone.");
+}
+
 std::string learning_html(const Report& report) {
   std::string html = html_figure(loss_chart(report.runs)) + html_table(run_table(report.runs), "");
-  if (report.runs.size() < 2) return html;
+  const std::string caution = run_caution(report.runs);
+  if (!caution.empty()) html += paragraph(caution, "note");
+  if (gaps(report.runs).empty()) return html;
   return html + html_figure(gap_chart(gaps(report.runs))) +
          paragraph(
              "Short runs flatter the layer: early in training it stands in for what attention has not "
@@ -175,6 +189,16 @@ std::vector<Section> sections_of(const Report& report) {
   return sections;
 }
 
+// As the newest checkpoint records it; empty where there is none.
+std::string tokenizer_of_run(const std::string& folder) {
+  try {
+    const CheckpointInfo info = read_checkpoint_info(find_checkpoint(folder));
+    return cat(info.tokenizer_kind, " ", hash_text(hash_bytes(info.tokenizer_bytes)));
+  } catch (const Error&) {
+    return "";
+  }
+}
+
 std::string navigation(const std::vector<Section>& sections) {
   if (sections.size() < 2) return "";
   std::string html = "<nav aria-label=\"sections\"><ul>\n";
@@ -194,13 +218,20 @@ std::string links(const std::vector<std::string>& files) {
 
 }  // namespace
 
+std::vector<std::string> cautions_of(const Report& report) {
+  std::vector<std::string> cautions = cautions_of(report.rows);
+  if (const std::string caution = run_caution(report.runs); !caution.empty()) cautions.push_back(caution);
+  return cautions;
+}
+
 void add_input(Report& report, const std::string& argument) {
   const std::string path = split_label(argument).value;
   if (!std::filesystem::is_regular_file(path)) {
     report.runs.push_back(read_run(argument));
+    report.runs.back().tokenizer = tokenizer_of_run(path);
     return;
   }
-  const json file = json::parse(read_file(path, "input of the report"), nullptr, /*allow_exceptions=*/false);
+  const json file = parse_json(read_file(path, "input of the report"));
   require<DataError>(
       file.is_object() && (file.contains("modes") || file.contains("scaling") || file.contains("plan")), path,
       " is neither a run's folder nor JSON with 'modes', 'scaling' or 'plan'. Name a run, a result of "
@@ -221,6 +252,7 @@ std::string report_html(const Report& report, const std::vector<std::string>& fi
 
 json report_json(const Report& report) {
   json result = {{"title", report.title},
+                 {"cautions", cautions_of(report)},
                  {"evaluation", json::array()},
                  {"runs", json::array()},
                  {"gaps", json::array()}};

@@ -26,6 +26,9 @@ struct Report {
 // all its modes, or a JSON file with "scaling" or "plan". Throws DataError and ConfigError.
 void add_input(Report& report, const std::string& argument);
 
+// What a reader must know before comparing what the report shows, in sentences. Empty: nothing.
+std::vector<std::string> cautions_of(const Report& report);
+
 // `files`: names of tables that lie beside the page, for links to them.
 std::string report_html(const Report& report, const std::vector<std::string>& files = {});
 nlohmann::json report_json(const Report& report);

@@ -6,6 +6,7 @@
 
 #include "core/base/error.h"
 #include "core/base/file.h"
+#include "core/base/json.h"
 #include "launch/report/reading.h"
 
 namespace fwl {
@@ -46,7 +47,8 @@ std::map<int64_t, LogPoint> parse_log(const std::string& content, const std::str
     const std::string where = cat("line ", ++number, " of ", path);
     const std::string text = content.substr(begin, end - begin);
     if (text.find_first_not_of(" \t\r") == std::string::npos) continue;
-    if (end == content.size() && !json::accept(text)) break;
+    if (end == content.size() && parse_json(text).is_discarded()) break;
+    if (!end_in(text).empty()) continue;
     LogPoint point = parse_log_line(text, where);
     points.insert_or_assign(point.step, std::move(point));
   }
@@ -67,8 +69,19 @@ double LogPoint::number(const std::string& name) const {
   return found == numbers.end() ? kNaN : found->second;
 }
 
+std::string end_in(const std::string& line) {
+  if (line.find("\"ended\"") == std::string::npos) return {};
+  const json object = parse_json(line);
+  const auto text = [&](const char* key) {
+    return object.is_object() && object.contains(key) && object[key].is_string()
+               ? object[key].get<std::string>()
+               : std::string();
+  };
+  return text("ended").empty() || text("why").empty() ? text("ended") : text("ended") + ": " + text("why");
+}
+
 LogPoint parse_log_line(const std::string& line, const std::string& where) {
-  const json object = json::parse(line, nullptr, /*allow_exceptions=*/false);
+  const json object = parse_json(line);
   require<DataError>(!object.is_discarded(), where,
                      " is no JSON (each line is one logged step). Look for damage there, or train again.");
   return to_point(object, where);

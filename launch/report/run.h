@@ -23,7 +23,12 @@ struct LoggedRun {
   std::vector<LogPoint> points;  // ascending steps, each once
   int64_t skipped = 0;           // steps that were skipped
   double tokens_per_s = 0;       // median of the logged ones; NaN when none is logged
+  std::string tokenizer = {};    // "byte 0123456789abcdef"; empty: not known
 };
+
+// Of the line that a run writes last when it ends before its last step: "stopped: SIGTERM received"; empty
+// for any other line.
+std::string end_in(const std::string& line);
 
 // One line of a log. Throws DataError (`where`) unless it is an object with step, tokens and loss; a loss of
 // null is NaN.

@@ -8,6 +8,7 @@
 
 #include "core/base/error.h"
 #include "core/base/file.h"
+#include "core/base/json.h"
 #include "launch/report/reading.h"
 
 namespace fwl {
@@ -191,7 +192,7 @@ void add_charts(const std::vector<Line>& lines, const Kind& kind, std::vector<Ch
 
 std::vector<ScalingRow> read_scaling(const std::string& argument) {
   const std::string path = split_label(argument).value;
-  const json file = json::parse(read_file(path, "scaling result"), nullptr, /*allow_exceptions=*/false);
+  const json file = parse_json(read_file(path, "scaling result"));
   require<DataError>(file.is_object() && (file.contains("scaling") || file.contains("plan")), path,
                      " holds neither 'scaling' nor 'plan' (arrays of rows). Name another file.");
   std::vector<ScalingRow> rows;

@@ -12,19 +12,39 @@ namespace {
 using nlohmann::json;
 
 DataTable evaluation_data(const std::vector<EvalRow>& rows) {
-  DataTable table{
-      "evaluation",
-      {"label", "mode", "file", "tokens", "nats_per_token", "nats_low", "nats_high", "change_percent",
-       "change_low", "change_high", "perplexity", "word_perplexity", "bits_per_byte", "tokens_per_s",
-       "time_to_baseline", "relative_time", "relative_flops", "peak_memory_bytes"},
-      {}};
+  DataTable table{"evaluation",
+                  {"label",
+                   "mode",
+                   "file",
+                   "tokens",
+                   "nats_per_token",
+                   "nats_low",
+                   "nats_high",
+                   "change_percent",
+                   "change_low",
+                   "change_high",
+                   "perplexity",
+                   "word_perplexity",
+                   "bits_per_byte",
+                   "tokens_per_s",
+                   "time_to_baseline",
+                   "time_spread",
+                   "relative_time",
+                   "relative_flops",
+                   "peak_memory_bytes",
+                   "time_is_apart",
+                   "time_is_disturbed",
+                   "tokenizer"},
+                  {}};
   for (const EvalRow& r : rows) {
     std::vector<json> cells = {r.label, r.mode, r.file};
     for (const double value :
          {r.tokens, r.nats_per_token, r.nats_low, r.nats_high, r.change_percent, r.change_low, r.change_high,
-          r.perplexity, r.word_perplexity, r.bits_per_byte, r.tokens_per_s, r.time_to_baseline,
+          r.perplexity, r.word_perplexity, r.bits_per_byte, r.tokens_per_s, r.time_to_baseline, r.time_spread,
           r.relative_time, r.relative_flops, r.peak_memory_bytes})
       cells.push_back(number_or_null(value));
+    cells.insert(cells.end(), {json(r.time_is_apart), json(r.is_disturbed),
+                               r.tokenizer.empty() ? json() : json(r.tokenizer)});
     table.rows.push_back(cells);
   }
   return table;

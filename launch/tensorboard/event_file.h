@@ -9,7 +9,8 @@ namespace fwl {
 
 class EventFile {
  public:
-  // A new file RUN/events.out.tfevents.SECONDS.HOST.PROCESS. It begins with a restart after `resumed_step`:
+  // A new file RUN/events.out.tfevents.SECONDS.HOST.PROCESS; SECONDS is the time, or one more than the newest
+  // file's, since readers go by names and a clock may go back. It begins with a restart after `resumed_step`:
   // steps that an earlier process logged beyond it are not shown twice. Throws DataError when it cannot be
   // written.
   EventFile(const std::string& run_dir, int64_t resumed_step);
@@ -21,7 +22,9 @@ class EventFile {
 
  private:
   bool flush();
+  double next_time_s();  // never set back
   std::string path_;
+  double last_time_s_ = 0;
   std::string pending_;
 };
 

@@ -87,6 +87,7 @@ struct Canvas {
 std::string status_of(const WatchedRun& run) {
   const double step = run.points.empty() ? 0 : static_cast<double>(run.points.back().step);
   if (run.total_steps > 0 && step >= run.total_steps) return "finished";
+  if (!run.end.empty()) return run.end;
   if (!run.age_s) return "";
   const std::vector<double> times = column(run.points, "time_s");
   std::vector<double> gaps;
@@ -110,7 +111,7 @@ std::string progress_line(const WatchedRun& run, const Canvas& canvas) {
   const double share = std::clamp(static_cast<double>(step) / run.total_steps, 0.0, 1.0);
   const std::string after = cat(format(" %3.0f %%", 100 * share), "  step ", with_commas(step), "/",
                                 with_commas(static_cast<int64_t>(run.total_steps)), "  ETA ",
-                                share < 1 ? duration_text(seconds_left(run)) : "-");
+                                share < 1 && run.end.empty() ? duration_text(seconds_left(run)) : "-");
   if (characters(after) + 12 > canvas.width) return cut(after.substr(1), canvas.width);
   const size_t bar = std::min<size_t>(40, canvas.width - characters(after) - 2);
   const auto filled = static_cast<size_t>(share * static_cast<double>(bar));

@@ -18,6 +18,7 @@ struct WatchedRun {
   int64_t unreadable = 0;            // lines of the log
   std::optional<double> age_s = {};  // since the log was last written
   double total_steps = 0;            // 0: not known
+  std::string end = {};              // how the run ended before its last step; empty: it has not
 };
 
 // At most `width` characters of blocks (or of " .:-=+*#"), the lowest for the least value; several values

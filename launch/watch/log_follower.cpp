@@ -2,21 +2,26 @@
 
 #include <sys/stat.h>
 
+#include <cerrno>
 #include <chrono>
 #include <fstream>
 
 #include "core/base/error.h"
+#include "core/base/system_error.h"
 
 namespace fwl {
 
 void LogFollower::start_again() {
   points_.clear();
   unfinished_.clear();
+  end_.clear();
   read_bytes_ = unreadable_ = 0;
 }
 
 void LogFollower::take_line(const std::string& line) {
   if (line.find_first_not_of(" \t\r") == std::string::npos) return;
+  end_ = end_in(line);
+  if (!end_.empty()) return;
   try {
     LogPoint point = parse_log_line(line, path_);
     while (!points_.empty() && points_.back().step >= point.step) points_.pop_back();
@@ -33,6 +38,12 @@ void LogFollower::poll() {
   if (!begun_) return;
   file_ = status.st_ino;
   std::ifstream file(path_, std::ios::binary);
+  const int error = errno;
+  if (!file.is_open()) {
+    const SystemError refused(error, cat("'", path_, "' cannot be opened"));
+    if (!refused.may_pass()) throw refused;
+    return;
+  }
   file.seekg(read_bytes_);
   std::string added(static_cast<size_t>(status.st_size - read_bytes_), '\0');
   file.read(added.data(), static_cast<std::streamsize>(added.size()));

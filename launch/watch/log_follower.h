@@ -24,6 +24,8 @@ class LogFollower {
   bool begun() const { return begun_; }
   // By step, the last one logged of each: what a resumed run does again replaces what was there.
   const std::vector<LogPoint>& points() const { return points_; }
+  // How the run ended, when it did before its last step and nobody has gone on with it; else empty.
+  const std::string& end() const { return end_; }
   // Lines that are no log lines (damage).
   int64_t unreadable() const { return unreadable_; }
   // Seconds since the file was last written; nothing before it exists.
@@ -33,7 +35,7 @@ class LogFollower {
   void start_again();
   void take_line(const std::string& line);
 
-  std::string path_, unfinished_;
+  std::string path_, unfinished_, end_;
   bool begun_ = false;
   ino_t file_ = 0;
   int64_t read_bytes_ = 0, unreadable_ = 0;

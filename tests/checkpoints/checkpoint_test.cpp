@@ -1,9 +1,17 @@
 #include "checkpoints/checkpoint.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
+#include <atomic>
+#include <cmath>
 #include <filesystem>
+#include <functional>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <thread>
 
+#include "checkpoints/finite.h"
 #include "core/base/error.h"
 #include "core/base/file.h"
 #include "tests/checkpoints/saved_model.h"
@@ -119,7 +127,7 @@ TEST(Checkpoint, AMissingPartIsNotPublished) {
   const std::string good = run.save(folder.path(), 10);
   const std::string writing = prepare_checkpoint(folder.path(), 20);
   write_part(writing, 0, run.blocks(0, 2));
-  EXPECT_THROW(publish_checkpoint(folder.path(), SavedModel::info_at(20, 2), {}), DataError);
+  EXPECT_THROW(publish_checkpoint(folder.path(), SavedModel::info_at(20, 2), {}), UnavailableError);
   write_part(writing, 1, {});
   EXPECT_THROW(publish_checkpoint(folder.path(), SavedModel::info_at(20, 2), {}), DataError)
       << "elements are missing";
@@ -135,6 +143,61 @@ TEST(Checkpoint, TheSameStepAgainReplacesTheFolder) {
   EXPECT_TRUE(read.same_as(second));
   EXPECT_EQ(list_checkpoints(folder.path()).size(), 1u);
   EXPECT_TRUE(list_unfinished(folder.path()).empty());
+}
+
+// A kill at any moment of the exchange must find one of the two.
+TEST(Checkpoint, TheSameStepIsThereWhileItIsReplaced) {
+  TemporaryFolder folder;
+  SavedModel run(1);
+  const std::string path = run.save(folder.path(), 10);
+  std::atomic<bool> done = false;
+  std::atomic<int> gaps = 0;
+  std::thread looks([&] {
+    while (!done)
+      if (!fs::exists(path)) ++gaps;
+  });
+  for (int i = 0; i < 40; ++i) run.save(folder.path(), 10);
+  done = true;
+  looks.join();
+  EXPECT_EQ(gaps, 0);
+}
+
+TEST(Checkpoint, WhatIsNotFiniteIsFoundByName) {
+  TemporaryFolder folder;
+  for (const double bad : {std::nan(""), std::numeric_limits<double>::infinity(), -1e19}) {
+    SavedModel run(1);
+    EXPECT_TRUE(is_sound(run.blocks(0, 1)));
+    run.model.parameters().values().detach().select(0, 5).fill_(bad);
+    EXPECT_FALSE(is_sound(run.blocks(0, 1))) << bad;
+    CheckpointReader reader(run.save(folder.path(), 10));
+    EXPECT_EQ(reader.check_slices(),
+              std::vector<std::string>{"weights/" + run.model.parameters().all().front().name});
+  }
+  SavedModel run(1);
+  run.optimizer.second_moments().select(0, 0).fill_(std::nan(""));
+  EXPECT_FALSE(is_sound(run.blocks(0, 1)));
+  run.optimizer.second_moments().select(0, 0).fill_(1e30);
+  EXPECT_TRUE(is_sound(run.blocks(0, 1))) << "moments may be large";
+  CheckpointInfo info = SavedModel::info_at(20);
+  EXPECT_FALSE(read_checkpoint_info(write_checkpoint(folder.path(), info, run.blocks(0, 1))).is_finite);
+  info.is_finite = true;
+  EXPECT_TRUE(read_checkpoint_info(write_checkpoint(folder.path(), info, run.blocks(0, 1))).is_finite);
+}
+
+// Retention of a run that goes on removes what a reader has just found.
+TEST(Checkpoint, AReaderGoesOnWithTheNewestWhenItsOwnIsRemoved) {
+  TemporaryFolder folder;
+  SavedModel run(1);
+  run.save(folder.path(), 10);
+  int tries = 0;
+  const std::string read = with_checkpoint(folder.path(), [&](const std::string& step_dir) {
+    if (++tries == 1) run.save(folder.path(), 20, {1, 0});
+    return read_checkpoint_info(step_dir).path;
+  });
+  EXPECT_EQ(read, folder / "step-0000020");
+  write_text(read + "/manifest.json", "damaged");
+  EXPECT_THROW(with_checkpoint(folder.path(), read_checkpoint_info), DataError)
+      << "damage is not tried again";
 }
 
 TEST(Checkpoint, OldOnesGoAfterTheNewOneIsThereExceptThoseToKeep) {
@@ -165,7 +228,7 @@ TEST(Checkpoint, LaterStepsGoAsideWhenTheRunWentOnFromBeforeThem) {
 TEST(Checkpoint, AFolderThatCannotBeListedIsNotTakenForEmpty) {
   TemporaryFolder folder;
   EXPECT_TRUE(list_checkpoints(folder / "none").empty());
-  EXPECT_THROW(list_checkpoints(folder / std::string(300, 'x')), DataError);
+  EXPECT_THROW(list_checkpoints(folder / std::string(300, 'x')), UnavailableError);
 }
 
 TEST(Checkpoint, StepsAreOrderedByNumber) {
@@ -241,6 +304,170 @@ TEST(Checkpoint, CutOffMissingAndForeignFilesAreDataErrors) {
     write_text(path + "/manifest.json", manifest);
     EXPECT_THROW(read_checkpoint_info(path), DataError) << manifest;
   }
+}
+
+using nlohmann::json;
+
+// As a writer would have sealed it, whatever it says.
+std::string sealed(json object) {
+  object.erase("checksum");
+  object["checksum"] = checksum_text(checksum_of(object.dump(1)));
+  return object.dump(1) + "\n";
+}
+
+// The text with a checksum that fits it, where printing it would take all memory.
+std::string sealed_text(const std::string& body) {
+  return "{\n \"checksum\": \"" + checksum_text(checksum_of("{\n" + body)) + "\",\n" + body + "\n";
+}
+
+class HostileCheckpoint : public testing::Test {
+ protected:
+  std::string manifest_path() const { return path_ + "/manifest.json"; }
+  // Whether the checkpoint, with this manifest, is refused as damaged. Anything but that or success is a
+  // failure.
+  bool is_refused(const std::string& text) {
+    write_text(manifest_path(), text);
+    try {
+      verify(path_);
+      run_.load(path_);
+      return false;
+    } catch (const DataError&) {
+      return true;
+    }
+  }
+  TemporaryFolder folder_;
+  SavedModel run_{1};
+  std::string path_ = run_.save(folder_.path(), 10);
+  json good_ = json::parse(read_file(manifest_path(), "manifest"));
+};
+
+TEST_F(HostileCheckpoint, ASealedManifestIsReadAgain) {
+  EXPECT_EQ(sealed(good_), read_file(manifest_path(), "manifest"));
+  EXPECT_FALSE(is_refused(sealed(good_)));
+}
+
+TEST_F(HostileCheckpoint, NamesLeadNowhereElse) {
+  fs::copy_file(path_ + "/rank-00000.h5", folder_ / "outside.h5");
+  fs::copy_file(path_ + "/rank-00000.h5", path_ + "/other.h5");
+  for (const std::string name : {"../outside.h5", "../../etc/hostname", "/etc/hostname", "other.h5",
+                                 "rank-0.h5", "", ".", "manifest.json", "rank-00000.h5/../../outside.h5",
+                                 "rank-00000.h5x", "rank-0000x.h5", "rank-00001.h5"}) {
+    json renamed = good_;
+    const json file = renamed["files"]["rank-00000.h5"];
+    renamed["files"].erase("rank-00000.h5");
+    renamed["files"][name] = file;
+    for (auto& [tensor, entry] : renamed["tensors"].items())
+      for (json& slice : entry["slices"]) slice[0] = name;
+    EXPECT_TRUE(is_refused(sealed(renamed))) << name;
+    json added = good_;
+    added["files"][name] = file;
+    EXPECT_TRUE(is_refused(sealed(added))) << name << ", beside the others";
+  }
+  ASSERT_FALSE(is_refused(sealed(good_)));
+  fs::rename(path_ + "/rank-00000.h5", folder_ / "elsewhere.h5");
+  fs::create_symlink("../elsewhere.h5", path_ + "/rank-00000.h5");
+  EXPECT_TRUE(is_refused(sealed(good_))) << "a link out of the folder";
+}
+
+TEST_F(HostileCheckpoint, DepthIsBoundedWhateverTheChecksumSays) {
+  for (const int depth : {100, 40'000, 400'000}) {
+    const std::string open(static_cast<size_t>(depth), '['), close(static_cast<size_t>(depth), ']');
+    for (const std::string& body : {" \"config\": " + open + close + "\n}", " \"config\": " + open + "\n}"})
+      EXPECT_TRUE(is_refused(sealed_text(body))) << depth;
+    EXPECT_TRUE(is_refused(open + close)) << depth;
+  }
+}
+
+// Every value of the manifest, one after the other, is replaced by what a writer would never put there.
+TEST_F(HostileCheckpoint, AnyValueIsRefusedOrHarmless) {
+  const std::vector<json> values = {nullptr,
+                                    true,
+                                    -1,
+                                    1e300,
+                                    1.5,
+                                    "",
+                                    "x",
+                                    json::array(),
+                                    json::object(),
+                                    uint64_t{1} << 63,
+                                    int64_t{1} << 46,
+                                    int64_t{1} << 62,
+                                    std::string(100, 'x')};
+  int refused = 0, tried = 0;
+  for (const auto& [place, ignored] : good_.flatten().items()) {
+    if (place == "/checksum") continue;
+    for (const json& value : values) {
+      json changed = good_;
+      changed[json::json_pointer(place)] = value;
+      ++tried;
+      refused += is_refused(sealed(changed)) ? 1 : 0;
+    }
+    // One level up: lists and objects become something else.
+    json changed = good_;
+    changed[json::json_pointer(place).parent_pointer()] = 7;
+    if (json::json_pointer(place).parent_pointer().empty()) continue;
+    EXPECT_TRUE(is_refused(sealed(changed))) << place;
+  }
+  EXPECT_GT(refused, tried / 2);
+}
+
+TEST_F(HostileCheckpoint, SizesAreThoseOfTheFile) {
+  const auto first = [](json& m) -> json& { return m["tensors"].begin().value(); };
+  const std::vector<std::pair<const char*, std::function<void(json&)>>> edits = {
+      {"a slice of 2^40 elements",
+       [&](json& m) {
+         first(m)["shape"] = {int64_t{1} << 40};
+         first(m)["slices"][0][3] = int64_t{1} << 40;
+       }},
+      {"a shape whose product overflows",
+       [&](json& m) {
+         first(m)["shape"] = {int64_t{1} << 45, int64_t{1} << 45};
+       }},
+      {"a negative slice", [&](json& m) { first(m)["slices"][0][3] = -1; }},
+      {"dims without end", [&](json& m) { first(m)["shape"] = std::vector<int64_t>(100000, 1); }},
+      {"a thousand slices of one dataset",
+       [&](json& m) {
+         json slice = first(m)["slices"][0];
+         slice[3] = int64_t{4} << 20;
+         first(m)["slices"] = json::array();
+         for (int64_t i = 0; i < 1000; ++i) {
+           slice[2] = i * (int64_t{4} << 20);
+           first(m)["slices"].push_back(slice);
+         }
+         first(m)["shape"] = {int64_t{4000} << 20};
+       }},
+  };
+  for (const auto& [what, edit] : edits) {
+    json changed = good_;
+    edit(changed);
+    EXPECT_TRUE(is_refused(sealed(changed))) << what;
+  }
+}
+
+TEST(Checkpoint, FilesOfManyRanksAreReadWithFewDescriptors) {
+  TemporaryFolder folder;
+  SavedModel written(1), read(2);
+  const std::string path = written.save(folder.path(), 10, {}, 12);
+  rlimit before{};
+  getrlimit(RLIMIT_NOFILE, &before);
+  const auto open_now = std::distance(fs::directory_iterator("/proc/self/fd"), {}) - 1;
+  const rlimit few{static_cast<rlim_t>(open_now) + 4, before.rlim_max};
+  setrlimit(RLIMIT_NOFILE, &few);
+  EXPECT_NO_THROW(read.load(path));
+  EXPECT_NO_THROW(verify(path));
+  setrlimit(RLIMIT_NOFILE, &before);
+  EXPECT_TRUE(read.same_as(written));
+}
+
+TEST(Checkpoint, WhatCannotBeReadIsNoDamage) {
+  TemporaryFolder folder;
+  SavedModel run(1);
+  const std::string path = run.save(folder.path(), 10);
+  // A circle of links is the error of the system that root meets too.
+  fs::remove(path + "/rank-00000.h5");
+  fs::create_symlink("rank-00000.h5", path + "/rank-00000.h5");
+  EXPECT_THROW(run.load(path), UnavailableError);
+  EXPECT_THROW(verify(path), UnavailableError);
 }
 
 TEST(Checkpoint, Version1IsRefusedByName) {

@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 
 #include <filesystem>
+#include <memory>
 
 #include "core/base/error.h"
 #include "core/base/file.h"
@@ -153,6 +154,83 @@ TEST_F(DatasetBuilderTest, OtherOptionsDoNotGoOnWithAnUnfinishedDataSet) {
   EXPECT_THROW(build("killed"), ConfigError);
   options_.existing = ExistingDataset::kReplace;
   EXPECT_EQ(build("killed").shards_kept, 0);
+}
+
+// Documents are the lines of two files, of which the second has a bad one.
+TEST_F(DatasetBuilderTest, ARepairedSourceKeepsTheShardsBeforeTheRepair) {
+  std::string lines;
+  for (int i = 0; i < 200; ++i)
+    lines += cat("{\"text\":\"", some_text(60, static_cast<uint64_t>(i)), "\"}\n");
+  write_text(folder_ / "json/a.jsonl", lines);
+  write_text(folder_ / "json/b.jsonl", lines + "{\"text\":7}\n");
+  options_.shard_tokens = 1000;
+  options_.group_bytes = 1;
+  files_ = find_documents({folder_ / "json"}, {});
+  EXPECT_THROW(build("stopped"), DataError);
+  write_text(folder_ / "json/b.jsonl", lines + "{\"text\":\"seven\"}\n");
+  files_ = find_documents({folder_ / "json"}, {});
+  const BuildResult result = build("stopped");
+  EXPECT_GT(result.shards_kept, 20);
+  EXPECT_LT(result.progress.text_bytes, 4000);
+  build("whole");
+  EXPECT_EQ(content("stopped"), content("whole"));
+}
+
+TEST_F(DatasetBuilderTest, WhatReplacesADataSetIsBuiltBesideIt) {
+  build("ds");
+  const auto old = content("ds");
+  options_.existing = ExistingDataset::kReplace;
+  options_.shard_tokens = 3000;
+  options_.bytes_in_flight = 1;
+  struct Killed {};
+  for (const int64_t stop_at : {int64_t{1}, int64_t{30'000}}) {
+    options_.on_progress = [&](const BuildProgress& p) {
+      if (p.source_bytes >= stop_at) throw Killed();
+    };
+    EXPECT_THROW(build("ds"), Killed);
+    EXPECT_EQ(content("ds"), old);
+  }
+  options_.on_progress = [](const BuildProgress&) {};
+  EXPECT_GT(build("ds").shards_kept, 2);
+  EXPECT_FALSE(fs::exists(folder_ / "ds.unfinished"));
+  options_.existing = ExistingDataset::kRefuse;
+  build("fresh");
+  EXPECT_EQ(content("ds"), content("fresh"));
+}
+
+// Between the manifest and the exchange, and after it: the same command ends what was begun.
+TEST_F(DatasetBuilderTest, AReplacementThatIsWholeIsPutInPlace) {
+  build("new");
+  const auto whole = content("new");
+  options_.shard_tokens = 3000;
+  build("ds");
+  const auto old = content("ds");
+  options_.existing = ExistingDataset::kReplace;
+  options_.shard_tokens = 4000;
+  struct Killed {};
+  options_.on_progress = [](const BuildProgress&) { throw Killed(); };
+  EXPECT_THROW(build("ds"), Killed);
+  options_.on_progress = [](const BuildProgress&) {};
+  const std::string journal = read_file(folder_ / "ds.unfinished/journal.json", "journal");
+  for (const auto& [name, text] : whole) write_text(folder_ / ("ds.unfinished/" + name), text);
+  EXPECT_EQ(content("ds"), old);
+  EXPECT_EQ(build("ds").progress.text_bytes, 0) << "nothing was read again";
+  EXPECT_EQ(content("ds"), whole);
+  write_text(folder_ / "ds/journal.json", journal);
+  EXPECT_EQ(build("ds").progress.text_bytes, 0);
+  EXPECT_EQ(content("ds"), whole);
+}
+
+// The file of a lock that was let go must not be locked beside a new one.
+TEST_F(DatasetBuilderTest, ALockThatWasRemovedIsNoLock) {
+  auto first = std::make_unique<WriterLock>(folder_ / "locked");
+  EXPECT_THROW(WriterLock(folder_ / "locked"), ConfigError);
+  fs::rename(folder_ / "locked", folder_ / "moved");  // the lock goes along
+  EXPECT_THROW(WriterLock(folder_ / "moved"), ConfigError);
+  const WriterLock second(folder_ / "locked");
+  first.reset();
+  EXPECT_THROW(WriterLock(folder_ / "locked"), ConfigError);
+  const WriterLock third(folder_ / "moved");
 }
 
 TEST_F(DatasetBuilderTest, EveryCompressionHoldsTheSameTokens) {

@@ -130,11 +130,11 @@ TEST_F(DatasetTest, LeavesNoTemporaryFiles) {
   }
 }
 
-TEST_F(DatasetTest, MissingPartsAreDataErrorsThatNameThem) {
+TEST_F(DatasetTest, MissingPartsAreErrorsThatNameThem) {
   EXPECT_THROW(Split(folder_ / "none"), DataError);
   EXPECT_NE(message_of<DataError>([&] { Split split(dir_ + "/valid"); }).find("valid"), std::string::npos);
   std::filesystem::remove(shard(1));
-  EXPECT_NE(message_of<DataError>([&] { use(); }).find("shard-00001.h5"), std::string::npos);
+  EXPECT_NE(message_of<UnavailableError>([&] { use(); }).find("shard-00001.h5"), std::string::npos);
   std::filesystem::remove(dir_ + "/manifest.json");
   EXPECT_NE(message_of<DataError>([&] { use(); }).find("manifest.json"), std::string::npos);
 }

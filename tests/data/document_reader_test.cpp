@@ -1,6 +1,8 @@
 #include "data/document_reader.h"
 
+#include <bzlib.h>
 #include <gtest/gtest.h>
+#include <lzma.h>
 #include <zlib.h>
 #include <zstd.h>
 
@@ -30,6 +32,24 @@ std::string gzipped(const std::string& text) {
 std::string zstd_of(const std::string& text) {
   std::string out(ZSTD_compressBound(text.size()), '\0');
   out.resize(ZSTD_compress(out.data(), out.size(), text.data(), text.size(), 3));
+  return out;
+}
+
+std::string bzip2_of(const std::string& text) {
+  std::string out(text.size() + text.size() / 50 + 600, '\0');
+  auto size = static_cast<unsigned>(out.size());
+  BZ2_bzBuffToBuffCompress(out.data(), &size, const_cast<char*>(text.data()),
+                           static_cast<unsigned>(text.size()), 9, 0, 0);
+  out.resize(size);
+  return out;
+}
+
+std::string xz_of(const std::string& text) {
+  std::string out(lzma_stream_buffer_bound(text.size()), '\0');
+  size_t size = 0;
+  lzma_easy_buffer_encode(1, LZMA_CHECK_CRC32, nullptr, reinterpret_cast<const uint8_t*>(text.data()),
+                          text.size(), reinterpret_cast<uint8_t*>(out.data()), &size, out.size());
+  out.resize(size);
   return out;
 }
 
@@ -134,6 +154,127 @@ TEST_F(DocumentReaderTest, JsonLinesGiveOneDocumentALine) {
     EXPECT_EQ(documents[1].name, "c.jsonl/3");
     EXPECT_EQ(documents[1].text, "\xC3\xA9\xC3\xA9");
     EXPECT_EQ(documents[2].text, "");
+  }
+}
+
+TEST_F(DocumentReaderTest, BadJsonLinesArePassedOverWhenAskedTo) {
+  DocumentFormat format;
+  format.bad_lines = BadLines::kSkip;
+  write_text(folder_ / "c.jsonl", "{\"text\":\"a\"}\n[1]\n{\"text\":7}\n\n{\"text\":\"b\"}\n{\"text\":\"cu");
+  DocumentReader reader({folder_ / "c.jsonl", "c.jsonl", 0}, format);
+  std::vector<std::string> names;
+  for (Piece piece; reader.next(piece);) names.push_back(piece.name);
+  EXPECT_EQ(names, (std::vector<std::string>{"c.jsonl/1", "c.jsonl/5"}));
+  ASSERT_EQ(reader.skipped_lines().count, 3);
+  EXPECT_EQ(reader.skipped_lines().first[2].line, 6);
+}
+
+TEST_F(DocumentReaderTest, NumbersThatAreNotFiniteAreNoDamage) {
+  for (const char* number :
+       {"NaN", "Infinity", "-Infinity", "1e999", "-1E+999", "[NaN, 1, {\"b\": -Infinity}]"}) {
+    EXPECT_EQ(
+        read("c.jsonl", cat("{\"a\":", number, ",\"text\":\"NaN, 1e999 \\\" Infinity\", \"b\":", number, "}"))
+            .at(0)
+            .text,
+        "NaN, 1e999 \" Infinity")
+        << number;
+  }
+  EXPECT_EQ(read("c.jsonl", "{\"a\":NaN,\"text\":\"\xFF\"}").at(0).text, "\xFF");
+  for (const char* number : {"NaNa", "infinity", "nan", "1e", "Infinity0"})
+    EXPECT_THROW(read("c.jsonl", cat("{\"a\":", number, ",\"text\":\"a\"}")), DataError) << number;
+  EXPECT_THROW(read("c.jsonl", "{\"text\":NaN}"), DataError);
+}
+
+TEST_F(DocumentReaderTest, TextIsCutIntoLinesOrBlocks) {
+  const std::string text = "\n one\ntwo\r\n\n \nthree\nfour\n\n\nfive";
+  const auto texts = [&](DocumentCut cut, int64_t bytes) {
+    DocumentFormat format;
+    format.cut = cut;
+    format.document_bytes = bytes;
+    std::vector<std::string> found;
+    std::string all;
+    for (const Document& d : read("a.txt", text, format)) {
+      EXPECT_EQ(d.name, cat("a.txt/", found.size() + 1));
+      found.push_back(d.text);
+      all += d.text;
+    }
+    EXPECT_EQ(all, text);
+    return found;
+  };
+  using Texts = std::vector<std::string>;
+  EXPECT_EQ(texts(DocumentCut::kLines, 0),
+            (Texts{"\n one\n", "two\r\n\n \n", "three\n", "four\n\n\n", "five"}));
+  EXPECT_EQ(texts(DocumentCut::kBlocks, 0), (Texts{"\n one\ntwo\r\n\n \n", "three\nfour\n\n\n", "five"}));
+  EXPECT_EQ(texts(DocumentCut::kLines, 12), (Texts{"\n one\ntwo\r\n\n \n", "three\nfour\n\n\n", "five"}));
+  EXPECT_EQ(texts(DocumentCut::kBlocks, 100), (Texts{text}));
+}
+
+TEST_F(DocumentReaderTest, BytesThatAreNoTextAreKnown) {
+  EXPECT_EQ(why_no_text("plain text\n"), "");
+  EXPECT_EQ(why_no_text("\xEF\xBB\xBFmarked UTF-8"), "");
+  EXPECT_EQ(why_no_text("caf\xE9, Latin-1"), "");
+  EXPECT_EQ(why_no_text(std::string("a few\0zero bytes are kept", 24)), "");
+  EXPECT_EQ(why_no_text("PAR1 and GIF8 may begin a text"), "");
+  EXPECT_EQ(why_no_text("BZh, as one says"), "");
+  EXPECT_NE(why_no_text(std::string(100, '\0')), "");
+  EXPECT_NE(why_no_text(std::string("P\0K\0", 4)), "");
+}
+
+// `text`, code points below 0x10000, in units of `size` bytes.
+std::string in_units(const std::u16string& text, size_t size, bool little) {
+  std::string out;
+  for (const char16_t c : text)
+    for (size_t i = 0; i < size; ++i) {
+      const size_t byte = little ? i : size - 1 - i;
+      out += byte < 2 ? static_cast<char>(c >> (8 * byte)) : '\0';
+    }
+  return out;
+}
+
+TEST_F(DocumentReaderTest, Utf16AndUtf32AreKnownWithAndWithoutAMark) {
+  for (const std::u16string text :
+       {u"plain words\nof ASCII\n", u"all\u00E9 d\u00E9j\u00E0 vu, voil\u00E0\n",
+        u"\u0432\u0441\u0435 "
+        u"\u043B\u044E\u0434\u0438\n\u0440\u043E\u0436\u0434\u0430\u044E\u0442\u0441\u044F\n",
+        u"\u5929\u5730\u7384\u9EC3 \u5B87\u5B99\u6D2A\u8352\n\u65E5\u6708\u76C8\u6603 "
+        u"\u8FB0\u5BBF\u5217\u5F20\n"}) {
+    for (const size_t size : {2, 4}) {
+      for (const bool little : {true, false}) {
+        const std::string name = cat("UTF-", 8 * size, little ? "LE" : "BE");
+        const std::string bare = why_no_text(in_units(text, size, little));
+        EXPECT_NE(bare.find(name + " text without a mark"), std::string::npos) << name << ": " << bare;
+        const std::string marked = why_no_text(in_units(u"\uFEFF" + text, size, little));
+        EXPECT_NE(marked.find(name + " text, not"), std::string::npos) << name << ": " << marked;
+      }
+    }
+  }
+}
+
+// Every packing, in one and several members, with padding, cut, with a byte changed, named for something
+// else.
+TEST_F(DocumentReaderTest, AllPackingsAreReadAndTheirDamageIsFound) {
+  const std::string text = long_text(100'000);
+  const struct {
+    const char* ending;
+    std::string (*pack)(const std::string&);
+  } kinds[] = {{".gz", gzipped}, {".zst", zstd_of}, {".bz2", bzip2_of}, {".xz", xz_of}};
+  for (const auto& [ending, pack] : kinds) {
+    const std::string whole = pack(text), name = cat("a.txt", ending);
+    EXPECT_EQ(read(name, whole).at(0).name, "a.txt");
+    EXPECT_EQ(read("plain.txt", whole).at(0).text, text) << "under any name";
+    EXPECT_EQ(read(cat("A.TXT", ending == std::string(".gz") ? ".GZ" : ending), whole).at(0).name, "A.TXT");
+    EXPECT_EQ(read(name, pack(text.substr(0, 999)) + pack("") + pack(text.substr(999))).at(0).text, text)
+        << ending;
+    EXPECT_EQ(read(name, whole + std::string(1000, '\0')).at(0).text, text) << ending;
+    EXPECT_EQ(read(name, whole + std::string(7, '\0') + whole).at(0).text, text + text) << ending;
+    EXPECT_EQ(read(name, whole + "other bytes").at(0).text, text) << ending;
+    EXPECT_EQ(read(name + ".gz", gzipped(whole)).at(0).text, text) << ending;
+    for (const size_t size : {whole.size() / 2, whole.size() - 1, whole.size() - 5, size_t{20}, size_t{3}})
+      EXPECT_THROW(read(name, whole.substr(0, size)), DataError) << ending << ' ' << size;
+    EXPECT_THROW(read(name, whole + whole.substr(0, 2)), DataError) << ending << ": a second member is cut";
+    EXPECT_THROW(read(name, whole + whole.substr(0, 30)), DataError) << ending;
+    for (const std::string& other : {std::string(), std::string(500, '\0'), std::string("plain text\n")})
+      EXPECT_THROW(read(name, other), DataError) << ending << ": " << other.size();
   }
 }
 

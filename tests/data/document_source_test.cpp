@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <set>
+#include <tuple>
 
 #include "core/base/error.h"
 #include "tests/support/temporary_folder.h"
@@ -63,13 +64,63 @@ TEST_F(DocumentSourceTest, KnowsSizes) {
   EXPECT_EQ(find_documents({folder_.path()}, {"a.txt"})[0].bytes, 5);
 }
 
-TEST_F(DocumentSourceTest, DoesNotFollowLinks) {
-  std::filesystem::create_symlink(folder_ / "b.py", folder_ / "link.py");
+TEST_F(DocumentSourceTest, LinksToWhatIsReadAnywayAreCounted) {
+  std::filesystem::create_symlink(folder_ / "b.py", folder_ / "a-link.py");
   std::filesystem::create_directory_symlink(folder_ / "pkg", folder_ / "linked");
   EXPECT_EQ(names({"*.py"}), (Names{"b.py", "pkg.py", "pkg/deep/w.py", "pkg/x.py"}));
   SkippedEntries skipped;
   find_documents({folder_.path()}, {}, {}, "stdin", &skipped);
-  EXPECT_EQ(skipped.links, 2);
+  EXPECT_EQ(skipped.repeated, 2);
+}
+
+TEST_F(DocumentSourceTest, LinksToElsewhereAreFollowedOnceUnderTheFirstLinksName) {
+  TemporaryFolder elsewhere;
+  write_text(elsewhere / "deep/c.py", "c");
+  write_text(elsewhere / "d.py", "d");
+  std::filesystem::create_symlink(elsewhere / "d.py", folder_ / "link.py");
+  std::filesystem::create_symlink(elsewhere / "d.py", folder_ / "second.py");
+  std::filesystem::create_directory_symlink(elsewhere / "deep", folder_ / "linked");
+  EXPECT_EQ(names({"*.py"}),
+            (Names{"b.py", "link.py", "linked/c.py", "pkg.py", "pkg/deep/w.py", "pkg/x.py"}));
+  const auto named = find_documents({folder_ / "second.py", folder_ / "b.py"}, {});
+  EXPECT_EQ(named.at(1).name, "second.py");
+}
+
+TEST_F(DocumentSourceTest, LinksInCirclesAndToNothingAreSaid) {
+  TemporaryFolder elsewhere;
+  write_text(elsewhere / "e.py", "e");
+  std::filesystem::create_directory_symlink(folder_.path(), elsewhere / "back");
+  std::filesystem::create_directory_symlink(elsewhere.path(), folder_ / "away");
+  std::filesystem::create_directory_symlink("..", folder_ / "pkg/up");
+  std::filesystem::create_symlink("self", folder_ / "self");
+  std::filesystem::create_symlink("nowhere", folder_ / "broken.py");
+  SkippedEntries skipped;
+  const auto files = find_documents({folder_.path()}, {"e.py"}, {}, "stdin", &skipped);
+  ASSERT_EQ(files.size(), 1u);
+  EXPECT_EQ(files[0].name, "away/e.py");
+  EXPECT_EQ(skipped.circular, (Names{folder_ / "pkg/up", folder_ / "self"}));
+  EXPECT_EQ(skipped.broken, (Names{folder_ / "broken.py"}));
+  EXPECT_EQ(skipped.repeated, 1) << "away/back";
+}
+
+TEST_F(DocumentSourceTest, HardLinksAreFilesOfTheirOwn) {
+  std::filesystem::create_hard_link(folder_ / "b.py", folder_ / "c.py");
+  EXPECT_EQ(names({"?.py"}), (Names{"b.py", "c.py", "pkg/deep/w.py", "pkg/x.py"}));
+}
+
+TEST_F(DocumentSourceTest, AListComesBackFromItsText) {
+  write_text(folder_ / "odd\xE9 name\n.txt", "x");
+  std::vector<DocumentFile> files = find_documents({folder_.path()}, {});
+  files[0].split = "valid";
+  const std::vector<DocumentFile> back = files_of_text(text_of_files(files));
+  ASSERT_EQ(back.size(), files.size());
+  for (size_t i = 0; i < files.size(); ++i) {
+    EXPECT_EQ(std::tie(back[i].path, back[i].name, back[i].bytes, back[i].time, back[i].split),
+              std::tie(files[i].path, files[i].name, files[i].bytes, files[i].time, files[i].split));
+    EXPECT_EQ(why_not_the_same(back[i]), "");
+  }
+  write_text(folder_ / "a.txt", "longer than before");
+  EXPECT_NE(why_not_the_same(back[0]), "");
 }
 
 TEST_F(DocumentSourceTest, AFileHasItsOwnName) {
@@ -83,8 +134,8 @@ TEST_F(DocumentSourceTest, TrailingSlashChangesNothing) {
   EXPECT_EQ(find_documents({folder_.path() + "/"}, {})[0].name, "a.txt");
 }
 
-TEST_F(DocumentSourceTest, MissingPathIsDataError) {
-  EXPECT_THROW(find_documents({folder_ / "none"}, {}), DataError);
+TEST_F(DocumentSourceTest, MissingPathIsUnavailable) {
+  EXPECT_THROW(find_documents({folder_ / "none"}, {}), UnavailableError);
 }
 
 TEST_F(DocumentSourceTest, NothingFoundIsDataError) {

@@ -15,6 +15,7 @@
 #include "data/dataset.h"
 #include "data/dataset_check.h"
 #include "data/dataset_text.h"
+#include "data/loader.h"
 #include "tests/data/tiny_dataset.h"
 #include "tests/support/temporary_folder.h"
 
@@ -174,18 +175,80 @@ TEST_F(MutatedShardsTest, AShardOfAnotherDataSetOrTokenizerIsRefused) {
   judge("a number for a tokenizer", Result::kRefused);
 }
 
-TEST_F(MutatedShardsTest, LinksOutsideTheFolderAreRefused) {
+// As git-annex, DVC and model hubs lay files out: what the manifest's checksum proves may lie anywhere.
+TEST_F(MutatedShardsTest, LinksOutsideTheFolderAreFollowedWhereTheChecksumProvesThem) {
   fs::copy_file(shard(0), folder_ / "outside.h5");
   fs::remove(shard(0));
   fs::create_symlink(folder_ / "outside.h5", shard(0));
-  judge("a symbolic link", Result::kRefused);
-  EXPECT_NE(message_of<DataError>([&] { path_inside(dir_, "train/shard-00000.h5"); }).find("outside"),
-            std::string::npos);
+  EXPECT_EQ(use(0), Result::kSame);
+  EXPECT_EQ(use(int64_t{1} << 20), Result::kSame);
+  const DatasetCheck check = check_dataset(dir_);
+  EXPECT_TRUE(check.problems.empty());
+  EXPECT_NE(check.remarks.at(0).find("1 shard(s) are symbolic links"), std::string::npos);
+  // The same counts and attributes, other tokens: only the tokens' own checksum tells.
+  const std::string outside = folder_ / "outside.h5";
+  const hid_t file = H5Fopen(outside.c_str(), H5F_ACC_RDWR, H5P_DEFAULT);
+  const hid_t tokens = H5Dopen2(file, "tokens", H5P_DEFAULT);
+  std::vector<uint16_t> all(3 * 3001);
+  H5Dread(tokens, H5T_NATIVE_UINT16, H5S_ALL, H5S_ALL, H5P_DEFAULT, all.data());
+  all[1] ^= 1;
+  H5Dwrite(tokens, H5T_NATIVE_UINT16, H5S_ALL, H5S_ALL, H5P_DEFAULT, all.data());
+  H5Dclose(tokens);
+  H5Fclose(file);
+  judge("a link to other tokens", Result::kRefused);
+  fs::remove(outside);
+  EXPECT_NE(message_of<UnavailableError>([&] { use(0); }).find("a link to '"), std::string::npos);
+  fs::remove(shard(0));
+  fs::create_symlink("/etc/passwd", shard(0));
+  judge("a link to something else", Result::kRefused);
+  fs::remove(shard(0));
+  fs::create_symlink("/dev/zero", shard(0));
+  judge("a link to a device", Result::kRefused);
   fs::remove(shard(0));
   fs::rename(dir_ + "/train", folder_ / "elsewhere");
   write_text(folder_ / "elsewhere/shard-00000.h5", content_);
   fs::create_directory_symlink(folder_ / "elsewhere", dir_ + "/train");
-  judge("a folder that is a link", Result::kRefused);
+  EXPECT_EQ(use(0), Result::kSame);
+}
+
+TEST_F(MutatedShardsTest, LinksToADataSetAndToASplitAreFollowed) {
+  fs::create_directory_symlink(dir_, folder_ / "whole");
+  fs::create_directory_symlink(dir_ + "/train", folder_ / "only");
+  fs::create_directories(folder_ / "deep/er");
+  fs::create_directory_symlink(dir_ + "/train", folder_ / "deep/er/link");
+  for (const char* path :
+       {"ds", "ds/", "ds/train", "ds/./train/", "whole", "whole/train", "whole/train/../train", "only",
+        "only/", "only/../train", "only/..", "deep/er/link", "deep/er/link/../train"}) {
+    const Split split(folder_ / path);
+    EXPECT_EQ(split.name(), "train") << path;
+    EXPECT_EQ(split.num_tokens(), static_cast<int64_t>(stream_.size())) << path;
+    EXPECT_TRUE(fs::equivalent(split.path(), dir_)) << path;
+  }
+  for (const char* path : {"deep", "deep/er", "only/../valid", "whole/valid"})
+    EXPECT_THROW(Split(folder_ / path), DataError) << path;
+}
+
+TEST_F(MutatedShardsTest, WhatCannotBeReadIsNeverLeftOutAsDamaged) {
+  const std::vector<std::pair<const char*, std::function<void()>>> cases = {
+      {"no file", [] {}},
+      {"a broken link", [&] { fs::create_symlink("nowhere", shard(0)); }},
+      {"links in a circle", [&] { fs::create_symlink(fs::path(shard(0)).filename(), shard(0)); }},
+  };
+  for (const auto& [what, make] : cases) {
+    fs::remove(shard(0));
+    make();
+    const Split split(dir_, 0);
+    for (const int64_t streams : {0, 2}) {
+      EXPECT_THROW(Loader(split, 64, 1, streams, BadData::kLeaveOut).read(0, 1000), UnavailableError) << what;
+    }
+    EXPECT_THROW(Loader(split, 64, 1, 2, BadData::kLeaveOut, StreamOrder::kDocuments).read(0, 1128),
+                 UnavailableError)
+        << what;
+    const DatasetCheck check = check_dataset(dir_);
+    ASSERT_EQ(check.problems.size(), 1u) << what;
+    EXPECT_TRUE(check.problems[0].is_unavailable) << what;
+    EXPECT_EQ(check.problems[0].problem.find("Make"), std::string::npos) << check.problems[0].problem;
+  }
 }
 
 TEST_F(MutatedShardsTest, HdfFivesOwnWaysOutOfTheFileAreRefused) {
@@ -276,10 +339,56 @@ TEST_F(MutatedShardsTest, DamagedManifestsAreRefused) {
       [](json& m) { m["splits"]["train"]["shards"] = "none"; },
       [](json& m) { m.erase("splits"); },
       [](json& m) { m["splits"] = json::array({1}); },
+      [](json& m) { m["splits"]["../train"] = m["splits"]["train"]; },
+      [](json& m) { m["splits"][""] = m["splits"]["train"]; },
+      [](json& m) { m["splits"][".."] = m["splits"]["train"]; },
+      [](json& m) { m["vocab_size"] = 257.0; },
+      [&](json& m) { first(m)["tokens"] = 9003.0; },
+      [&](json& m) { first(m)["file"] = std::string("train/shard-00000.h5\0x", 22); },
   };
   for (size_t i = 0; i < edits.size(); ++i) {
     edit_manifest(edits[i]);
     judge(cat("edit ", i), Result::kRefused);
+  }
+  for (const int depth : {100, 400'000}) {
+    write_text(dir_ + "/manifest.json", std::string(static_cast<size_t>(depth), '['));
+    judge("brackets", Result::kRefused);
+    write_text(dir_ + "/manifest.json", "{\"format\": \"fwl-dataset\", \"version\": 3, \"splits\": " +
+                                            std::string(static_cast<size_t>(depth), '[') +
+                                            std::string(static_cast<size_t>(depth), ']') + "}");
+    judge("nested lists", Result::kRefused);
+  }
+}
+
+// Every value of the manifest, one after the other, is replaced by what a writer would never put there.
+TEST_F(MutatedShardsTest, AnyValueOfTheManifestIsRefusedOrHarmless) {
+  write_manifest(dir_, manifest_);
+  const json good = json::parse(read_file(dir_ + "/manifest.json", "manifest"));
+  const std::vector<json> values = {nullptr,
+                                    true,
+                                    -1,
+                                    1e300,
+                                    1.5,
+                                    "",
+                                    "x",
+                                    json::array(),
+                                    json::object(),
+                                    uint64_t{1} << 63,
+                                    int64_t{1} << 43,
+                                    std::string(100, 'x')};
+  for (const auto& [place, ignored] : good.flatten().items()) {
+    for (const json& value : values) {
+      json changed = good;
+      changed[json::json_pointer(place)] = value;
+      write_text(dir_ + "/manifest.json", changed.dump());
+      try {
+        const Split split(dir_, 0);
+        int64_t token = 0;
+        if (split.num_tokens() > 0) split.read_tokens(0, 1, &token);
+      } catch (const DataError&) {
+      } catch (const UnavailableError&) {  // another file's name
+      }
+    }
   }
 }
 

@@ -25,9 +25,9 @@ eval_ranks() { # RANKS OUT ARGUMENTS...
 echo "== every mode, the same numbers on 1, 2 and 3 ranks"
 for ranks in 1 2 3; do
   eval_ranks $ranks "fwl$ranks" fwl --modes slow,slow-carried,fast,carried,dynamic,fast-dynamic,carried-dynamic --context 64 --stride 48 --batch 2 \
-    --dynamic-segment 32 --dynamic-statistics 1 --max-documents 4 --words
+    --dynamic-segment 32 --dynamic-statistics 1 --dynamic-learning-rate 3e-4 --max-documents 4 --words
   eval_ranks $ranks "likely$ranks" fwl --modes slow,fast,carried --context 64 --batch 2 --max-documents 4 --inner-threshold 0.004 --inner-logits fp8
-  eval_ranks $ranks "stream$ranks" fwl --modes slow,carried,dynamic --carry stream --dynamic-reset stream --dynamic-rule sgd --max-documents 5
+  eval_ranks $ranks "stream$ranks" fwl --modes slow,carried,dynamic --carry stream --dynamic-reset stream --dynamic-rule sgd --dynamic-learning-rate 0.1 --max-documents 5
 done
 [[ ! -s fwl1.txt ]] || ! grep -q "note: " fwl1.txt || fail "a note about ranks on one rank"
 grep -q "note: carried: one stream is read from begin to end, so one of 2 ranks reads it" stream2.txt || fail "no note of sequential modes"
@@ -86,7 +86,7 @@ echo "== fast weights that are carried for so many tokens: full attention, a lis
 train full slow_gradient --set model.window=0
 for ranks in 1 2 3; do
   eval_ranks $ranks "carry$ranks" full --modes slow,fast,carried,carried-dynamic --carry 64,256,stream:256,document,stream --context 64 --batch 2 \
-    --dynamic-rule sgd --dynamic-segment 64 --max-documents 3
+    --dynamic-rule sgd --dynamic-learning-rate 0.1 --dynamic-segment 64 --max-documents 3
 done
 grep -q "note: carried-stream: one stream is read from begin to end" carry2.txt || fail "no note of the stream"
 ! grep -q "note: carried-stream-256" carry2.txt || fail "a note although every rank reads pieces of the stream"

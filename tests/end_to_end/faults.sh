@@ -182,9 +182,9 @@ echo "== (e) two jobs on one folder"
 start_in_background 4 shared train.steps=100000 train.save_every=0
 wait_for_step 2
 code=0
-training_command 4 shared train.resume=auto
+training_command 4 shared train.resume=auto run.lock_wait_s=1
 "${command[@]}" >"$work/out.second" 2>&1 || code=$?
-expect 2 "a second job on the folder"
+expect 75 "a second job on the folder: later"
 grep -q "is in use by process" "$work/out.second" || fail "the holder is not named"
 kill_ranks all
 wait "$launcher" || true

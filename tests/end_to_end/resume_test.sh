@@ -103,8 +103,8 @@ echo "== two jobs on one folder"
 start_in_background 2 shared train.steps=100000 train.save_every=0
 wait_for_step 2
 for resume in auto none; do
-  start 1 shared train.resume=$resume
-  expect 2 "a second job, train.resume=$resume"
+  start 1 shared train.resume=$resume run.lock_wait_s=0.5
+  expect 75 "a second job, train.resume=$resume: later"
   grep -q "is in use by process" "$work/out" || fail "the holder is not named"
 done
 kill -USR1 "$(rank_process 0)"

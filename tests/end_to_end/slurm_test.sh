@@ -99,11 +99,25 @@ wait_until 90 "a job with a spare node" is "$job" COMPLETED
 grep -q 'failed health checks: n2' "spare/slurm/job-$job.log" || fail "n2 was not found sick"
 [[ $(step spare) == 4 && ! -e spare/slurm/job-$job-rank-2.log ]] || fail "the spare node did not replace n2"
 echo "ok: on the healthy node of two"
-job=$(FWL_HEALTH=$work/sick submit --nodelist=n2 --nodes=1 --ntasks=2 --partition=local "$source/slurm/train.sbatch" "$tiny" "${settings[@]}" \
-  --set train.steps=4 --set run.dir="$work/moved")
+# The first submission's options go along; what was remembered more than a day ago does not.
+mkdir -p moved/slurm known/slurm
+echo '1000000000 n1 health check failed in job 7' >moved/slurm/excluded
+job=$(FWL_HEALTH=$work/sick submit --nodelist=n2 --nodes=1 --ntasks=2 --partition=local --comment='first try' --nice=5 --output=mine-%j.txt --time=50 \
+  "$source/slurm/train.sbatch" "$tiny" "${settings[@]}" --set train.steps=4 --set run.dir="$work/moved")
 wait_until 120 "a new job without n2" test -e moved/checkpoints/latest
 grep -q 'a new job without n2' "moved/slurm/job-$job.log" || fail "no new job"
-echo "ok: a new job without the sick node"
+grep -q '^[0-9]* n2 health check failed in job' moved/slurm/excluded || fail "the sick node is not remembered: $(cat moved/slurm/excluded)"
+next=$(sed -n 's/.*a new job without n2: Submitted batch job //p' "moved/slurm/job-$job.log")
+scontrol show job "$next" >shown
+for kept in 'Comment=first try' 'Nice=5' "StdOut=$work/mine-$next.txt" 'TimeLimit=00:50:00' 'ExcNodeList=n2' 'NumTasks=2'; do
+  grep -qF "$kept" shown || fail "the new job has not $kept: $(cat shown)"
+done
+echo "ok: a new job without the sick node, with the first one's options"
+echo "$(date +%s) n1 health check failed in job 7" >known/slurm/excluded
+job=$(FWL_HEALTH=$work/sick submit --nodelist=n2 --nodes=1 --ntasks=2 --partition=local "$source/slurm/train.sbatch" "$tiny" "${settings[@]}" \
+  --set run.dir="$work/known")
+wait_until 60 "a job that knows of two sick nodes" grep -q 'a new job without n1,n2' "known/slurm/job-$job.log"
+echo "ok: a node that was sick within a day is still left out"
 
 echo "== failures without progress end the job"
 job=$(submit --nodes=1 --ntasks=2 --partition=local "$source/slurm/train.sbatch" "$tiny" --set run.dir="$work/hopeless" --set data.path="$work/none" \
@@ -126,11 +140,21 @@ grep -q 'not requeued' "cancelled/slurm/job-$job.log" || fail "the script did no
 echo "ok: not requeued"
 
 echo "== a sweep"
-printf 'train.learning_rate=1e-3\ntrain.learning_rate=2e-3\n' >sweep
+printf '# rates\r\ntrain.learning_rate=1e-3\r\n\r\ntrain.learning_rate=2e-3  # twice\r\n' >sweep
 job=$(FWL_SWEEP=$work/sweep submit --array=1-2 --nodes=1 --ntasks=1 --partition=local "$source/slurm/train.sbatch" "$tiny" "${settings[@]}" \
   --set train.steps=2 --set run.dir="$work/sweep-run")
 for task in 1 2; do wait_until 90 "task $task" is "${job}_$task" COMPLETED; done
 grep -q 'learning_rate: 0.002' sweep-run/task-2/config.yaml || fail "task 2 has not its setting"
 [[ -e sweep-run/task-1/slurm/job-${job}_1.log ]] || fail "task 1 has no log"
-echo "ok: two tasks, two runs"
+[[ $(ls -A sweep-run) == $'task-1\ntask-2' ]] || fail "other folders: $(ls -A sweep-run | cat -A)"
+echo "ok: two tasks, two runs; a file with comments and carriage returns"
+# The last task has the job id of the array.
+job=$(FWL_SWEEP=$work/sweep submit --array=1-2 --nodes=1 --ntasks=1 --partition=local "$source/slurm/train.sbatch" "$tiny" "${settings[@]}" \
+  --set train.steps=1000000 --set run.dir="$work/long")
+for task in 1 2; do wait_until 90 "a checkpoint of task $task" beyond "long/task-$task" 0; done
+scancel --signal=USR1 --batch "${job}_2"
+wait_until 90 "the requeue of one task" grep -q 'start 2 on' "long/task-2/slurm/job-${job}_2.log"
+! grep -q 'start 2 on' "long/task-1/slurm/job-${job}_1.log" || fail "the other task was started again too"
+scancel "$job"
+echo "ok: one task of an array is requeued"
 echo "all checks passed"

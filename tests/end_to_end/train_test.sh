@@ -87,7 +87,7 @@ train 1 serial train.steps=2 >"$work/out" 2>&1 || fail "fresh start"
 [[ -e $work/serial.previous-1/log.jsonl ]] || fail "the old run is gone"
 
 echo "== evaluation, generation, inspection"
-expect_code 0 "eval of all modes" "$fwl" eval "$work/whole" --device cpu --data "$work/data/test" --max-documents 2 --dynamic-statistics 1 --json "$work/eval.json"
+expect_code 0 "eval of all modes" "$fwl" eval "$work/whole" --device cpu --data "$work/data/test" --max-documents 2 --dynamic-statistics 1 --dynamic-learning-rate 3e-4 --json "$work/eval.json"
 python3 - "$work/eval.json" <<'P' || fail "eval JSON"
 import json, math, sys
 modes = json.load(open(sys.argv[1]))["modes"]

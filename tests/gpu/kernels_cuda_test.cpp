@@ -9,6 +9,7 @@
 #include "core/base/device.h"
 #include "core/base/error.h"
 #include "core/fast_weight/linear_attention.h"
+#include "core/fast_weight/loss_head.h"
 #include "core/fast_weight/norm_gradient.h"
 #include "core/kernels/activation.h"
 #include "core/kernels/adamw_update.h"
@@ -270,17 +271,50 @@ TEST_F(KernelsOnGpu, AdamWEqualsTheCpu) {
   }
 }
 
+Tensor widened(const Tensor& x) {
+  return x.to(accumulate_type(x.scalar_type()));
+}
+
+// A scale that the rows' type would round.
+TEST_F(KernelsOnGpu, AStepSizeIsUsedInTheAccumulationType) {
+  const auto cuda = at::TensorOptions().device(at::kCUDA);
+  const Tensor ones = at::ones({9, 64}, cuda.dtype(at::kBFloat16));
+  for (const Tensor& scale : {at::full({64}, 1 + 0x1p-10, cuda.dtype(at::kFloat)),
+                              at::full({}, 1 + 0x1p-10, cuda.dtype(at::kFloat))})
+    EXPECT_TRUE(at::equal(step_rows(ones, ones, scale).to(at::kDouble),
+                          at::full({9, 64}, -0x1p-10, cuda.dtype(at::kDouble))))
+        << scale.dim();
+}
+
+// Kept residuals of no token were one block of no length: a division by zero.
+TEST_F(KernelsOnGpu, LossHeadsTakeABatchOfNoToken) {
+  const auto cuda = at::TensorOptions().device(at::kCUDA).dtype(at::kFloat);
+  const Tensor weight_vd = at::randn({40, 16}, cuda).requires_grad_(true);
+  const Tensor label_n = at::empty({0}, cuda.dtype(at::kLong)), weight_n = at::empty({0}, cuda);
+  for (const double threshold : {0.0, 0.01, 1.0}) {
+    const Tensor x_nd = at::empty({0, 16}, cuda).requires_grad_(true);
+    const InnerLoss inner = inner_loss(x_nd, {weight_vd, {}}, label_n, weight_n, Residuals::kKept, threshold);
+    const OuterLoss outer = outer_loss(x_nd, {weight_vd, {}}, label_n, weight_n);
+    const auto bars =
+        torch::autograd::grad({inner.nll_n.sum() + inner.gradient_nd.sum() + outer.total}, {x_nd, weight_vd});
+    EXPECT_EQ(bars[0].numel(), 0);
+    EXPECT_EQ(bars[1].abs().max().item<float>(), 0) << threshold;
+  }
+}
+
 TEST_F(KernelsOnGpu, SteppedRowsEqualTheCpu) {
   at::manual_seed(17);
   for (const int64_t width : {16, 36, 768, 3072}) {
     expect_equal_to_cpu(
-        [](const std::vector<Tensor>& x) { return std::vector<Tensor>{step_rows(x[0], x[1], x[2])}; },
+        [](const std::vector<Tensor>& x) {
+          return std::vector<Tensor>{step_rows(x[0], x[1], widened(x[2]))};
+        },
         {random({5, 301, width}), random({5, 301, width}), random({width})}, "stepped rows");
   }
   expect_equal_to_cpu(
       [](const std::vector<Tensor>& x) {
         return std::vector<Tensor>{
-            step_rows(moved_by_three(x[0]), moved_by_three(x[1]), moved_by_three(x[2]))};
+            step_rows(moved_by_three(x[0]), moved_by_three(x[1]), moved_by_three(widened(x[2])))};
       },
       {random({9, 64}), random({9, 64}), random({64})}, "stepped rows that begin anywhere");
 }

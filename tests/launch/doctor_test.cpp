@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 #include <filesystem>
+#include <map>
+#include <set>
 
 #include "core/base/error.h"
 #include "launch/doctor/ports.h"
@@ -25,6 +27,7 @@ std::vector<RankFacts> healthy_ranks() {
     rank.cores = {rank.local_rank};
     rank.numa_nodes = {rank.local_rank};
     rank.shared_memory_bytes = int64_t{1} << 30;
+    rank.open_files = 1024;
     rank.libraries = {{"libmpi", "libmpi.so.40 (1 bytes)"}};
   }
   return ranks;
@@ -33,9 +36,19 @@ using Hosts = std::vector<std::string>;
 
 TEST(DoctorChecks, HealthyRanksPassAll) {
   const auto ranks = healthy_ranks();
-  for (const Check& check : {check_same_binary(ranks), check_same_config(ranks), check_same_libraries(ranks),
-                             check_gpus(ranks), check_cores(ranks), check_shared_memory(ranks)})
+  for (const Check& check :
+       {check_same_binary(ranks), check_same_config(ranks), check_same_libraries(ranks), check_gpus(ranks),
+        check_cores(ranks), check_shared_memory(ranks), check_open_files(ranks)})
     EXPECT_EQ(check.verdict, Verdict::kOk) << check.name << ": " << check.detail;
+}
+
+TEST(DoctorChecks, FewOpenFilesAreAWarning) {
+  auto ranks = healthy_ranks();
+  ranks[2].open_files = 160;
+  const Check check = check_open_files(ranks);
+  EXPECT_EQ(check.verdict, Verdict::kWarning);
+  EXPECT_EQ(check.hosts, Hosts{"b"});
+  EXPECT_NE(check.detail.find("160"), std::string::npos) << check.detail;
 }
 
 TEST(DoctorChecks, TheMinorityIsAtFault) {
@@ -98,6 +111,36 @@ TEST(DoctorPorts, AnOpenPortIsReachedAndAClosedOneIsReported) {
   }
   EXPECT_NE(try_to_connect({"127.0.0.1"}, closed_port, 5), "");
   EXPECT_NE(try_to_connect({}, closed_port, 5), "");
+}
+
+// More than a port's queue holds, were nobody to accept them.
+TEST(DoctorPorts, EveryConnectionOfALargeJobIsAccepted) {
+  const Listeners open(1);
+  ASSERT_EQ(open.ports().size(), 1u);
+  for (int i = 0; i < 300; ++i)
+    ASSERT_EQ(try_to_connect({"127.0.0.1"}, open.ports()[0], 5), "") << "number " << i;
+}
+
+TEST(DoctorPorts, NoPortOfALargeJobGetsMoreThanAFewConnections) {
+  for (const auto& [hosts, ranks_a_host] : {std::pair{1, 1}, {1, 12}, {18, 8}, {128, 8}, {200, 1}}) {
+    std::vector<RankFacts> ranks(static_cast<size_t>(hosts * ranks_a_host));
+    for (size_t r = 0; r < ranks.size(); ++r) {
+      ranks[r].rank = static_cast<int>(r);
+      ranks[r].host = cat("host", static_cast<int>(r) / ranks_a_host);
+      ranks[r].ports = {1, 2, 3, 4, 5, 6, 7, 8};
+    }
+    std::map<std::pair<int, size_t>, int> taken;
+    std::map<std::string, std::set<std::string>> reached;
+    for (const RankFacts& own : ranks) {
+      for (const Connection& c : connections_of(ranks, own)) {
+        ++taken[{c.rank, c.port % 8}];
+        reached[own.host].insert(ranks[static_cast<size_t>(c.rank)].host);
+      }
+    }
+    for (const auto& [port, count] : taken)
+      EXPECT_LE(count, 2 + hosts / 8 / ranks_a_host) << hosts << 'x' << ranks_a_host;
+    for (const auto& [host, others] : reached) EXPECT_EQ(static_cast<int>(others.size()), hosts) << host;
+  }
 }
 
 TEST(DoctorFacts, CoreRangesReadAsTheyAreWritten) {

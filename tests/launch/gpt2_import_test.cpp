@@ -87,10 +87,10 @@ TEST_F(Gpt2ImportTest, DecodingTokenByTokenEqualsTheWholeSequence) {
   const Tensor tokens = expected.read("tokens"), logits = expected.read("logits");
   ContinuedSequence text;
   for (int64_t t = 0; t < tokens.size(1); ++t) {
-    const Tensor next = imported.model->next_logits(tokens.narrow(1, t, 1), text);
+    const Tensor next = imported.model->logits({tokens.narrow(1, t, 1), {}, {}, {}}, Pass::kSlow, text);
     ASSERT_LT(largest_difference(next, logits.narrow(1, t, 1)), kTolerance) << "position " << t;
   }
-  EXPECT_THROW(imported.model->next_logits(tokens.narrow(1, 0, 1), text), ConfigError)
+  EXPECT_THROW(imported.model->logits({tokens.narrow(1, 0, 1), {}, {}, {}}, Pass::kSlow, text), ConfigError)
       << "there is no learned position after the last";
 }
 

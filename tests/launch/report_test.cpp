@@ -37,6 +37,17 @@ class ReportTest : public testing::Test {
   TemporaryFolder folder_;
 };
 
+nlohmann::json eval_mode(double nats, const std::vector<double>& nats_by_bin) {
+  nlohmann::json bins = nlohmann::json::array();
+  for (size_t i = 0; i < nats_by_bin.size(); ++i)
+    bins.push_back({{"low", i + 1}, {"high", i + 1}, {"tokens", 10}, {"nats", nats_by_bin[i]}});
+  return {{"nats_per_token", nats},
+          {"tokens", 20},
+          {"tokens_per_s", 100},
+          {"difference_to_static", {{"nats_per_token", nats - 2.0}, {"percent_interval", {-12.0, -8.0}}}},
+          {"breakdowns", {{"position", bins}}}};
+}
+
 TEST_F(ReportTest, TheGapIsPairedByStep) {
   const LoggedRun control = read_run("control=" + write_run("a", 1.0)),
                   fast = read_run("fast=" + write_run("b", 0.9));
@@ -56,6 +67,50 @@ TEST_F(ReportTest, RowsAreComparedWithTheFirst) {
   EXPECT_NEAR(rows[1].change_percent, -10.0, 1e-9);
   EXPECT_NEAR(rows[1].time_to_baseline, 2.0, 1e-9);
   EXPECT_EQ(rows[0].change_percent, 0);
+}
+
+TEST_F(ReportTest, TokensOfTwoTokenizersAreComparedByBitsPerByte) {
+  const auto write = [&](const std::string& name, const char* hash, double nats, double bits) {
+    const nlohmann::json mode = {{"nats_per_token", nats}, {"bits_per_byte", bits}, {"tokens", 500}};
+    write_text(folder_ / name,
+               nlohmann::json{{"tokenizer", {{"kind", "byte"}, {"hash", hash}}}, {"modes", {{"slow", mode}}}}
+                   .dump());
+    return folder_ / name;
+  };
+  std::vector<EvalRow> rows = {read_eval_row("a=" + write("a.json", "1", 2.0, 3.0) + ":slow"),
+                               read_eval_row("b=" + write("b.json", "2", 6.0, 2.7) + ":slow")};
+  compare_with_baseline(rows);
+  EXPECT_NEAR(rows[1].change_percent, -10, 1e-9);
+  EXPECT_EQ(best_of(rows).label, "b");
+  ASSERT_FALSE(cautions_of(rows).empty());
+  for (const char* word : {"several tokenizers", "byte 1 (a)", "byte 2 (b)"})
+    EXPECT_NE(cautions_of(rows).front().find(word), std::string::npos) << word;
+  rows = {rows[0], read_eval_row("c=" + write("c.json", "1", 1.8, 2.0) + ":slow")};
+  compare_with_baseline(rows);
+  EXPECT_NEAR(rows[1].change_percent, -10, 1e-9) << "of nats per token";
+}
+
+TEST_F(ReportTest, ALossThatIsNoNumberIsNotTheBestAndIsSaid) {
+  EvalRow good, broken;
+  broken.label = "broken";
+  broken.nats_per_token = std::nan("");
+  good.nats_per_token = 2;
+  std::vector<EvalRow> rows = {broken, good};
+  compare_with_baseline(rows);
+  EXPECT_EQ(&best_of(rows), &rows[1]);
+  EXPECT_EQ(evaluation_table(rows).rows[0][1], "not finite");
+  ASSERT_FALSE(cautions_of(rows).empty());
+  EXPECT_NE(cautions_of(rows)[0].find("broken"), std::string::npos);
+}
+
+TEST_F(ReportTest, TheControlsRowHasItsOwnName) {
+  nlohmann::json control = eval_mode(2.0, {25, 15});
+  control["settings"]["checkpoint"] = "runs/small/control/checkpoints/step-0000100";
+  write_text(folder_ / "e.json",
+             nlohmann::json{{"modes", {{"static", control}, {"slow", eval_mode(2.1, {25, 15})}}}}.dump());
+  std::vector<EvalRow> rows = read_eval_rows("FWL=" + (folder_ / "e.json"));
+  EXPECT_EQ(rows[0].label, "control, static");
+  EXPECT_EQ(rows[1].label, "FWL, slow");
 }
 
 TEST_F(ReportTest, ThePageIsSelfContainedAndEscaped) {
@@ -84,17 +139,6 @@ TEST_F(ReportTest, BadInputIsNamed) {
   EXPECT_THROW(read_eval_row("a=" + eval + ":fast"), ConfigError);
   EXPECT_THROW(read_eval_row("a=" + (folder_ / "none.json") + ":slow"), DataError);
   EXPECT_THROW(read_eval_row("no mode"), ConfigError);
-}
-
-nlohmann::json eval_mode(double nats, const std::vector<double>& nats_by_bin) {
-  nlohmann::json bins = nlohmann::json::array();
-  for (size_t i = 0; i < nats_by_bin.size(); ++i)
-    bins.push_back({{"low", i + 1}, {"high", i + 1}, {"tokens", 10}, {"nats", nats_by_bin[i]}});
-  return {{"nats_per_token", nats},
-          {"tokens", 20},
-          {"tokens_per_s", 100},
-          {"difference_to_static", {{"nats_per_token", nats - 2.0}, {"percent_interval", {-12.0, -8.0}}}},
-          {"breakdowns", {{"position", bins}}}};
 }
 
 TEST_F(ReportTest, AWholeEvaluationGivesItsModesStaticFirst) {

@@ -12,6 +12,7 @@ namespace {
 struct Case {
   RunConfig stored, now;
   DataIdentity data{11, "byte", ""};
+  int64_t at_step = 0;
 
   Case() { stored.model.vocab_size = now.model.vocab_size = 256; }
   void check(ConfigChanges allowed) {
@@ -20,6 +21,7 @@ struct Case {
     info.config_yaml = to_yaml(fields_of(stored));
     info.tokenizer_kind = "byte";
     info.progress.samples = 8;
+    info.progress.step = at_step;
     info.data.sequence_hash = 11;
     check_resume(info, now, data, allowed);
   }
@@ -87,6 +89,43 @@ TEST(ResumeCheck, OtherDataOfTheSameTokenizerNeedsTheFlag) {
   c.now.train.seed = 2;
   EXPECT_FALSE(names(c.refusal(ConfigChanges::kRefuse), "data: other tokens")) << "explained by the seed";
   EXPECT_TRUE(names(c.refusal(ConfigChanges::kRefuse), "train.seed: 1 -> 2"));
+}
+
+// The bound of a trained decay follows from its start by itself: it must not move with it.
+TEST(ResumeCheck, TheDecaysOfARunStayWhatTheyWere) {
+  Case c;
+  const double bound = largest_decay(c.stored.model);
+  for (const double start : {0.99, 0.9999}) {
+    c.now.model.fast_weight.decay_init = start;
+    settle_decays(to_yaml(fields_of(c.stored)), &c.now);
+    EXPECT_EQ(largest_decay(c.now.model), bound) << start;
+    EXPECT_NO_THROW(validate(c.now.model)) << start;
+    EXPECT_NO_THROW(c.check(ConfigChanges::kRefuse)) << start;
+  }
+  RunConfig fresh;
+  settle_decays("", &fresh);
+  EXPECT_EQ(fresh.model.fast_weight.decay_max, bound) << "stored as a number";
+}
+
+TEST(ResumeCheck, AnotherBoundOfTheDecaysIsAnotherFunction) {
+  Case c;
+  c.now.model.fast_weight.decay_max = 0.9995;
+  EXPECT_TRUE(names(c.refusal(ConfigChanges::kAllow), "model.fast_weight.decay_max"));
+  c.now = c.stored;
+  c.now.model.fast_weight.decay_init = 1;
+  EXPECT_TRUE(
+      names(c.refusal(ConfigChanges::kAllow), "decay_init: 0.998 -> 1 (changes the function: refused)"));
+}
+
+TEST(ResumeCheck, AMovedLearningRateIsSaidWithBothNumbers) {
+  Case c;
+  c.at_step = 500;
+  c.now.train.steps = 2000;
+  const std::string text = c.refusal(ConfigChanges::kRefuse);
+  EXPECT_TRUE(names(text, "The learning rate of the next step, 501, moves from 0.000")) << text;
+  c.now = c.stored;
+  c.now.train.optimizer.beta2 = 0.9;
+  EXPECT_FALSE(names(c.refusal(ConfigChanges::kRefuse), "moves from"));
 }
 
 TEST(ResumeCheck, PrecisionOfTheProductsNeedsTheFlag) {

@@ -2,9 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <filesystem>
 
 #include "core/base/error.h"
+#include "launch/config_notes.h"
+#include "tests/support/temporary_folder.h"
 
 namespace fwl {
 namespace {
@@ -88,6 +91,95 @@ TEST(RunConfig, ConfigsFromBeforeAKeyMeanWhatWasThen) {
       parse_run_config("model: {fast_weight: {key_norm: l2, write_gate: label}}", "x").model.fast_weight;
   EXPECT_EQ(said.key_norm, "l2");
   EXPECT_EQ(said.write_gate, "label");
+}
+
+TEST(RunConfig, NoNumberMayBeInfiniteOrNone) {
+  RunConfig config;
+  const FieldList list = fields_of(config);
+  int numbers = 0;
+  for (const Field& field : list.fields()) {
+    if (!std::holds_alternative<double*>(field.target)) continue;
+    for (const char* value : {"inf", "-inf", "nan", "1e999"})
+      EXPECT_THROW(apply_setting(list, field.path + "=" + value), ConfigError) << field.path;
+    ++numbers;
+  }
+  EXPECT_GE(numbers, 15);
+}
+
+TEST(RunConfig, EndsOfRangesThatDivideByZeroAreOpen) {
+  RunConfig config;
+  const FieldList list = fields_of(config);
+  for (const char* bad :
+       {"train.optimizer.epsilon=0", "train.optimizer.epsilon=-1e-8", "train.optimizer.epsilon=1e-60",
+        "train.optimizer.beta1=1", "train.optimizer.beta2=1", "train.optimizer.beta2=1.5",
+        "train.optimizer.beta1=-0.1", "parallel.timeout_s=0", "checkpoints.timeout_s=0"})
+    EXPECT_THROW(apply_setting(list, bad), ConfigError) << bad;
+  for (const char* good : {"train.optimizer.epsilon=1e-10", "train.optimizer.beta1=0",
+                           "train.optimizer.beta2=0.99999", "train.learning_rate=0", "run.lock_wait_s=0"})
+    EXPECT_NO_THROW(apply_setting(list, good)) << good;
+}
+
+TEST(RunConfig, PathsAreExpandedAndTheRunsFolderHasOneName) {
+  setenv("HOME", "/home/me", 1);
+  const std::string tiny = std::string(FWL_SOURCE_DIR) + "/launch/configs/tiny.yaml";
+  RunConfig config =
+      load_run_config(tiny, {"run.dir=~/runs//a/", "data.path=~/data", "train.resume=~/runs/b"});
+  EXPECT_EQ(config.run_dir, "/home/me/runs/a");
+  EXPECT_EQ(config.data.path, "/home/me/data");
+  EXPECT_EQ(config.train.resume, "/home/me/runs/b");
+  config = load_run_config(tiny, {"data.mixture=~/a=0.5,b=1"});
+  EXPECT_EQ(config.data.mixture, "/home/me/a=0.5,b=1");
+  const std::string here = std::filesystem::current_path().string();
+  EXPECT_EQ(stored_form(config).data.mixture, "/home/me/a=0.5," + here + "/b=1");
+  for (const char* bad : {"run.dir=", "run.dir=~you/x", "data.path=~you", "train.resume=~you/x"})
+    EXPECT_THROW(load_run_config(tiny, {bad}), ConfigError) << bad;
+}
+
+// Settings and what is said of them; nothing where the text is empty.
+TEST(ConfigNotes, WhatChangesNothingIsSaid) {
+  const std::string tiny = std::string(FWL_SOURCE_DIR) + "/launch/configs/tiny.yaml";
+  const auto notes = [&](const std::vector<std::string>& settings) {
+    std::string text;
+    for (const std::string& note : notes_on(load_run_config(tiny, settings), settings)) text += note + "\n";
+    return text;
+  };
+  struct Row {
+    std::vector<std::string> settings;
+    std::string said;
+  };
+  const std::string update = "model.fast_weight.update=";
+  for (const Row& row : std::vector<Row>{
+           {{}, ""},
+           {{update + "none"},
+            "without effect under model.fast_weight.update=none: model.fast_weight.chunk=32"},
+           {{update + "absent", "model.fast_weight.write_gate=none"}, "model.fast_weight.write_gate=none"},
+           {{update + "none", "model.fast_weight.width=64"}, "model.fast_weight.chunk=32\n"},
+           {{"model.fast_weight.second_order=false", "model.fast_weight.hessian_threshold=0.1"},
+            "model.fast_weight.hessian_threshold=0.1"},
+           {{"model.fast_weight.second_order=false"}, ""},
+           {{"model.fast_weight.decay_init_slowest=0.9999"}, "under model.fast_weight.decay_heads=1"},
+           {{"model.fast_weight.decay_init=1", "model.fast_weight.decay_max=0.99"},
+            "model.fast_weight.decay_max=0.99"},
+           {{"model.max_positions=512"}, "under model.positions=rotary: model.max_positions=512"},
+           {{"model.positions=learned", "model.rotary_base=5000"}, "model.rotary_base=5000"},
+           {{"model.positions=learned", "model.rotary_base=10000"}, "model.rotary_base=10000"},
+           {{"model.window=128"}, "model.window=128"},
+           {{"checkpoints.keep=0", "checkpoints.keep_every=10"}, "checkpoints.keep_every=10"},
+           {{"parallel.attention=halo"}, "under parallel.sequence=1: parallel.attention=halo"},
+           {{"train.dtype=fp64", "parallel.gradient_wire=bf16"}, "parallel.gradient_wire=bf16"},
+           {{"train.steps=10"}, "train.warmup_steps = 10 is not below train.steps = 10"},
+           {{"train.steps=11"}, ""},
+           {{"train.steps=3", "train.warmup_steps=0"}, ""},
+           {{"train.steps=30", "train.steps=40"},
+            "--set train.steps is given 2 times: the last one counts, 40"},
+       }) {
+    const std::string said = notes(row.settings);
+    if (row.said.empty()) {
+      EXPECT_EQ(said, "");
+    } else {
+      EXPECT_NE(said.find(row.said), std::string::npos) << row.said << "\n" << said;
+    }
+  }
 }
 
 TEST(RunConfig, LayoutsThatDoNotFitAreRefused) {

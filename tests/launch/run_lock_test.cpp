@@ -4,9 +4,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <csignal>
 #include <filesystem>
+#include <thread>
 
+#include "core/base/clock.h"
 #include "core/base/error.h"
 #include "tests/support/temporary_folder.h"
 
@@ -43,10 +46,42 @@ TEST(RunLock, ASecondProcessIsRefusedAndToldWhoHoldsIt) {
   try {
     const RunLock lock(dir);
     ADD_FAILURE() << "two processes hold the lock";
-  } catch (const ConfigError& error) {
+  } catch (const Interrupted& error) {  // try again: exit code 75
     EXPECT_NE(std::string(error.what()).find(std::to_string(holder)), std::string::npos) << error.what();
   }
   kill_hard(holder);
+}
+
+TEST(RunLock, AHolderThatHasNotWrittenItsNameIsAnotherProcess) {
+  TemporaryFolder folder;
+  const std::string dir = folder / "run";
+  const pid_t holder = start_holder(dir);
+  write_text(dir + "/lock", "");
+  try {
+    const RunLock lock(dir);
+    ADD_FAILURE() << "two processes hold the lock";
+  } catch (const Interrupted& error) {
+    EXPECT_NE(std::string(error.what()).find("in use by another process ("), std::string::npos)
+        << error.what();
+  }
+  kill_hard(holder);
+}
+
+TEST(RunLock, IsWaitedForAndThenGivenUp) {
+  TemporaryFolder folder;
+  const std::string dir = folder / "run";
+  const auto group = make_local_communicator();
+  pid_t holder = start_holder(dir);
+  EXPECT_THROW(wait_for_run_lock(dir, 0, *group), Interrupted);
+  const double begun = now_s();
+  EXPECT_THROW(wait_for_run_lock(dir, 0.3, *group), Interrupted);
+  EXPECT_GE(now_s() - begun, 0.3);
+  std::thread killer([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    kill_hard(holder);
+  });
+  EXPECT_NE(wait_for_run_lock(dir, 60, *group), nullptr);
+  killer.join();
 }
 
 TEST(RunLock, AKilledHoldersLockIsFree) {

@@ -33,5 +33,31 @@ TEST(MeshShape, ImpossibleLayoutsAreRefusedWithThoseThatFit) {
   EXPECT_NE(refusal(2, 2, 1), "");
 }
 
+TEST(SplitHosts, PlacesCountNotNumbers) {
+  struct Row {
+    const char* what;
+    MeshShape shape;
+    std::vector<int> first_ranks;  // of the ranks' hosts
+    const char* warning;           // a part of it; empty: none
+  };
+  const std::vector<Row> rows = {
+      {"one rank", {1, 1}, {0}, ""},
+      {"blocks", {2, 2}, {0, 0, 2, 2}, ""},
+      {"cyclic: as many a host, but not neighbours", {2, 2}, {0, 1, 0, 1}, "2 of 2 sequences"},
+      {"no sequence axis", {4, 1}, {0, 1, 0, 1}, ""},
+      {"uneven hosts, sequences whole", {3, 2}, {0, 0, 0, 0, 4, 4}, ""},
+      {"uneven hosts, one sequence split",
+       {2, 3},
+       {0, 0, 0, 0, 4, 4},
+       "1 of 2 sequences lie on several hosts (ranks 3 to 5)"},
+      {"longer than a host", {1, 4}, {0, 0, 2, 2}, "ranks 0 to 3"},
+  };
+  for (const Row& row : rows) {
+    const std::string warning = split_hosts_warning(row.shape, row.first_ranks);
+    EXPECT_EQ(warning.empty(), std::string(row.warning).empty()) << row.what << ": " << warning;
+    EXPECT_NE(warning.find(row.warning), std::string::npos) << row.what << ": " << warning;
+  }
+}
+
 }  // namespace
 }  // namespace fwl

@@ -1,17 +1,21 @@
 /* A library to preload (LD_PRELOAD) into a program under test. It makes file operations fail or slow:
  *
- *   FWL_FAULT=OPERATION:ERROR:PART   each OPERATION (write, fsync, rename, mkdir) on a path that holds PART fails
- *                                    with ERROR (EIO, ENOSPC, EROFS, EACCES); PART may be empty
+ *   FWL_FAULT=OPERATION:ERROR:PART   each OPERATION (open, read, write, fsync, rename, renameat2, mkdir) on a path
+ *                                    that holds PART fails with ERROR (a name of the table below, or a number).
+ *                                    PART may be empty; PART$ must end the path
  *   FWL_FAULT_FROM=N                 from the N-th such operation of the process on (default 1)
  *   FWL_FAULT_COUNT=N                for N of them (default: all)
+ *   FWL_FAULT_EVERY=N                every N-th of them alone
  *   FWL_FAULT_SLOW_US=N              every write on a path that holds FWL_FAULT_SLOW_PART takes N microseconds longer
  *
- * write stands for write and pwrite. Paths of descriptors come from /proc/self/fd.
+ * read stands for read and pread, write for write and pwrite. Paths of descriptors come from /proc/self/fd.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
+#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,10 +32,24 @@ static long number_of(const char* variable, long otherwise) {
 }
 
 static int error_of(const char* name) {
-  if (strncmp(name, "ENOSPC", 6) == 0) return ENOSPC;
-  if (strncmp(name, "EROFS", 5) == 0) return EROFS;
-  if (strncmp(name, "EACCES", 6) == 0) return EACCES;
-  return EIO;
+  static const struct {
+    const char* name;
+    int number;
+  } known[] = {{"EIO", EIO},       {"ENOSPC", ENOSPC},       {"EROFS", EROFS},   {"EACCES", EACCES},
+               {"EMFILE", EMFILE}, {"ENFILE", ENFILE},       {"ENOMEM", ENOMEM}, {"ESTALE", ESTALE},
+               {"EPERM", EPERM},   {"ETIMEDOUT", ETIMEDOUT}, {"EINVAL", EINVAL}, {"EDQUOT", EDQUOT},
+               {"ENOSYS", ENOSYS}, {"EOPNOTSUPP", EOPNOTSUPP}};
+  const size_t length = strcspn(name, ":");
+  for (size_t i = 0; i < sizeof known / sizeof *known; ++i)
+    if (strlen(known[i].name) == length && strncmp(name, known[i].name, length) == 0) return known[i].number;
+  return atoi(name);
+}
+
+static int is_at(const char* path, const char* part) {
+  const size_t length = strlen(part);
+  if (length == 0 || part[length - 1] != '$') return strstr(path, part) != NULL;
+  const size_t all = strlen(path);
+  return all >= length - 1 && strncmp(path + all - (length - 1), part, length - 1) == 0;
 }
 
 /* The error with which the operation must fail, or 0. */
@@ -41,9 +59,10 @@ static int fault(const char* operation, const char* path) {
   if (!wanted || strncmp(wanted, operation, length) != 0 || wanted[length] != ':') return 0;
   const char* error = wanted + length + 1;
   const char* part = strchr(error, ':');
-  if (!part || !strstr(path, part + 1)) return 0;
+  if (!part || !is_at(path, part + 1)) return 0;
   const long from = number_of("FWL_FAULT_FROM", 1), count = number_of("FWL_FAULT_COUNT", LONG_MAX);
   const long number = atomic_fetch_add(&matched, 1) + 1;
+  if (number % number_of("FWL_FAULT_EVERY", 1) != 0) return 0;
   return number >= from && number - from < count ? error_of(error) : 0;
 }
 
@@ -71,6 +90,57 @@ static const char* path_of(int fd, char* path) {
     return -1;                                   \
   }                                              \
   return otherwise
+
+/* Opened to be read: files that are written have faults of their own. */
+#define OPEN_OR_FAIL(path, flags, call)                                \
+  va_list arguments;                                                   \
+  va_start(arguments, flags);                                          \
+  const mode_t mode = (mode_t)va_arg(arguments, int);                  \
+  va_end(arguments);                                                   \
+  const int error = (flags & O_ACCMODE) == O_RDONLY ? fault("open", path) : 0; \
+  if (error) {                                                         \
+    errno = error;                                                     \
+    return -1;                                                         \
+  }                                                                    \
+  return call
+
+int open(const char* path, int flags, ...) {
+  FIND_REAL(open);
+  OPEN_OR_FAIL(path, flags, real(path, flags, mode));
+}
+
+int open64(const char* path, int flags, ...) {
+  FIND_REAL(open64);
+  OPEN_OR_FAIL(path, flags, real(path, flags, mode));
+}
+
+int openat(int folder, const char* path, int flags, ...) {
+  FIND_REAL(openat);
+  OPEN_OR_FAIL(path, flags, real(folder, path, flags, mode));
+}
+
+int openat64(int folder, const char* path, int flags, ...) {
+  FIND_REAL(openat64);
+  OPEN_OR_FAIL(path, flags, real(folder, path, flags, mode));
+}
+
+ssize_t read(int fd, void* data, size_t bytes) {
+  FIND_REAL(read);
+  char path[PATH_MAX + 1];
+  FAIL_OR(path_of(fd, path), "read", real(fd, data, bytes));
+}
+
+ssize_t pread(int fd, void* data, size_t bytes, off_t offset) {
+  FIND_REAL(pread);
+  char path[PATH_MAX + 1];
+  FAIL_OR(path_of(fd, path), "read", real(fd, data, bytes, offset));
+}
+
+ssize_t pread64(int fd, void* data, size_t bytes, off64_t offset) {
+  FIND_REAL(pread64);
+  char path[PATH_MAX + 1];
+  FAIL_OR(path_of(fd, path), "read", real(fd, data, bytes, offset));
+}
 
 ssize_t write(int fd, const void* data, size_t bytes) {
   FIND_REAL(write);
@@ -102,6 +172,11 @@ int fsync(int fd) {
 int rename(const char* from, const char* to) {
   FIND_REAL(rename);
   FAIL_OR(to, "rename", real(from, to));
+}
+
+int renameat2(int from_folder, const char* from, int to_folder, const char* to, unsigned int flags) {
+  FIND_REAL(renameat2);
+  FAIL_OR(to, "renameat2", real(from_folder, from, to_folder, to, flags));
 }
 
 int mkdir(const char* path, mode_t mode) {

@@ -31,6 +31,20 @@ double largest(const Tensor& difference) {
   return difference.abs().max().item<double>();
 }
 
+// As after an error of the device: the first message is the one that is to be told.
+TEST(DynamicEvaluation, AnEndThatCannotRestoreDoesNotThrow) {
+  LanguageModel model(Trial::control(), at::kCPU, at::kBFloat16, 5);
+  DynamicEvaluationConfig dynamic;
+  dynamic.rule = "sgd";
+  try {
+    const DynamicEvaluator evaluator(model, dynamic, {});
+    model.parameters().release_values(1);  // the weights cannot be written any more
+    throw std::runtime_error("the first error");
+  } catch (const std::runtime_error& error) {
+    EXPECT_STREQ(error.what(), "the first error");
+  }
+}
+
 TEST(DynamicEvaluation, LearningRateZeroIsTheStaticPass) {
   Trial s;
   s.dynamic.learning_rate = 0;

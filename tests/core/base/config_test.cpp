@@ -74,6 +74,49 @@ TEST(Config, ValuesOutOfRangeNameTheRange) {
   EXPECT_TRUE(contains(message_of("layer:\n  rate: .nan\n"), "rate"));
 }
 
+TEST(Config, NumbersAreFinite) {
+  for (const char* value : {".inf", "-.inf", ".nan", "inf", "nan", "1e999"})
+    EXPECT_NE(message_of(std::string("layer:\n  rate: ") + value), "") << value;
+}
+
+// Of two values one would be ignored without a word.
+TEST(Config, AKeyGivenTwiceIsRefusedWithBothLines) {
+  for (const auto& [yaml, first, second] : std::vector<std::tuple<std::string, std::string, std::string>>{
+           {"steps: 3\nnorm: rms\nsteps: 5\n", "test.yaml:1", "test.yaml:3"},
+           {"layer:\n  rate: 0.1\n  rate: 0.1\n", "test.yaml:2", "test.yaml:3"},
+           {"layer:\n  rate: 0.1\nsteps: 3\nlayer:\n  shared: true\n", "test.yaml:1", "test.yaml:4"},
+           {"layer: {rate: 0.1, shared: true, rate: 0.2}\n", "test.yaml:1", "layer.rate"},
+           {"layer.rate: 0.1\nlayer:\n  rate: 0.2\n", "test.yaml:1", "test.yaml:3"}}) {
+    const std::string message = message_of(yaml);
+    EXPECT_TRUE(contains(message, first) && contains(message, second) && contains(message, "given before"))
+        << yaml << message;
+  }
+}
+
+TEST(Config, AnchorsAndMergesAreNoDoubledKeys) {
+  Outer config;
+  apply_yaml(fields_of(config), "layer: &a\n  rate: 0.5\nsteps: &n 7\n", "test.yaml");
+  EXPECT_EQ(config.layer.rate, 0.5);
+  apply_yaml(fields_of(config), "layer:\n  <<: {rate: 0.25, shared: true}\n  rate: 0.75\n", "test.yaml");
+  EXPECT_EQ(config.layer.rate, 0.75) << "the map's own key stands before the one it takes over";
+  EXPECT_TRUE(config.layer.shared);
+  EXPECT_TRUE(contains(message_of("layer:\n  <<: 3\n"), "<<"));
+}
+
+TEST(Config, ASecondDocumentIsRefused) {
+  EXPECT_TRUE(contains(message_of("steps: 3\n---\nsteps: 5\n"), "second YAML document"));
+  for (const char* yaml : {"---\nsteps: 3\n", "steps: 3\n...\n", "# nothing\n", "steps: 3\n---\n"})
+    EXPECT_EQ(message_of(yaml), "") << yaml;
+}
+
+TEST(Config, WindowsLineEndsAreReadAndTabsAreExplained) {
+  Outer config;
+  apply_yaml(fields_of(config), "steps: 9\r\nlayer:\r\n  rate:\t0.5\r\n", "test.yaml");
+  EXPECT_EQ(config.steps, 9);
+  EXPECT_EQ(config.layer.rate, 0.5);
+  EXPECT_TRUE(contains(message_of("layer:\n\trate: 0.5\n"), "Line 2 is indented with a tab"));
+}
+
 TEST(Config, ChoicesNameWhatExists) {
   const std::string message = message_of("norm: layr");
   EXPECT_TRUE(contains(message, "rms|layer")) << message;

@@ -1,6 +1,8 @@
 #include "core/base/hdf5.h"
 
 #include <gtest/gtest.h>
+#include <hdf5.h>
+#include <sys/resource.h>
 
 #include <chrono>
 #include <filesystem>
@@ -121,9 +123,6 @@ TEST_F(Hdf5Test, ErrorsNamePathAndDataset) {
 }
 
 TEST_F(Hdf5Test, WhatIsNoHdf5FileIsDataError) {
-  EXPECT_NE(
-      message_of<DataError>([&] { Hdf5File::open(folder_ / "none.h5", "golden file"); }).find("golden file"),
-      std::string::npos);
   EXPECT_THROW(Hdf5File::open(folder_.path(), "test file"), DataError);
   for (const std::string& content :
        {std::string(), std::string("hello"), std::string("\x89HDF\r\n\x1a\n"), std::string(4096, '\0')}) {
@@ -131,6 +130,112 @@ TEST_F(Hdf5Test, WhatIsNoHdf5FileIsDataError) {
     EXPECT_THROW(Hdf5File::open(path(), "test file"), DataError);
   }
   EXPECT_THROW(Hdf5File::create(folder_ / "no/such/folder/file.h5"), DataError);
+}
+
+TEST_F(Hdf5Test, WhatCannotBeReadIsUnavailableAndNotDamaged) {
+  std::filesystem::create_symlink("circle", folder_ / "circle");
+  std::filesystem::create_symlink("nowhere", folder_ / "broken");
+  const std::vector<std::pair<std::string, std::string>> cases = {{"none.h5", "No such file"},
+                                                                  {"circle", "symbolic links"},
+                                                                  {"broken", "a link to 'nowhere'"},
+                                                                  {std::string(300, 'x'), "too long"}};
+  for (const auto& [name, words] : cases) {
+    const std::string message =
+        message_of<UnavailableError>([&] { Hdf5File::open(folder_ / name, "golden file"); });
+    EXPECT_NE(message.find("golden file"), std::string::npos) << name << ": " << message;
+    EXPECT_NE(message.find(words), std::string::npos) << name << ": " << message;
+  }
+}
+
+// The number of descriptors that this process may have, while the object lives.
+class DescriptorLimit {
+ public:
+  explicit DescriptorLimit(rlim_t soft) {
+    getrlimit(RLIMIT_NOFILE, &before_);
+    const rlimit limit{soft, before_.rlim_max};
+    setrlimit(RLIMIT_NOFILE, &limit);
+  }
+  ~DescriptorLimit() { setrlimit(RLIMIT_NOFILE, &before_); }
+
+ private:
+  rlimit before_{};
+};
+
+int64_t descriptors() {
+  return std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {}) - 1;
+}
+
+TEST_F(Hdf5Test, ManyFilesAreReadWithFewDescriptors) {
+  constexpr int32_t kFiles = 40;
+  const auto name = [&](int32_t i) { return cat(folder_.path(), "/", i, ".h5"); };
+  for (int32_t i = 0; i < kFiles; ++i) {
+    Hdf5File out = Hdf5File::create(name(i));
+    out.write("value", {1}, &i);
+    out.close();
+  }
+  std::vector<Hdf5File> files;
+  {
+    const DescriptorLimit limit(static_cast<rlim_t>(descriptors()) + 6);
+    for (int32_t i = 0; i < kFiles; ++i) files.push_back(Hdf5File::open(name(i), "test file"));
+    for (int32_t i = 0; i < 3 * kFiles; ++i) {
+      const auto at = static_cast<size_t>(i * 7 % kFiles);
+      EXPECT_EQ(files[at].read<int32_t>("value"), std::vector<int32_t>{static_cast<int32_t>(at)});
+    }
+  }
+  std::filesystem::copy_file(name(1), name(0), std::filesystem::copy_options::overwrite_existing);
+  EXPECT_NE(
+      message_of<UnavailableError>([&] { files[0].read<int32_t>("value"); }).find("replaced or changed"),
+      std::string::npos);
+  const DescriptorLimit none(1);
+  EXPECT_NE(
+      message_of<UnavailableError>([&] { Hdf5File::open(name(2), "shard"); }).find("Too many open files"),
+      std::string::npos);
+}
+
+TEST_F(Hdf5Test, AMissingFilterIsNamedAndIsNoDamage) {
+  const H5Z_class2_t identity = {
+      H5Z_CLASS_T_VERS,
+      300,
+      1,
+      1,
+      "identity",
+      nullptr,
+      nullptr,
+      [](unsigned, size_t, const unsigned[], size_t bytes, size_t*, void**) { return bytes; }};
+  const std::vector<int32_t> values = ramp<int32_t>(64);
+  {
+    H5Zregister(&identity);
+    const hid_t file = H5Fcreate(path().c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+    const hsize_t rows = 64;
+    const hid_t space = H5Screate_simple(1, &rows, nullptr), properties = H5Pcreate(H5P_DATASET_CREATE);
+    H5Pset_chunk(properties, 1, &rows);
+    H5Pset_filter(properties, 300, H5Z_FLAG_MANDATORY, 0, nullptr);
+    const hid_t made =
+        H5Dcreate2(file, "values", H5T_NATIVE_INT32, space, H5P_DEFAULT, properties, H5P_DEFAULT);
+    H5Dwrite(made, H5T_NATIVE_INT32, H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data());
+    for (const auto& [close, id] :
+         {std::pair{H5Dclose, made}, {H5Pclose, properties}, {H5Sclose, space}, {H5Fclose, file}})
+      ASSERT_GE(close(id), 0);
+    ASSERT_GE(H5Zunregister(300), 0);
+  }
+  const Hdf5File in = Hdf5File::open(path(), "shard");
+  const std::string message = message_of<UnavailableError>([&] { in.read<int32_t>("values"); });
+  for (const std::string words : {"'values'", "number 300", "HDF5_PLUGIN_PATH"})
+    EXPECT_NE(message.find(words), std::string::npos) << message;
+  H5Zregister(&identity);
+  EXPECT_EQ(in.read<int32_t>("values"), values);
+  H5Zunregister(300);
+}
+
+// Each thread of the library has its own stack of errors, and its own wish to print it.
+TEST_F(Hdf5Test, TheLibraryPrintsNothingInAnyThread) {
+  testing::internal::CaptureStderr();
+  std::thread([&] {
+    write_text(path(), "no HDF5");
+    EXPECT_THROW(Hdf5File::open(path(), "test file"), DataError);
+    EXPECT_THROW(Hdf5File::create(folder_ / "no/folder.h5"), DataError);
+  }).join();
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
 }
 
 TEST_F(Hdf5Test, ChecksumFindsAFlippedBit) {

@@ -95,6 +95,55 @@ TEST(InnerLoss, WithAHessianThresholdIsThatOfConstantUnlikelyLogits) {
   }
 }
 
+TEST(InnerLoss, ALossAloneGivesTheWeightsNoGradient) {
+  // The weights have to do with the gradient alone. Zeros in its place would be read for nothing.
+  for (const double threshold : {0.0, 1e-2, 1.0}) {
+    HeadCase c = make_case(20, 300);
+    c.weight_n.requires_grad_(true);
+    const InnerLoss op =
+        inner_loss(c.x_nd, {c.weight_vd, c.bias_v}, c.label_n, c.weight_n, Residuals::kKept, threshold);
+    const auto bars = torch::autograd::grad({at::dot(op.nll_n, c.nll_bar_n)}, {c.x_nd, c.weight_n}, {}, {},
+                                            false, /*allow_unused=*/true);
+    EXPECT_TRUE(bars[0].defined()) << threshold;
+    EXPECT_FALSE(bars[1].defined()) << threshold;
+  }
+}
+
+TEST(LossHeads, TakeABatchOfNoToken) {
+  const HeadCase c = make_case(0, 300);
+  for (const double threshold : {0.0, 1e-2, 1.0}) {
+    for (const Residuals residuals : {Residuals::kKept, Residuals::kComputedAgain}) {
+      const InnerLoss inner =
+          inner_loss(c.x_nd, {c.weight_vd, c.bias_v}, c.label_n, c.weight_n, residuals, threshold);
+      const OuterLoss outer = outer_loss(c.x_nd, {c.weight_vd, c.bias_v}, c.label_n, c.weight_n);
+      EXPECT_EQ(inner.gradient_nd.sizes(), c.x_nd.sizes());
+      EXPECT_EQ(outer.total.item<double>(), 0);
+      for (const Tensor& bar : leaf_gradients(c, inner.nll_n.sum() + inner.gradient_nd.sum() + outer.total))
+        EXPECT_EQ(bar.abs().sum().item<double>(), 0) << threshold;
+    }
+  }
+  const at::NoGradGuard no_grad;
+  for (const InnerApproximation& inner : {InnerApproximation{}, InnerApproximation{0.01, false}}) {
+    const Unembedding unembedding = approximated({c.weight_vd, c.bias_v}, inner);
+    EXPECT_EQ(inner_loss_without_gradient(c.x_nd, unembedding, c.label_n, c.weight_n, inner).nll_n.numel(),
+              0);
+  }
+}
+
+TEST(InnerLoss, ResidualsOfAllInnerLossesShareOneLimit) {
+  const at::Device gpu(at::kCUDA, 0);
+  const auto keeps = [&](int64_t tokens, int64_t losses, at::ScalarType type, at::Device device) {
+    return keeps_residuals(tokens, 1 << 16, type, device, losses);
+  };
+  EXPECT_TRUE(keeps(1 << 15, 1, at::kBFloat16, gpu)) << "4 GiB";
+  EXPECT_FALSE(keeps((1 << 15) + 1, 1, at::kBFloat16, gpu));
+  EXPECT_FALSE(keeps(1 << 15, 2, at::kBFloat16, gpu));
+  EXPECT_TRUE(keeps(1 << 12, 8, at::kBFloat16, gpu));
+  EXPECT_FALSE(keeps(1 << 15, 1, at::kFloat, gpu));
+  EXPECT_TRUE(keeps(1 << 12, 1, at::kFloat, at::kCPU)) << "1 GiB";
+  EXPECT_FALSE(keeps(1 << 12, 2, at::kFloat, at::kCPU));
+}
+
 TEST(OuterLoss, EqualsAutogradOfCrossEntropy) {
   const HeadCase c = make_case(150, 20000);
   const OuterLoss op = outer_loss(c.x_nd, {c.weight_vd, c.bias_v}, c.label_n, c.weight_n);

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "core/base/error.h"
+#include "tests/support/counted_operations.h"
 #include "tests/support/small_model.h"
 
 namespace fwl {
@@ -176,6 +177,23 @@ TEST(Decoder, EqualsTheBatchForwardWithAnInnerThreshold) {
     EXPECT_LT((decoder.read(text.inputs(0, decoder.add_sequence())) - expected[0]).abs().max().item<double>(),
               1e-9)
         << v.name;
+  }
+}
+
+// On a GPU every number that the host asks for is a wait for all that is queued.
+TEST(Decoder, ReadingAsksForNoNumberOfATensor) {
+  for (const Variant& v : variants()) {
+    const Model model(v.config, at::kFloat);
+    const Text text = text_for(model);
+    Decoder decoder(model, Pass::kFast);
+    const int64_t first = decoder.add_sequence(), second = decoder.add_sequence();
+    const CountedOperations counted;
+    decoder.read(text.inputs(0, first));
+    for (const DecoderInput& input : text.inputs(1, second)) decoder.read({input});
+    decoder.settle(first, 1);
+    decoder.settle(second, 1, false);
+    EXPECT_EQ(counted.count("aten::item"), 0) << v.name;
+    EXPECT_EQ(counted.count("aten::_local_scalar_dense"), 0) << v.name;
   }
 }
 

@@ -5,6 +5,7 @@
 #include <tuple>
 
 #include "core/base/error.h"
+#include "tests/support/counted_operations.h"
 #include "tests/support/small_model.h"
 
 namespace fwl {
@@ -74,7 +75,8 @@ TEST(LanguageModel, DecodingWithAMemoryEqualsTheWholeSequence) {
     ContinuedSequence memory;
     std::vector<Tensor> parts;
     for (const int64_t count : {5, 1, 1, 10, 7}) {
-      parts.push_back(model.next_logits(batch.input_bt.narrow(1, memory.first_position(), count), memory));
+      const Tensor next_bt = batch.input_bt.narrow(1, memory.first_position(), count);
+      parts.push_back(model.logits({next_bt, {}, {}, {}}, Pass::kSlow, memory));
     }
     EXPECT_LT((at::cat(parts, 1) - whole).abs().max().item<double>(), 1e-12) << "window " << window;
   }
@@ -111,6 +113,109 @@ TEST(LanguageModel, DecaysStartWhereTheConfigSaysAndStayBelowTheBound) {
   config.fast_weight.decay_init = 1;  // not trained: nothing to bound
   EXPECT_NO_THROW(validate(config));
   EXPECT_EQ(largest_decay(config), 1);
+}
+
+// The inputs before the labels are the body's alone: their documents are none of the layer's.
+TEST(LanguageModel, FewerLabelsThanInputsTakeTheDocumentsOfTheirOwnPositions) {
+  const ModelConfig config = small_model_config();
+  const LanguageModel model = make_model(config);
+  const int64_t half = config.context / 2;
+  // With a document at the first label the layer begins there, whatever stands before.
+  const TokenBatch whole = random_batch(config, 2, config.context, at::kDouble, 3, {5, half, half + 3});
+  TokenBatch last = whole;
+  for (Tensor* t : {&last.label_bt, &last.weight_bt}) *t = t->narrow(1, half, half).contiguous();
+  for (const Pass pass : {Pass::kFast, Pass::kSlow}) {
+    const Tensor expected = model.token_losses(whole, pass).narrow(1, half, half);
+    EXPECT_LT((model.token_losses(last, pass) - expected).abs().max().item<double>(), 1e-12);
+    EXPECT_EQ(model.logits(last, pass).size(1), half);
+  }
+}
+
+TEST(LanguageModel, ABatchWhosePartsDoNotFitIsRefused) {
+  const ModelConfig config = small_model_config();
+  const LanguageModel model = make_model(config);
+  const TokenBatch good = random_batch(config, 2, config.context, at::kDouble, 3, {5});
+  const auto expect_refused = [&](Tensor TokenBatch::*part, const Tensor& value, const char* name) {
+    TokenBatch batch = good;
+    batch.*part = value;
+    EXPECT_THROW(model.token_losses(batch, Pass::kFast), InternalError) << name;
+  };
+  expect_refused(&TokenBatch::document_start_bt, good.document_start_bt.narrow(1, 0, 7), "documents");
+  expect_refused(&TokenBatch::weight_bt, good.weight_bt.narrow(1, 0, 7), "weights");
+  expect_refused(&TokenBatch::label_bt, at::cat({good.label_bt, good.label_bt}, 1), "labels");
+  EXPECT_THROW(
+      model.token_losses(
+          {good.input_bt.narrow(0, 0, 0), good.label_bt.narrow(0, 0, 0), good.weight_bt.narrow(0, 0, 0), {}},
+          Pass::kFast),
+      InternalError);
+}
+
+TEST(LanguageModel, WeightsOfAForwardAreTakenOnce) {
+  const ModelConfig config = small_model_config();
+  const LanguageModel model = make_model(config);
+  const TokenBatch batch = random_batch(config, 2, config.context, at::kDouble, 3);
+  const CountedOperations counted;
+  model.training_loss(batch, 1.0);
+  EXPECT_EQ(counted.count("aten::softplus"), 1) << "of all decays together";
+}
+
+// 8-bit rows and means over the vocabulary are of the weights, not of a batch.
+TEST(LanguageModel, AnInnerApproximationIsPreparedOnceForWeightsThatDoNotChange) {
+  for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
+    const ModelConfig config = small_model_config();
+    LanguageModel model = make_model(config, type);
+    model.set_inner_approximation({0.05, false});
+    const TokenBatch batch = random_batch(config, 2, config.context, at::kFloat, 3);
+    const auto losses = [&] { return model.token_losses(batch, Pass::kFast); };
+    const auto means = [&] {
+      const CountedOperations counted;
+      losses();
+      return counted.count("aten::mean");
+    };
+    const int first = means(), later = means();
+    EXPECT_EQ(later, first - 1) << type;
+    const Tensor before = losses();
+    {
+      const at::NoGradGuard no_grad;
+      model.parameters().values().mul_(1.5);
+    }
+    EXPECT_EQ(means(), first) << type << ": the weights have changed";
+    const Tensor after = losses();
+    EXPECT_FALSE(at::equal(after, before));
+    model.set_inner_approximation({0.05, false});
+    EXPECT_TRUE(at::equal(losses(), after)) << type;
+    {
+      const at::NoGradGuard no_grad;
+      Tensor value = model.parameters()["embedding"];
+      value.add_(0.01);  // by an operation on a value
+    }
+    EXPECT_EQ(means(), first) << type;
+  }
+}
+
+TEST(LanguageModel, ThresholdsThatWantLongListsAreRefusedWithWhatFits) {
+  ModelConfig config = small_model_config();
+  for (const auto& [vocabulary, threshold, fits] :
+       std::vector<std::tuple<int64_t, double, bool>>{{50304, 1e-5, false},
+                                                      {50304, 9e-4, false},
+                                                      {50304, 1e-3, true},
+                                                      {50304, 0, true},
+                                                      {50304, 1, true},
+                                                      {1001, 1e-9, true},
+                                                      {1002, 1e-9, false}}) {
+    config.vocab_size = vocabulary;
+    config.fast_weight.hessian_threshold = threshold;
+    if (fits) {
+      EXPECT_NO_THROW(validate(config)) << vocabulary << ", " << threshold;
+      continue;
+    }
+    try {
+      validate(config);
+      ADD_FAILURE() << vocabulary << ", " << threshold;
+    } catch (const ConfigError& error) {
+      EXPECT_NE(std::string(error.what()).find("at least 0.001"), std::string::npos) << error.what();
+    }
+  }
 }
 
 TEST(LanguageModel, ControlHasTheSameBlockWithoutStepSizes) {

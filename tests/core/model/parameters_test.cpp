@@ -84,7 +84,7 @@ TEST(Parameters, LookupsAddTheirRowsInFloat32) {
   Tensor expected = at::zeros({6, 5});
   for (const bool whole : {false, true, false}) {
     const WeightView view(f.parameters, at::kBFloat16);
-    const Tensor rows = view.rows("weight", index);
+    const Tensor rows = view.rows(f.parameters.index_of("weight"), index);
     EXPECT_TRUE(at::equal(rows, at::embedding(f.parameters.leaf("weight"), index)));
     Tensor objective = (rows.to(at::kFloat) * factor).sum();
     if (whole) objective = objective + f.parameters.leaf("weight").to(at::kFloat).sum();
@@ -96,7 +96,8 @@ TEST(Parameters, LookupsAddTheirRowsInFloat32) {
   f.parameters.zero_gradients();
   EXPECT_EQ(f.parameters.gradients().abs().max().item<float>(), 0);
   const at::NoGradGuard no_grad;
-  EXPECT_FALSE(WeightView(f.parameters, at::kBFloat16).rows("weight", index).requires_grad());
+  EXPECT_FALSE(
+      WeightView(f.parameters, at::kBFloat16).rows(f.parameters.index_of("weight"), index).requires_grad());
 }
 
 TEST(Parameters, TheCotangentOfAnObjectiveIsKnownAndAnyOtherIsNot) {

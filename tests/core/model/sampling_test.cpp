@@ -24,6 +24,14 @@ TEST(Sampling, TemperatureZeroIsTheMostProbableToken) {
   EXPECT_EQ(drawn({0.0, 0, 1.0}), (std::set<int64_t>{2}));
 }
 
+TEST(Sampling, AnyTemperatureAboveZeroDraws) {
+  for (const double small : {5e-324, 1e-320, 1e-300, 1e-45}) {
+    EXPECT_EQ(drawn({small, 0, 1.0}, 20), (std::set<int64_t>{2})) << small;
+    EXPECT_EQ(drawn({small, 3, 0.9}, 20), (std::set<int64_t>{2})) << small;
+  }
+  EXPECT_EQ(drawn({1e308, 0, 1.0}), (std::set<int64_t>{0, 1, 2, 3}));
+}
+
 TEST(Sampling, TopKKeepsTheMostProbableTokens) {
   EXPECT_EQ(drawn({1.0, 0, 1.0}), (std::set<int64_t>{0, 1, 2, 3}));
   EXPECT_EQ(drawn({1.0, 2, 1.0}), (std::set<int64_t>{0, 2}));

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "core/base/error.h"
+#include "launch/evaluation/turns.h"
 #include "launch/evaluation/untrained.h"
 #include "tests/data/tiny_dataset.h"
 #include "tests/support/small_model.h"
@@ -95,6 +96,46 @@ TEST_F(EvaluatorTest, PaddingNeedsNoPositionThatTheModelLacks) {
     const EvalResult together = run(mode, reading(21, 0));
     EXPECT_LT(largest_difference(together, run(mode, reading(21, 0, 1))), 1e-6);
   }
+}
+
+// Modes that take turns leave each other the trained weights: the same numbers, bit for bit, as one after the
+// other.
+TEST_F(EvaluatorTest, TurnsChangeNoResult) {
+  LanguageModel model(config_, at::kCPU, at::kDouble, 2);
+  const auto alone = make_local_communicator();
+  std::vector<std::unique_ptr<Evaluator>> evaluators;
+  std::vector<Evaluator*> turns;
+  for (const EvalMode mode : kAllModes) {
+    evaluators.push_back(std::make_unique<Evaluator>(model, *split_, reading(24, 7, 2), *alone));
+    evaluators.back()->begin(mode, dynamic_);
+    turns.push_back(evaluators.back().get());
+  }
+  read_in_turns(turns, *alone);
+  for (size_t i = 0; i < turns.size(); ++i) {
+    const EvalResult together = turns[i]->finish(), apart = run(model, kAllModes[i], reading(24, 7, 2));
+    EXPECT_EQ(together.nats, apart.nats) << name_of(kAllModes[i]);
+    EXPECT_EQ(together.flops, apart.flops);
+    EXPECT_GT(together.turns.size(), 1u);
+  }
+}
+
+TEST_F(EvaluatorTest, WhatReadsBeyondLearnedPositionsIsRefusedFirst) {
+  config_.positions = "learned";
+  config_.context = 24;
+  const auto check = [&](EvalMode mode, int64_t context, const Carry& carry) {
+    ReadingOptions options;
+    options.context = context;
+    check_positions(config_, ReadingPlan(*split_, options), mode, carry, dynamic_.config);
+  };
+  for (const int64_t window : {0, 8}) {
+    config_.window = window;
+    for (const EvalMode mode : {EvalMode::kSlow, EvalMode::kFast, EvalMode::kDynamic})
+      EXPECT_NO_THROW(check(mode, 24, {})) << name_of(mode);
+    EXPECT_THROW(check(EvalMode::kSlow, 25, {}), ConfigError);
+  }
+  EXPECT_THROW(check(EvalMode::kCarried, 24, {}), ConfigError) << "a document of 333 tokens goes on";
+  config_.window = 0;
+  EXPECT_NO_THROW(check(EvalMode::kCarried, 24, {})) << "windows stand alone";
 }
 
 TEST_F(EvaluatorTest, ACarriedWindowOfAttentionEqualsOneLongStaticPass) {

@@ -37,6 +37,21 @@ TEST(SearchScale, ComesDownFromWhereItDiverges) {
   EXPECT_LT(std::abs(std::log(found.at / 2e-4)), std::log(3.0) / 4 + 1e-9);
 }
 
+TEST(SearchScale, RoughlyTakesFewValuesAndFactorsOfThree) {
+  for (const double best : {1e-9, 2e-3, 1.0, 1e9}) {
+    int values = 0;
+    const Minimum found = search_scale_roughly(1e-2, [&](double x) {
+      ++values;
+      return std::pow(std::log(x / best), 2);
+    });
+    EXPECT_LE(values, kRoughTrials) << best;
+    if (best == 2e-3) {
+      EXPECT_LT(std::abs(std::log(found.at / best)), std::log(3.0) / 2 + 1e-9);
+    }
+  }
+  EXPECT_TRUE(std::isinf(search_scale_roughly(1, [](double) { return std::nan(""); }).value));
+}
+
 TEST(SearchScale, EndsWhereEverythingDiverges) {
   EXPECT_TRUE(
       std::isinf(search_scale(1, [](double) { return std::numeric_limits<double>::infinity(); }).value));

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <limits>
 
 #include "core/base/error.h"
 #include "core/base/file.h"
@@ -31,6 +32,18 @@ class GeneratorTest : public testing::Test {
       if (p.group == ParameterGroup::kDecay) Tensor(p.value).mul_(4);
     Tensor(model.parameters()["unembedding.bias"])[tokenizer_->document_start()].fill_(-1000);
     return model;
+  }
+  LanguageModel& learned_positions(int64_t positions) {
+    ModelConfig config = small_model_config();
+    config.vocab_size = tokenizer_->vocab_size();
+    config.positions = "learned";
+    config.window = 0;
+    config.context = positions;
+    config.unembedding_bias = true;
+    models_.push_back(std::make_unique<LanguageModel>(config, at::kCPU, at::kFloat, 2));
+    const at::NoGradGuard no_grad;
+    Tensor(models_.back()->parameters()["unembedding.bias"])[tokenizer_->document_start()].fill_(-1000);
+    return *models_.back();
   }
   std::vector<Continuation> run(const LanguageModel& model, const std::vector<std::string>& prompts,
                                 const GenerationOptions& options,
@@ -180,6 +193,40 @@ TEST_F(GeneratorTest, NoTokensNoTextAndPaddedRowsAreNeverDrawn) {
   const Continuation drawn = run(model, {"x"}, hot)[0];
   EXPECT_EQ(drawn.tokens.size(), 300u);
   for (const int32_t token : drawn.tokens) EXPECT_LT(token, tokenizer_->vocab_size());
+}
+
+// A text of three tokens and one of nine, document start included, of a model with 16 positions.
+TEST_F(GeneratorTest, ATextEndsWhereThePositionsEndAndTheOthersGoOn) {
+  LanguageModel& model = learned_positions(16);
+  const std::vector<Continuation> texts = run(model, {"ab", "abcdefgh"}, options(30));
+  for (const Continuation& text : texts) EXPECT_EQ(text.ending, Ending::kContext);
+  EXPECT_EQ(texts[0].tokens.size(), 14u) << "the last token is drawn, but not read";
+  EXPECT_EQ(texts[1].tokens.size(), 8u);
+  EXPECT_EQ(run(model, {"ab"}, options(14))[0].ending, Ending::kMaxTokens);
+  EXPECT_NO_THROW(check_prompts(model.config(), {0, 15}, 0));
+  EXPECT_THROW(check_prompts(model.config(), {0, 16}, 0), ConfigError);
+  EXPECT_NO_THROW(check_prompts(model.config(), {5}, 10));
+  EXPECT_THROW(check_prompts(model.config(), {6}, 10), ConfigError);
+  EXPECT_NO_THROW(check_prompts(make_model().config(), {1000000}, 1000000)) << "rotary positions have no end";
+}
+
+TEST_F(GeneratorTest, ATextEndsWhereTheLogitsAreNoNumbers) {
+  LanguageModel& model = learned_positions(16);
+  const at::NoGradGuard no_grad;
+  Tensor(model.parameters()["positions"])[5].fill_(std::numeric_limits<float>::quiet_NaN());
+  const std::vector<Continuation> texts = run(model, {"", "a"}, options(3, Adapt::kOff));
+  EXPECT_EQ(texts[0].ending, Ending::kMaxTokens) << "it does not reach the broken position";
+  EXPECT_EQ(run(model, {"abc", ""}, options(9, Adapt::kOff))[0].ending, Ending::kNotFinite);
+}
+
+TEST_F(GeneratorTest, SamplesOfOnePromptDifferAndTheFirstIsTheOneAlone) {
+  const LanguageModel& model = make_model();
+  GenerationOptions several = options(20);
+  several.samples = 3;
+  const std::vector<Continuation> texts = run(model, {"x", "x", "x"}, several);
+  EXPECT_EQ(texts[0].text, run(model, {"x"}, options(20))[0].text);
+  EXPECT_NE(texts[1].text, texts[0].text);
+  EXPECT_NE(texts[2].text, texts[1].text);
 }
 
 TEST_F(GeneratorTest, WhatAModelCannotDoIsRefused) {

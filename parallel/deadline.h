@@ -1,0 +1,30 @@
+// The end of a wait inside a library that knows no time-out (MPI's set-up and end).
+#pragma once
+
+#include <condition_variable>
+#include <mutex>
+#include <string>
+#include <thread>
+
+namespace fwl {
+
+class Deadline {
+ public:
+  // Unless the object is gone in `seconds`, the process says "`what` waited SECONDS s" and ends with exit
+  // code 4.
+  Deadline(std::string what, double seconds);
+  ~Deadline();
+  Deadline(const Deadline&) = delete;
+  Deadline& operator=(const Deadline&) = delete;
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool over_ = false;
+  std::thread thread_;
+};
+
+// Of the session's start and end, where no config is known: $FWL_SESSION_TIMEOUT_S, or 600.
+double session_timeout_s();
+
+}  // namespace fwl
