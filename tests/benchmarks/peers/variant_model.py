@@ -1,9 +1,11 @@
-"""The models of the study of variants (variant_study.py): fwl's recipe in PyTorch, with a Fast Weight Layer on top
-or without one, and bodies of several kinds. Body, initialisation and the layer are those of core/model: parameters
-float32, products and residual stream bfloat16 on a GPU, softmax and norms float32 inside.
+"""The models of the study of variants (variant_study.py): fwl's recipe in PyTorch, with a Fast Weight Layer
+on top or without one, and bodies of several kinds. Body, initialisation and the layer are those of
+core/model: parameters float32, products and residual stream bfloat16 on a GPU, softmax and norms float32
+inside.
 
 Shape suffixes: b row, t position, d width, h head, x key, y value, n chunk, c position in a chunk.
 """
+
 import dataclasses
 import math
 
@@ -21,10 +23,13 @@ SIZES = {
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """mixers: one letter a block, repeated: S sliding-window attention, F full attention, C window attention with
-    short convolutions of q, k, v and a gate on each head, L decayed linear attention. decays: starts of the decays
-    of equal heads of hidden units. address: the same of heads with queries and keys of their own. chunk: inner
-    gradients are taken at the fast weights of each chunk's start (0: at the slow weights, as fwl does)."""
+    """mixers: one letter a block, repeated: S sliding-window attention, F full attention, C window
+    attention with short convolutions of q, k, v and a gate on each head, L decayed linear attention.
+    decays: starts of the decays of equal heads of hidden units. address: the same of heads with queries and
+    keys of their own. chunk: inner gradients are taken at the fast weights of each chunk's start (0: at the
+    slow weights, as fwl does). input_conv: a short convolution in front of the layer. largest: bound of the
+    decays (0: 1 - 1/context, as fwl has it)."""
+
     mixers: str = "S"
     layer: bool = True
     slow_weight: float = 1.0
@@ -32,6 +37,7 @@ class Variant:
     address: tuple = ()
     chunk: int = 0
     input_conv: bool = False
+    largest: float = 0.0
 
 
 FOUR = (0.98, 0.993, 0.998, 0.9993)
@@ -50,11 +56,18 @@ VARIANTS = {
     "fwl-input": Variant(input_conv=True),
     "fwl-conv-address": Variant(mixers="C", address=FOUR),
     "fwl-linear-address": Variant(mixers="LLLC", address=FOUR),
-    "fwl-linear-delta": Variant(mixers="LLLC", chunk=512),
+    "fwl-delta256": Variant(chunk=256),
+    "fwl-delta128": Variant(chunk=128),
+    "fwl-delta64": Variant(chunk=64),
+    "fwl-delta128-long": Variant(chunk=128, largest=1 - 1 / 16_384),
+    "fwl-delta128-slow0.3": Variant(chunk=128, slow_weight=0.3),
+    "fwl-conv-delta128": Variant(mixers="C", chunk=128),
+    "fwl-linear-delta128": Variant(mixers="LLLC", chunk=128),
 }
 
 
 # ---- parts
+
 
 def layer_norm(x, scale, bias):
     return F.layer_norm(x, (x.size(-1),), scale.to(x.dtype), bias.to(x.dtype), EPSILON)
@@ -72,7 +85,9 @@ def unit(x):
 
 def rotary(first, length, dim, device):
     position = torch.arange(first, first + length, device=device, dtype=torch.float64)
-    angle = position[:, None] * 10000.0 ** (torch.arange(0, dim, 2, device=device, dtype=torch.float64) / -dim)
+    angle = position[:, None] * 10000.0 ** (
+        torch.arange(0, dim, 2, device=device, dtype=torch.float64) / -dim
+    )
     return angle.cos().float(), angle.sin().float()
 
 
@@ -88,7 +103,7 @@ def remembered(memory, name, x, most):
         return x
     if name in memory:
         x = torch.cat((memory[name], x), 1)
-    memory[name] = x[:, max(0, x.size(1) - most):]
+    memory[name] = x[:, max(0, x.size(1) - most) :]
     return x
 
 
@@ -97,17 +112,18 @@ def short_convolution(x, taps, memory=None):
     t, count = x.size(1), taps.size(1)
     whole = remembered(memory, "convolution", x, count - 1)
     whole = F.pad(whole, (0, 0, t + count - 1 - whole.size(1), 0))
-    return x + sum(whole[:, i:i + t] * taps[:, i].to(x.dtype) for i in range(count))
+    return x + sum(whole[:, i : i + t] * taps[:, i].to(x.dtype) for i in range(count))
 
 
 def attention(q, k, v, window):
-    """Causal, to the last `window` positions (0: all); q are the last of the positions of k, v [b, t, h, x]."""
+    """Causal, to the last `window` positions (0: all); q are the last of the positions of k, v."""
     t, s = q.size(1), k.size(1)
     band = 0 < window < s
     if q.is_cuda and q.dtype == torch.bfloat16:  # FlashAttention, as fwl calls it
-        return torch.ops.aten._flash_attention_forward(
-            q, k, v, None, None, t, s, 0.0, True, False, window_size_left=window - 1 if band else None,
-            window_size_right=0 if band else None)[0]
+        sides = dict(window_size_left=window - 1, window_size_right=0) if band else {}
+        return torch.ops.aten._flash_attention_forward(q, k, v, None, None, t, s, 0.0, True, False, **sides)[
+            0
+        ]
     distance = torch.arange(s - t, s, device=q.device)[:, None] - torch.arange(s, device=q.device)
     allowed = (distance >= 0) & (distance < (window or s))
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
@@ -115,8 +131,8 @@ def attention(q, k, v, window):
 
 
 def decayed_attention(q, k, v, log_decay_bth, state=None, chunk=128):
-    """S_i = exp(log_decay_i) S_{i-1} + k_i v_i^T, output S_i^T q_i, in chunks: q, k [b, t, h, x], v [b, t, h, y].
-    Also the state [b, h, x, y] behind the last position. t is a multiple of the chunk."""
+    """S_i = exp(log_decay_i) S_{i-1} + k_i v_i^T, output S_i^T q_i, in chunks: q, k [b, t, h, x],
+    v [b, t, h, y]. Also the state [b, h, x, y] behind the last position. t is a multiple of the chunk."""
     cut = lambda x: x.unflatten(1, (-1, min(chunk, x.size(1)))).movedim(3, 1)  # [b, h, n, c, ...]
     q, k, v, log_decay = cut(q), cut(k), cut(v), cut(log_decay_bth)
     inside = log_decay.cumsum(-1)
@@ -137,6 +153,7 @@ def decayed_attention(q, k, v, log_decay_bth, state=None, chunk=128):
 
 # ---- blocks, as functions of their parameters p (what torch.compile gets)
 
+
 def window_mixer(y, cosine, sine, p, heads, window, memory):
     qkv = linear(y, p["qkv"])
     if "taps" in p:
@@ -152,10 +169,10 @@ def window_mixer(y, cosine, sine, p, heads, window, memory):
 
 
 def linear_mixer(y, p, heads, memory):
-    """Keys of length 1, values times a gate on writing, a decay by token and head, a gated norm on what is read."""
+    """Keys of length 1, a gate on writing and a decay by token and head, a gated norm on what is read."""
     qkvg = linear(y, p["qkvg"])
     d = y.size(-1)
-    qkv = F.silu(short_convolution(qkvg[..., :3 * d], p["taps"], memory))
+    qkv = F.silu(short_convolution(qkvg[..., : 3 * d], p["taps"], memory))
     q, k, v = qkv.unflatten(-1, (3, heads, -1)).unbind(2)
     q, k = unit(q).to(y.dtype), unit(k).to(y.dtype)
     decay, write = linear(y, p["rates"]).float().chunk(2, -1)
@@ -165,13 +182,17 @@ def linear_mixer(y, p, heads, memory):
     if memory is not None:
         memory["state"] = state
     x = F.rms_norm(x.float(), (x.size(-1),), p["norm"], EPSILON)
-    x = x.flatten(2) * F.silu(qkvg[..., 3 * d:].float())
+    x = x.flatten(2) * F.silu(qkvg[..., 3 * d :].float())
     return linear(x.to(y.dtype), p["out"])
 
 
 def block(x, cosine, sine, p, kind, heads, window, memory=None):
     y = layer_norm(x, p["scale1"], p["bias1"])
-    mixed = linear_mixer(y, p, heads, memory) if kind == "L" else window_mixer(y, cosine, sine, p, heads, window, memory)
+    mixed = (
+        linear_mixer(y, p, heads, memory)
+        if kind == "L"
+        else window_mixer(y, cosine, sine, p, heads, window, memory)
+    )
     x = x + mixed
     return x + linear(F.relu(linear(layer_norm(x, p["scale2"], p["bias2"]), p["up"])).square(), p["down"])
 
@@ -194,6 +215,7 @@ def static_pass(h, label, p):
 
 # ---- the Fast Weight Layer: second dense layer fast, keys of one length, gate on writing, step sizes by row
 
+
 def inner_gradient(z, o, label, p):
     """Of each token's own loss with respect to o, times the token's gate; and the losses."""
     n = layer_norm(o, p["scale_out"], p["bias_out"])
@@ -215,7 +237,7 @@ def inner_gradient(z, o, label, p):
 
 
 def queries_and_keys(z, a, p, heads, address):
-    """Of each memory, [b, t, x]: `heads` parts of the hidden units, then `address` heads of projections of z."""
+    """Of each memory [b, t, x]: `heads` parts of the hidden units, then `address` projections of z."""
     d = z.size(-1)
     keys = (unit(a) * math.sqrt(d)).to(a.dtype)
     pairs = list(zip(a.chunk(heads, -1), keys.chunk(heads, -1)))
@@ -226,24 +248,27 @@ def queries_and_keys(z, a, p, heads, address):
     return pairs
 
 
-def log_decays(p, context):
-    return math.log(max(1 - 1 / context, (1 + 0.998) / 2)) - F.softplus(p["raw_decay"])
+def log_decays(p, largest):
+    return math.log(largest) - F.softplus(p["raw_decay"])
 
 
-def fast_pass(h, label, document, before, states, p, heads, address, at_start, keep, context):
-    """Losses of the fast pass over one chunk, losses of the pass that makes the inner gradients, states behind it.
+def fast_pass(h, label, document, before, states, p, heads, address, at_start, keep, largest):
+    """Over one chunk: losses of the fast pass, losses of the pass that makes the inner gradients, states.
 
-    States [b, d, x] are exclusive: position i reads sum_{j < i} decay^(i-1-j) g_j k_j^T of its own document.
-    `before` [b]: document of the position before the chunk. at_start: gradients at the chunk's first fast weights.
+    States [b, d, x] are exclusive: position i reads sum_{j < i} decay^(i-1-j) g_j k_j^T of its own
+    document. `before` [b]: document of the position before the chunk. at_start: gradients at the chunk's
+    first fast weights.
     """
     z, a, o = top_activations(h, p)
-    pairs, log_decay, t = queries_and_keys(z, a, p, heads, address), log_decays(p, context), h.size(1)
+    pairs, log_decay, t = queries_and_keys(z, a, p, heads, address), log_decays(p, largest), h.size(1)
     i = torch.arange(t, device=h.device)
     step, inbound = p["log_step"].exp().to(o.dtype), 0
     if states is not None:
         alive = (document == before[:, None]).float()[..., None]
-        inbound = sum((q.float() * alive * torch.exp(log_decay[m] * i)[:, None]).to(o.dtype) @ states[m].to(o.dtype).mT
-                      for m, (q, _) in enumerate(pairs))
+        inbound = sum(
+            (q.float() * alive * torch.exp(log_decay[m] * i)[:, None]).to(o.dtype) @ states[m].to(o.dtype).mT
+            for m, (q, _) in enumerate(pairs)
+        )
     base = o - step * inbound
     g, nll = inner_gradient(z, base if at_start else o, label, p)
     gap = i[:, None] - 1 - i
@@ -298,7 +323,10 @@ class Block(nn.Module):
             self.qkvg, self.rates = normal(4 * d, d), normal(2 * self.heads, d)
             rate = torch.empty(self.heads).uniform_(0, 16).log()  # as Gated DeltaNet and Mamba-2 start
             time = torch.exp(torch.rand(self.heads) * math.log(100) + math.log(0.001))
-            self.log_rate, self.rate_bias = nn.Parameter(rate), nn.Parameter(time + torch.log(-torch.expm1(-time)))
+            self.log_rate, self.rate_bias = (
+                nn.Parameter(rate),
+                nn.Parameter(time + torch.log(-torch.expm1(-time))),
+            )
             self.norm = vector(d // self.heads, 1)
         else:
             self.qkv = normal(3 * d, d)
@@ -319,19 +347,31 @@ class LanguageModel(nn.Module):
         d, v = size["width"], variant
         out_std = 0.02 / math.sqrt(2 * size["layers"])
         self.size, self.variant = size, variant
-        top = dict(embedding=normal(vocabulary, d), scale_in=vector(d, 1), bias_in=vector(d), scale_out=vector(d, 1),
-                   bias_out=vector(d), w1=normal(4 * d, d), b1=vector(4 * d), w2=normal(d, 4 * d, out_std), b2=vector(d))
+        top = dict(
+            embedding=normal(vocabulary, d),
+            scale_in=vector(d, 1),
+            bias_in=vector(d),
+            scale_out=vector(d, 1),
+            bias_out=vector(d),
+            w1=normal(4 * d, d),
+            b1=vector(4 * d),
+            w2=normal(d, 4 * d, out_std),
+            b2=vector(d),
+        )
         self.blocks = nn.ModuleList(Block(size, v.mixers[i % len(v.mixers)]) for i in range(size["layers"]))
         if v.layer:
             top |= dict(log_step=vector(d, math.log(2 / d)), gate_d=vector(d), gate_v=vector(vocabulary))
-            largest = max(1 - 1 / size["context"], (1 + 0.998) / 2)
-            starts = [min(start, largest - 1e-5) for start in (*v.decays, *v.address)]
-            top["raw_decay"] = nn.Parameter(torch.tensor([math.log(largest / start) for start in starts]).expm1().log())
+            starts = [min(start, self.largest() - 1e-5) for start in (*v.decays, *v.address)]
+            distances = torch.tensor([math.log(self.largest() / start) for start in starts])
+            top["raw_decay"] = nn.Parameter(distances.expm1().log())
         if v.address:
             top |= dict(address=normal(2 * d, d), log_scale=vector(len(v.address), math.log(0.25)))
         if v.input_conv:
             top["input_taps"] = nn.Parameter(torch.zeros(d, 4))
         self.top = nn.ParameterDict(top)
+
+    def largest(self):
+        return self.variant.largest or max(1 - 1 / self.size["context"], (1 + 0.998) / 2)
 
     def fast_trained(self):
         """Parameters at thirty times the learning rate (train.optimizer)."""
@@ -341,22 +381,36 @@ class LanguageModel(nn.Module):
         return torch.bfloat16 if self.top["embedding"].is_cuda else torch.float32
 
     def hidden(self, token, memory=None):
-        """Behind the blocks [b, t, d]. `memory`: a dict of what goes on from one piece of a sequence to the next."""
+        """Behind the blocks [b, t, d]. `memory`: a dict of what goes on from one piece of a sequence to the
+        next."""
         x = F.embedding(token, self.top["embedding"]).to(self.compute_type())
         first = 0 if memory is None else memory.setdefault("position", 0)
         table = rotary(first, token.size(1), self.size["width"] // self.size["heads"], x.device)
         for number, one in enumerate(self.blocks):
             x = one(x, table, None if memory is None else memory.setdefault(number, {}))
         if self.variant.input_conv:
-            x = short_convolution(x, self.top["input_taps"], None if memory is None else memory.setdefault("top", {}))
+            x = short_convolution(
+                x, self.top["input_taps"], None if memory is None else memory.setdefault("top", {})
+            )
         if memory is not None:
             memory["position"] += token.size(1)
         return x
 
     def fast(self, h, label, document, before, states, keep):
         v = self.variant
-        return run(fast_pass)(h, label, document, before, states, dict(self.top.items()), len(v.decays), len(v.address),
-                              v.chunk > 0, keep, self.size["context"])
+        return run(fast_pass)(
+            h,
+            label,
+            document,
+            before,
+            states,
+            dict(self.top.items()),
+            len(v.decays),
+            len(v.address),
+            v.chunk > 0,
+            keep,
+            self.largest(),
+        )
 
     def loss(self, token, label, document_start):
         """What is trained, and the loss of what predicts."""
@@ -371,8 +425,9 @@ class LanguageModel(nn.Module):
         states, parts = self.empty_states(h), []
         for first in range(0, h.size(1), chunk):
             part = slice(first, first + chunk)
-            *found, states = self.fast(h[:, part], label[:, part], document[:, part], document[:, max(0, first - 1)],
-                                       states, True)
+            *found, states = self.fast(
+                h[:, part], label[:, part], document[:, part], document[:, max(0, first - 1)], states, True
+            )
             parts.append([x.mean() for x in found])
         fast, inner = (sum(x) / len(parts) for x in zip(*parts))
         return fast + self.variant.slow_weight * inner, fast
@@ -383,7 +438,9 @@ class LanguageModel(nn.Module):
         return [h.new_zeros((h.size(0), d, width), dtype=torch.float32) for width in widths]
 
     def slow_nats(self, h, label):
-        parts = [static_pass(x, y, dict(self.top.items())) for x, y in zip(h.split(2048, 1), label.split(2048, 1))]
+        parts = [
+            static_pass(x, y, dict(self.top.items())) for x, y in zip(h.split(2048, 1), label.split(2048, 1))
+        ]
         return torch.cat(parts, 1)
 
     def fast_nats(self, h, label, reset=0):
@@ -392,7 +449,7 @@ class LanguageModel(nn.Module):
         for first in range(0, h.size(1), piece):
             if reset and first % reset == 0:
                 states = None
-            x, y = h[:, first:first + piece], label[:, first:first + piece]
+            x, y = h[:, first : first + piece], label[:, first : first + piece]
             nats, _, states = self.fast(x, y, torch.zeros_like(y), y.new_zeros(y.size(0)), states, True)
             found.append(nats)
         return torch.cat(found, 1)

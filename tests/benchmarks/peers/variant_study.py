@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
-"""Variants of the Fast Weight Layer and of the body below it, in PyTorch, on the same tokens in the same order.
+"""Variants of the Fast Weight Layer and of the body below it, in PyTorch, on the same tokens in the same
+order.
 
     variant_study.py --data DIR --out DIR [--variants control,fwl,...] [--tokens N] [--seed 1] [--jobs 3]
 
-DATA is a data set as `fwl tokenize` writes it, with the splits train and test (or valid). Each variant is a process;
---jobs of them share the GPU, so that one trains while another compiles. Speed is measured alone: the others wait.
-OUT gets VARIANT-seedS-tokensN.json, a log beside each, and at the end a table is printed; variant_tables.py makes
-RESULTS.md of such files. What OUT holds already is not run again. A look on a CPU:
+DATA is a data set as `fwl tokenize` writes it, with the splits train and test (or valid). Each variant is a
+process; --jobs of them share the GPU, so that one trains while another compiles. Speed is measured alone:
+the others wait. OUT gets VARIANT-seedS-tokensN.json, a log beside each, and at the end a table is printed;
+variant_tables.py makes RESULTS.md of such files. What OUT holds already is not run again. A look on a CPU:
 
-    variant_study.py --data DIR --out /tmp/look --size tiny --device cpu --tokens 40960 --jobs 1 --variants fwl
+    variant_study.py --data DIR --out /tmp/look --size tiny --device cpu --tokens 40960 --variants fwl
 """
+
 import argparse
 import fcntl
 import json
@@ -41,7 +43,9 @@ def arguments():
     p.add_argument("--device", default="cuda")
     p.add_argument("--no-compile", action="store_true")
     p.add_argument("--jobs", type=int, default=3)
-    p.add_argument("--budget-s", type=float, default=1e9, help="after so many seconds what still runs is ended")
+    p.add_argument(
+        "--budget-s", type=float, default=1e9, help="after so many seconds what still runs is ended"
+    )
     p.add_argument("--max-documents", type=int, default=0, help="of the test split; 0: all")
     p.add_argument("--commit", default="", help="noted in the results")
     p.add_argument("--worker", help=argparse.SUPPRESS)
@@ -54,9 +58,11 @@ def say(*words):
 
 # ---- data: fwl's splits and its order of samples (data/loader.cpp, data/sample_order.cpp)
 
+
 class Split:
     def __init__(self, folder, name):
         import h5py
+
         manifest = json.loads((folder / "manifest.json").read_text())
         self.document_start, self.vocabulary = manifest["document_start"], manifest["vocab_size"]
         tokens, offsets = [], [np.zeros(1, np.int64)]
@@ -107,8 +113,10 @@ def sample_starts(tokens, context, seed, samples):
 
 # ---- turns on the GPU
 
+
 class Turns:
-    """Work that may share the GPU, and work that needs it alone. Who waits to be alone closes the gate first."""
+    """Work that may share the GPU, and work that needs it alone. Who waits to be alone closes the gate
+    first."""
 
     def __init__(self, folder):
         self.gate, self.gpu = (open(folder / f".{name}", "a") for name in ("gate", "gpu"))
@@ -141,12 +149,17 @@ def synchronize():
 
 # ---- training
 
+
 def groups_of(model):
-    """Decay of matrices alone; the layer's step sizes and decays at thirty times the rate (train.optimizer)."""
+    """Decay of matrices alone; the layer's step sizes and decays at thirty times the rate
+    (train.optimizer)."""
     fast = model.fast_trained()
     rest = [p for p in model.parameters() if p.dim() < 2 and not any(p is q for q in fast)]
-    return [dict(params=[p for p in model.parameters() if p.dim() > 1], weight_decay=0.1, factor=1.0),
-            dict(params=rest, weight_decay=0.0, factor=1.0), dict(params=fast, weight_decay=0.0, factor=30.0)]
+    return [
+        dict(params=[p for p in model.parameters() if p.dim() > 1], weight_decay=0.1, factor=1.0),
+        dict(params=rest, weight_decay=0.0, factor=1.0),
+        dict(params=fast, weight_decay=0.0, factor=30.0),
+    ]
 
 
 def learning_rate_at(step, steps, peak):
@@ -200,7 +213,9 @@ class Training:
                 say(f"step {last} of {self.steps}, loss {self.losses[-1]:.4f}")
 
     def speed(self, turns, steps=30):
-        """Tokens/s of forward, backward and update, alone on the GPU; the weights change no more that matters."""
+        """Tokens/s of forward, backward and update, alone on the GPU; the weights change no more that
+        matters."""
+
         def work():
             synchronize()
             began = time.monotonic()
@@ -213,11 +228,13 @@ class Training:
                 self.optimizer.zero_grad(set_to_none=True)
             synchronize()
             return time.monotonic() - began
+
         self.optimizer.zero_grad(set_to_none=True)
         return round(steps * self.size["batch"] * self.size["context"] / turns.alone(work))
 
 
 # ---- evaluation: every token of a document but its start is scored once
+
 
 class Scores:
     """Nats of a mode, by place in the document and by document."""
@@ -235,9 +252,17 @@ class Scores:
 
     def report(self):
         total = int(self.tokens.sum())
-        places = {str(low): round(float(n / t), 5) for low, n, t in zip(EDGES, self.place_nats, self.place_tokens) if t}
-        return dict(nats_per_token=round(float(self.nats.sum() / total), 5), tokens=total, by_place=places,
-                    by_document=(self.nats / self.tokens).round(4).tolist())
+        places = {
+            str(low): round(float(n / t), 5)
+            for low, n, t in zip(EDGES, self.place_nats, self.place_tokens)
+            if t
+        }
+        return dict(
+            nats_per_token=round(float(self.nats.sum() / total), 5),
+            tokens=total,
+            by_place=places,
+            by_document=(self.nats / self.tokens).round(4).tolist(),
+        )
 
 
 def sequences_of(split, documents, length):
@@ -252,8 +277,9 @@ def sequences_of(split, documents, length):
 
 @torch.no_grad()
 def evaluate(a, model, split, turns):
-    """Mode -> scores. static, fast: windows of the context from nothing. slow-carried: whole documents, with what
-    the mixers remember going on. carried, carried-N: the fast weights go on too, over documents or N tokens."""
+    """Mode -> scores. static, fast: windows of the context from nothing. slow-carried: whole documents,
+    with what the mixers remember going on. carried, carried-N: the fast weights go on too, over documents
+    or N tokens."""
     documents = min(a.max_documents or 1 << 30, len(split.offsets) - 1)
     data, context, layer = torch.from_numpy(split.tokens), model.size["context"], model.variant.layer
     windows = {"static": model.slow_nats} | ({"fast": model.fast_nats} if layer else {})
@@ -267,7 +293,7 @@ def evaluate(a, model, split, turns):
         longest = -(-group[0][2] // 128) * 128  # what lies behind a row's end changes nothing before it
         rows = torch.full((len(group), longest + 1), split.document_start, dtype=torch.long)
         for r, (_, first, count) in enumerate(group):
-            rows[r, :count + 1] = data[first:first + count + 1]
+            rows[r, : count + 1] = data[first : first + count + 1]
         rows = rows.to(a.device)
         h, label = model.hidden(rows[:, :-1]), rows[:, 1:]
         for mode, nats_of in modes.items():
@@ -279,19 +305,22 @@ def evaluate(a, model, split, turns):
         sequences = sequences_of(split, documents, length)
         for first in range(0, len(sequences), rows):
             if modes:
-                turns.shared(lambda: score(sequences[first:first + rows], modes))
+                turns.shared(lambda: score(sequences[first : first + rows], modes))
     return {mode: s.report() for mode, s in scores.items()}
 
 
 @torch.no_grad()
 def planted(a, model, split, turns, passage=128, distance=1024, rows=16, batches=8):
-    """Nats a passage costs where it stands for the second time, `distance` tokens (two windows) behind its first,
-    less where another passage stood there. What is between comes from another document, before and after too."""
+    """Nats a passage costs where it stands for the second time, `distance` tokens (two windows) behind its
+    first, less where another passage stood there. What is between comes from another document, before and
+    after too."""
     size = min(model.size["context"], 2048)
     passage, distance = passage * size // 2048, distance * size // 2048
     random = np.random.default_rng(5)
     long = [d for d in range(len(split.offsets) - 1) if split.offsets[d + 1] - split.offsets[d] > 2 * size]
-    take = lambda d, n: split.tokens[(s := random.integers(split.offsets[d] + 1, split.offsets[d + 1] - n)):s + n]
+    take = lambda d, n: split.tokens[
+        (s := random.integers(split.offsets[d] + 1, split.offsets[d + 1] - n)) : s + n
+    ]
     found = []
     for _ in range(batches):
         pairs = []
@@ -299,24 +328,32 @@ def planted(a, model, split, turns, passage=128, distance=1024, rows=16, batches
             first, second = random.choice(long, 2, replace=len(long) < 2)
             text, same, other = take(first, size + 1).copy(), take(second, passage), take(second, passage)
             again = size - passage - passage // 2
-            text[0], text[again:again + passage] = split.document_start, same
+            text[0], text[again : again + passage] = split.document_start, same
             for planted_ in (same, other):
                 row = text.copy()
-                row[again - distance:again - distance + passage] = planted_
+                row[again - distance : again - distance + passage] = planted_
                 pairs.append(row)
         rows_bt = torch.from_numpy(np.stack(pairs)).long().to(a.device)
 
         def work():
             h, label = model.hidden(rows_bt[:, :-1]), rows_bt[:, 1:]
             nats = (model.fast_nats if model.variant.layer else model.slow_nats)(h, label)
-            return nats[:, again + 3:again + passage - 1].double().mean(1).view(-1, 2).cpu()
+            return nats[:, again + 3 : again + passage - 1].double().mean(1).view(-1, 2).cpu()
+
         found.append(turns.shared(work))
     again, fresh = torch.cat(found).mean(0).tolist()
-    return dict(passage=passage, distance=distance, rows=rows * batches, fresh=round(fresh, 4), again=round(again, 4),
-                drop=round(fresh - again, 4))
+    return dict(
+        passage=passage,
+        distance=distance,
+        rows=rows * batches,
+        fresh=round(fresh, 4),
+        again=round(again, 4),
+        drop=round(fresh - again, 4),
+    )
 
 
 # ---- one variant, and all of them
+
 
 def label_of(name, a):
     return f"{name}-seed{a.seed}" + (f"-tokens{a.tokens}" if a.tokens else "")
@@ -335,11 +372,21 @@ def worker(a):
     say(f"{sum(p.numel() for p in model.parameters()):,} parameters, {training.steps} steps")
     training.go(turns)
     about = dict(
-        variant=a.worker, settings=vars(models.VARIANTS[a.worker]), seed=a.seed, size=a.size, steps=training.steps,
-        tokens=training.steps * size["batch"] * size["context"], parameters=sum(p.numel() for p in model.parameters()),
-        torch=torch.__version__, device=torch.cuda.get_device_name(0) if a.device == "cuda" else "cpu",
-        commit=a.commit, date=time.strftime("%Y-%m-%d"), command=" ".join(sys.argv[1:]), loss_curve=training.curve,
-        state=state_of(model))
+        variant=a.worker,
+        settings=vars(models.VARIANTS[a.worker]),
+        seed=a.seed,
+        size=a.size,
+        steps=training.steps,
+        tokens=training.steps * size["batch"] * size["context"],
+        parameters=sum(p.numel() for p in model.parameters()),
+        torch=torch.__version__,
+        device=torch.cuda.get_device_name(0) if a.device == "cuda" else "cpu",
+        commit=a.commit,
+        date=time.strftime("%Y-%m-%d"),
+        command=" ".join(sys.argv[1:]),
+        loss_curve=training.curve,
+        state=state_of(model),
+    )
     about["training_tokens_per_s"] = training.speed(turns)
     say("speed alone:", about["training_tokens_per_s"])
     model.eval()
@@ -352,18 +399,23 @@ def worker(a):
 def state_of(model):
     if not model.variant.layer:
         return None
-    top, context = model.top, model.size["context"]
+    top = model.top
     scale = top["log_scale"].exp().tolist() if "log_scale" in top else []
-    return dict(step_size_times_width=round(top["log_step"].exp().mean().item() * model.size["width"], 3),
-                decays=[round(x, 5) for x in models.log_decays(top, context).exp().tolist()],
-                scales=[round(x, 3) for x in scale])
+    return dict(
+        step_size_times_width=round(top["log_step"].exp().mean().item() * model.size["width"], 3),
+        decays=[round(x, 5) for x in models.log_decays(top, model.largest()).exp().tolist()],
+        scales=[round(x, 3) for x in scale],
+    )
 
 
 def start(a, name):
     out = pathlib.Path(a.out)
     log = open(out / f"{label_of(name, a)}.log", "w")
-    return subprocess.Popen([sys.executable, os.path.abspath(__file__), *sys.argv[1:], "--worker", name], stdout=log,
-                            stderr=subprocess.STDOUT)
+    return subprocess.Popen(
+        [sys.executable, os.path.abspath(__file__), *sys.argv[1:], "--worker", name],
+        stdout=log,
+        stderr=subprocess.STDOUT,
+    )
 
 
 def main():
@@ -395,8 +447,13 @@ def main():
         file = out / f"{label_of(name, a)}.json"
         if file.exists():
             r = json.loads(file.read_text())
-            print(f"{name:20s} {r['training_tokens_per_s']:>9,} tokens/s",
-                  {m: e["nats_per_token"] for m, e in r["evaluation"].items()}, "planted", r["planted"]["drop"], r["state"])
+            print(
+                f"{name:20s} {r['training_tokens_per_s']:>9,} tokens/s",
+                {m: e["nats_per_token"] for m, e in r["evaluation"].items()},
+                "planted",
+                r["planted"]["drop"],
+                r["state"],
+            )
 
 
 if __name__ == "__main__":
