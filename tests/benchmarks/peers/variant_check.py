@@ -100,13 +100,17 @@ def check_documents(name, boundary):
 
 
 def main():
+    torch.set_num_threads(1)
     torch.manual_seed(0)
     check_decayed_attention()
     for name in ("fwl", "fwl-decays", "fwl-address", "fwl-delta"):
         for boundary in (64, 72):
             check_documents(name, boundary)
-    for name, variant in models.VARIANTS.items():
-        check_variant(name, variant)
+    different = {}  # at the tiny size chunks and weights of losses make no difference to what is checked
+    for name, v in models.VARIANTS.items():
+        different.setdefault((v.mixers, v.layer, v.decays, v.address, v.chunk > 0, v.input_conv), name)
+    for name in different.values():
+        check_variant(name, models.VARIANTS[name])
         print("right:", name, flush=True)
 
 
