@@ -114,7 +114,7 @@ read:EIO:step-0000004/rank-|Input/output error
 open:EACCES:run/checkpoints$|Permission denied
 ROWS
 refused 3 'cannot be read now, or not by this user' with_fault FWL_FAULT=open:EACCES:step-0000004/rank- "$fwl" inspect run --verify
-never 'are damaged|remove them' 'inspect --verify'
+never "' are damaged|remove them" 'inspect --verify'
 [[ -e run/checkpoints/step-0000004 && -e run/checkpoints/step-0000002 ]] || fail "a checkpoint went away"
 
 echo "== folders that cannot be synced, files that cannot be written"
