@@ -394,7 +394,8 @@ TEST_F(HostileCheckpoint, AnyValueIsRefusedOrHarmless) {
                                     int64_t{1} << 62,
                                     std::string(100, 'x')};
   int refused = 0, tried = 0;
-  for (const auto& [place, ignored] : good_.flatten().items()) {
+  const json leaves = good_.flatten();
+  for (const auto& [place, ignored] : leaves.items()) {
     if (place == "/checksum") continue;
     for (const json& value : values) {
       json changed = good_;
