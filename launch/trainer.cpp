@@ -204,10 +204,13 @@ void Trainer::prepare_run_folder() {
   mesh_->host().barrier();
 }
 
-// Of weights and moments, and a little for names and the manifest.
+// Of weights and moments, with what HDF5 and the manifest need for each of them.
 int64_t Trainer::checkpoint_bytes() {
+  constexpr int64_t kPerTensor = 512, kPerCheckpoint = 16 << 10;
+  const Parameters& parameters = step_->model().parameters();
   const auto element = static_cast<int64_t>(at::elementSize(step_->model().accumulation_type()));
-  return 3 * element * step_->model().parameters().count() * 51 / 50;
+  return 3 * (element * parameters.count() + kPerTensor * static_cast<int64_t>(parameters.all().size())) +
+         kPerCheckpoint;
 }
 
 // What cannot be saved later is refused now.
