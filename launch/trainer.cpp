@@ -70,7 +70,7 @@ Trainer::Trainer(RunConfig config, ConfigChanges changes)
   const Placement& place = world();
   set_log_rank(place.rank, place.size);
   if (config_.train.deterministic) make_deterministic();
-  log_info(set_thread_count(place.local_size));
+  set_thread_count(place.local_size);
   const MeshShape shape = validate(config_, place.size);
   device_ = choose_device(config_.train.device, place.local_rank);
   mesh_ = std::make_unique<Mesh>(shape, device_, config_.parallel.timeout_s);
