@@ -1,8 +1,6 @@
 #include "data/byte_source.h"
 
-#include <bzlib.h>
 #include <fcntl.h>
-#include <lzma.h>
 #include <unistd.h>
 #include <zlib.h>
 #include <zstd.h>
@@ -16,13 +14,12 @@
 
 #include "core/base/error.h"
 #include "core/base/log.h"
+#include "data/decompressor.h"
 
 namespace fwl {
 namespace {
 
-constexpr size_t kBuffer = size_t{1} << 18;
 constexpr int kMostPackings = 4;  // one inside the other
-constexpr const char* kGetAgain = "Get the file again, or leave it out with --exclude.";
 
 // The file's own bytes.
 class RawSource : public ByteSource {
@@ -54,96 +51,6 @@ class RawSource : public ByteSource {
   std::string path_;
   int fd_;
   int64_t consumed_ = 0;
-};
-
-// What a library reads from and writes to; it moves all four.
-struct Buffers {
-  const char* in;
-  size_t in_left;
-  char* out;
-  size_t out_left;
-};
-
-// One or several members (frames, streams), one after the other, as every tool that writes them may leave
-// them. Zero bytes between and after members are padding; other bytes after the last are said and left out.
-class Decompressor : public ByteSource {
- public:
-  Decompressor(std::unique_ptr<ByteSource> packed, Packing packing, const std::string& path)
-      : packed_(std::move(packed)), packing_(packing), path_(path), buffer_(kBuffer) {}
-  int64_t consumed() const override { return packed_->consumed(); }
-
- protected:
-  virtual void begin_member() = 0;
-  // Decodes; true at the member's end. A call that moves nothing is allowed.
-  virtual bool step(Buffers& b) = 0;
-
-  [[noreturn]] void refuse_damaged(const std::string& why) const {
-    throw DataError(cat("'", path_, "': its ", name_of(packing_), " data is damaged or cut off near byte ",
-                        packed_->consumed(), " (", why, "). ", kGetAgain));
-  }
-  [[noreturn]] void refuse_memory() const {
-    throw UnavailableError(cat("'", path_, "': ", name_of(packing_),
-                               " needs more memory for its window than there is. Free memory, or compress "
-                               "the file with a smaller window."));
-  }
-
- private:
-  size_t take(char* out, size_t count) override {
-    Buffers b{in_, in_left_, out, std::min<size_t>(count, size_t{1} << 30)};
-    const size_t wanted = b.out_left;
-    while (b.out_left == wanted && !ended_) {
-      if (!in_member_ && !begin_next(b)) break;
-      const bool at_end = b.in_left == 0 && !refill(b);
-      const size_t in_before = b.in_left;
-      in_member_ = !step(b);
-      const bool moved = b.in_left != in_before || b.out_left != wanted;
-      if (in_member_ && !moved) refuse_damaged(at_end ? "it ends early" : "it leads nowhere");
-    }
-    in_ = b.in;
-    in_left_ = b.in_left;
-    return wanted - b.out_left;
-  }
-  bool begin_next(Buffers& b) {
-    if (!find_member(b)) {
-      ended_ = true;
-      return false;
-    }
-    begin_member();
-    in_member_ = true;
-    any_member_ = true;
-    return true;
-  }
-  // More input behind what is left; false at the end of the file.
-  bool refill(Buffers& b) {
-    if (b.in_left > 0) std::memmove(buffer_.data(), b.in, b.in_left);
-    const size_t got = packed_->read(buffer_.data() + b.in_left, buffer_.size() - b.in_left);
-    b.in = buffer_.data();
-    b.in_left += got;
-    return got > 0;
-  }
-  // Goes to where the next member begins.
-  bool find_member(Buffers& b) {
-    while ((b.in_left > 0 || refill(b)) && any_member_ && *b.in == '\0') {
-      ++b.in;
-      --b.in_left;
-    }
-    while (b.in_left < kPackingBytes && refill(b)) continue;
-    const std::string_view head(b.in, b.in_left);
-    if (head.empty() || packing_of(head) == packing_) return !head.empty();
-    if (head.size() < kPackingBytes && may_begin(packing_, head)) refuse_damaged("it ends early");
-    log_warn(cat("'", path_, "': what follows its last ", name_of(packing_), " member, up to byte ",
-                 packed_->consumed(),
-                 " or later, is none (left out). Check the file if it should be longer."));
-    return false;
-  }
-
-  std::unique_ptr<ByteSource> packed_;
-  Packing packing_;
-  std::string path_;
-  std::vector<char> buffer_;
-  const char* in_ = nullptr;
-  size_t in_left_ = 0;
-  bool in_member_ = false, any_member_ = false, ended_ = false;
 };
 
 class GzipSource : public Decompressor {
@@ -207,70 +114,6 @@ class ZstdSource : public Decompressor {
   std::unique_ptr<ZSTD_DStream, size_t (*)(ZSTD_DStream*)> stream_;
 };
 
-class Bzip2Source : public Decompressor {
- public:
-  using Decompressor::Decompressor;
-  ~Bzip2Source() override { end(); }
-
- private:
-  void end() {
-    if (started_) BZ2_bzDecompressEnd(&stream_);
-    started_ = false;
-  }
-  void begin_member() override {
-    end();
-    stream_ = {};
-    if (BZ2_bzDecompressInit(&stream_, 0, 0) != BZ_OK) refuse_memory();
-    started_ = true;
-  }
-  bool step(Buffers& b) override {
-    const auto in = static_cast<unsigned>(b.in_left), out = static_cast<unsigned>(b.out_left);
-    stream_.next_in = const_cast<char*>(b.in);
-    stream_.avail_in = in;
-    stream_.next_out = b.out;
-    stream_.avail_out = out;
-    const int result = BZ2_bzDecompress(&stream_);
-    b.in += in - stream_.avail_in;
-    b.in_left = stream_.avail_in;
-    b.out += out - stream_.avail_out;
-    b.out_left = stream_.avail_out;
-    if (result == BZ_MEM_ERROR) refuse_memory();
-    if (result != BZ_OK && result != BZ_STREAM_END) refuse_damaged("its checksum or structure is wrong");
-    return result == BZ_STREAM_END;
-  }
-
-  bz_stream stream_{};
-  bool started_ = false;
-};
-
-class XzSource : public Decompressor {
- public:
-  using Decompressor::Decompressor;
-  ~XzSource() override { lzma_end(&stream_); }
-
- private:
-  void begin_member() override {
-    if (lzma_stream_decoder(&stream_, UINT64_MAX, 0) != LZMA_OK) refuse_memory();
-  }
-  bool step(Buffers& b) override {
-    stream_.next_in = reinterpret_cast<const uint8_t*>(b.in);
-    stream_.avail_in = b.in_left;
-    stream_.next_out = reinterpret_cast<uint8_t*>(b.out);
-    stream_.avail_out = b.out_left;
-    const lzma_ret result = lzma_code(&stream_, LZMA_RUN);
-    b.in += b.in_left - stream_.avail_in;
-    b.in_left = stream_.avail_in;
-    b.out += b.out_left - stream_.avail_out;
-    b.out_left = stream_.avail_out;
-    if (result == LZMA_MEM_ERROR || result == LZMA_MEMLIMIT_ERROR) refuse_memory();
-    if (result != LZMA_OK && result != LZMA_BUF_ERROR && result != LZMA_STREAM_END)
-      refuse_damaged("its checksum or structure is wrong");
-    return result == LZMA_STREAM_END;
-  }
-
-  lzma_stream stream_ = LZMA_STREAM_INIT;
-};
-
 std::unique_ptr<ByteSource> unpack(std::unique_ptr<ByteSource> packed, Packing packing,
                                    const std::string& path) {
   switch (packing) {
@@ -279,9 +122,9 @@ std::unique_ptr<ByteSource> unpack(std::unique_ptr<ByteSource> packed, Packing p
     case Packing::kZstd:
       return std::make_unique<ZstdSource>(std::move(packed), packing, path);
     case Packing::kBzip2:
-      return std::make_unique<Bzip2Source>(std::move(packed), packing, path);
+      return open_bzip2(std::move(packed), path);
     case Packing::kXz:
-      return std::make_unique<XzSource>(std::move(packed), packing, path);
+      return open_xz(std::move(packed), path);
     case Packing::kNone:
       break;
   }

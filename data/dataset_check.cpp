@@ -259,7 +259,8 @@ class Checker {
     for (auto it = fs::recursive_directory_iterator(dir_, error);
          !error && it != fs::recursive_directory_iterator(); it.increment(error)) {
       const std::string name = it->path().lexically_relative(dir_).generic_string();
-      if (!it->is_directory() && listed.count(name) == 0)
+      std::error_code unknown;  // of a link that leads nowhere
+      if (!it->is_directory(unknown) && listed.count(name) == 0)
         result_.remarks.push_back(cat("'", name, "' is not named by the manifest"));
     }
     if (error) result_.remarks.push_back(cat("the folder cannot be listed: ", error.message()));

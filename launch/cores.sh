@@ -29,6 +29,7 @@ cpu_quota() {
       if ($(i + 1) == version && (version == "cgroup2" || index("," $(i + 3) ",", ",cpu,"))) { print $5, $4; exit }
     }' "$root/proc/self/mountinfo" 2>/dev/null) || true
     [ -n "$point" ] || continue
+    point=$(printf %b "$point") top=$(printf %b "$top") # the kernel writes a blank as \040
     below=$(awk -F: -v version="$version" '(version == "cgroup2" ? $2 == "" : index("," $2 ",", ",cpu,")) {
       sub(/^[^:]*:[^:]*:/, ""); print; exit }' "$root/proc/self/cgroup" 2>/dev/null) || true
     # A container may be named as its host sees it, outside of what is mounted.

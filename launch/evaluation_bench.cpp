@@ -144,7 +144,7 @@ EvaluationBenchResult bench_evaluation(RunConfig config, const EvaluationBenchOp
     std::vector<double> ratios;  // of each repetition, in which the modes took turns
     for (size_t r = 0; r < mode.time.tokens_per_s.size(); ++r)
       ratios.push_back(modes.front().time.tokens_per_s[r] / mode.time.tokens_per_s[r]);
-    mode.time.relative_time_spread = standard_deviation(ratios);
+    mode.time.relative_time_spread = spread_of(ratios);
     result.modes.push_back(mode.time);
   }
   return result;

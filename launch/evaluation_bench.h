@@ -22,7 +22,7 @@ struct EvaluationTime {
   std::string mode;                  // slow, fast (not for a control), dynamic
   std::vector<double> tokens_per_s;  // of each repetition
   double relative_time = 1;          // median, relative to slow
-  double relative_time_spread = 0;   // standard deviation over the repetitions; NaN for one alone
+  double relative_time_spread = 0;   // over the repetitions (spread_of); NaN for one alone
   int64_t peak_memory_bytes = 0;
 
   double median() const;

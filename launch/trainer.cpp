@@ -70,7 +70,7 @@ Trainer::Trainer(RunConfig config, ConfigChanges changes)
   const Placement& place = world();
   set_log_rank(place.rank, place.size);
   if (config_.train.deterministic) make_deterministic();
-  log_info(set_thread_count(place.local_size));
+  set_thread_count(place.local_size);
   const MeshShape shape = validate(config_, place.size);
   device_ = choose_device(config_.train.device, place.local_rank);
   mesh_ = std::make_unique<Mesh>(shape, device_, config_.parallel.timeout_s);
@@ -204,10 +204,13 @@ void Trainer::prepare_run_folder() {
   mesh_->host().barrier();
 }
 
-// Of weights and moments, and a little for names and the manifest.
+// Of weights and moments, with what HDF5 and the manifest need for each of them.
 int64_t Trainer::checkpoint_bytes() {
+  constexpr int64_t kPerTensor = 512, kPerCheckpoint = 16 << 10;
+  const Parameters& parameters = step_->model().parameters();
   const auto element = static_cast<int64_t>(at::elementSize(step_->model().accumulation_type()));
-  return 3 * element * step_->model().parameters().count() * 51 / 50;
+  return 3 * (element * parameters.count() + kPerTensor * static_cast<int64_t>(parameters.all().size())) +
+         kPerCheckpoint;
 }
 
 // What cannot be saved later is refused now.

@@ -159,6 +159,7 @@ void settle_waiting(int ranks, char** argv) {
   }
   settled() = {choice, users == choice.why ? "" : users};
   if (choice.how == Waiting::kPassive) setenv("OMPI_MCA_mpi_yield_when_idle", "1", /*overwrite=*/0);
+  if (threads_asked_for() == 0) unsetenv("OMP_NUM_THREADS");  // an empty one: libgomp would complain again
   if (facts.threads == 1 || !users.empty() || choice.how == Waiting::kActive) return;
   if (choice.how == Waiting::kPassive) {
     setenv("OMP_WAIT_POLICY", "passive", 1);

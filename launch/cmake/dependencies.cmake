@@ -89,11 +89,13 @@ target_link_libraries(fwl_sentencepiece INTERFACE ${fwl_sentencepiece_train_libr
 
 find_path(fwl_zstd_include zstd.h REQUIRED)
 find_library(fwl_zstd_library zstd REQUIRED)
-find_package(BZip2 REQUIRED)
-find_package(LibLZMA REQUIRED)
+# setup.sh installs both; without them their files are refused by name.
+find_package(BZip2)
+find_package(LibLZMA)
 add_library(fwl_compression INTERFACE)
 target_include_directories(fwl_compression SYSTEM INTERFACE ${fwl_zstd_include})
-target_link_libraries(fwl_compression INTERFACE ${fwl_zstd_library} ZLIB::ZLIB BZip2::BZip2 LibLZMA::LibLZMA)
+target_link_libraries(fwl_compression INTERFACE ${fwl_zstd_library} ZLIB::ZLIB
+  $<$<BOOL:${BZIP2_FOUND}>:BZip2::BZip2> $<$<BOOL:${LIBLZMA_FOUND}>:LibLZMA::LibLZMA>)
 
 # CUDA: nvcc compiles the kernels, the CUDA runtime and NCCL are those that LibTorch itself loads.
 # libtorch_cuda is not linked but loaded when a GPU is there (core/base/device.h), so one binary runs on both.

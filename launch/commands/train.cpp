@@ -5,6 +5,7 @@
 
 #include "core/base/error.h"
 #include "core/base/log.h"
+#include "core/base/threads.h"
 #include "launch/command.h"
 #include "launch/config_notes.h"
 #include "launch/doctor/doctor.h"
@@ -28,7 +29,10 @@ struct TrainArguments {
 void run_train(const TrainArguments& arguments) {
   if (arguments.doctor) return check_before_start(arguments.config, arguments.settings);
   RunConfig config = load_run_config(arguments.config, arguments.settings);
-  if (!arguments.print_config) set_log_rank(world().rank, world().size);
+  if (!arguments.print_config) {
+    set_log_rank(world().rank, world().size);
+    log_info(set_thread_count(world().local_size));
+  }
   for (const std::string& note : notes_on(config, arguments.settings)) log_info(note);
   if (arguments.print_config) {
     std::cout << to_yaml(fields_of(config), HelpComments::kInclude);

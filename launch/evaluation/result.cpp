@@ -116,31 +116,25 @@ double EvalResult::word_perplexity() const {
 }
 
 RelativeTime relative_time(const EvalResult& r, const EvalResult& reference) {
-  const auto per_token = [](const std::vector<ModeTurn>& turns) {
-    ModeTurn all;
-    for (const ModeTurn& turn : turns) all = {all.rank_seconds + turn.rank_seconds, all.tokens + turn.tokens};
-    return all.rank_seconds / all.tokens;
-  };
-  RelativeTime time{per_token(r.turns) / per_token(reference.turns),
-                    std::numeric_limits<double>::quiet_NaN()};
   std::vector<double> ratios;
   for (size_t i = 0; i < std::min(r.turns.size(), reference.turns.size()); ++i) {
     const ModeTurn &own = r.turns[i], &beside = reference.turns[i];
     if (own.tokens > 0 && beside.tokens > 0 && beside.rank_seconds > 0)
       ratios.push_back(own.rank_seconds / own.tokens / (beside.rank_seconds / beside.tokens));
   }
-  if (&r != &reference) time.spread = standard_deviation(ratios);
-  time.is_disturbed =
-      &r != &reference && is_below_its_work(time.ratio, time.spread, r.flops / reference.flops);
+  RelativeTime time{median(ratios), std::numeric_limits<double>::quiet_NaN(), false};
+  if (&r == &reference) return time;
+  time.spread = spread_of(ratios);
+  time.is_disturbed = is_below_its_work(time.ratio, time.spread, r.flops / reference.flops);
   return time;
 }
 
 std::vector<std::string> speed_problems(const std::vector<EvalResult>& results, const EvalResult* reference) {
   std::vector<SpeedFigure> figures;
   for (const EvalResult& r : results) {
-    SpeedFigure figure{r.mode, r.mode, r.rank_seconds / r.token_count(), r.flops / r.token_count(), ""};
-    if (reference != nullptr) figure.is_disturbed = relative_time(r, *reference).is_disturbed;
-    if (r.is_finite()) figures.push_back(figure);
+    if (!r.is_finite() || reference == nullptr) continue;
+    const RelativeTime time = relative_time(r, *reference);
+    figures.push_back({r.mode, r.mode, time.ratio, r.flops / r.token_count(), "", time.is_disturbed});
   }
   return problems_of(figures);
 }

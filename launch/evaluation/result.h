@@ -20,8 +20,8 @@ struct ModeTurn {
 
 // How much time a mode takes, relative to the static one, as their turns beside each other show it.
 struct RelativeTime {
-  double ratio = 0;
-  double spread = 0;          // standard deviation over the turns; NaN where there is one turn alone
+  double ratio = 0;           // median over the turns
+  double spread = 0;          // over the turns (spread_of); NaN where there is one turn alone
   bool is_disturbed = false;  // less time than its share of the FLOPs needs
 };
 

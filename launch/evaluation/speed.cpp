@@ -32,13 +32,19 @@ std::string percent(double factor) {
 
 }  // namespace
 
-double standard_deviation(const std::vector<double>& values) {
+double median(std::vector<double> values) {
+  if (values.empty()) return std::numeric_limits<double>::quiet_NaN();
+  std::sort(values.begin(), values.end());
+  const size_t middle = values.size() / 2;
+  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
+}
+
+double spread_of(const std::vector<double>& values) {
   if (values.size() < 2) return std::numeric_limits<double>::quiet_NaN();
-  double sum = 0, squares = 0;
-  for (const double value : values) sum += value;
-  const double mean = sum / static_cast<double>(values.size());
-  for (const double value : values) squares += (value - mean) * (value - mean);
-  return std::sqrt(squares / static_cast<double>(values.size() - 1));
+  const double center = median(values);
+  std::vector<double> distances;
+  for (const double value : values) distances.push_back(std::abs(value - center));
+  return 1.4826 * median(distances);
 }
 
 bool is_below_its_work(double relative_time, double spread, double relative_flops) {

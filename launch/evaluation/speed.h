@@ -15,8 +15,11 @@ struct SpeedFigure {
   bool is_disturbed = false;                          // is_below_its_work()
 };
 
-// Of the values; NaN for fewer than two.
-double standard_deviation(const std::vector<double>& values);
+// NaN for none.
+double median(std::vector<double> values);
+// How far the values lie from their median, as a standard deviation that outliers do not move (1.4826 times
+// the median of the distances); NaN for fewer than two.
+double spread_of(const std::vector<double>& values);
 
 // Whether a time relative to a mode's is less than the FLOPs relative to it allow, by more than its spread
 // (NaN: none is known) and a tenth: something else held up the other mode, or the clock.

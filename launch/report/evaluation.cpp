@@ -51,8 +51,18 @@ std::string tokenizer_of(const json& file) {
   return text_of(*found, "kind") + " " + text_of(*found, "hash");
 }
 
+// Seconds a token of the mode that relative times are relative to.
+double static_seconds_per_token(const json& file, const std::string& where) {
+  const std::string name = text_of(file, "static");
+  if (!file["modes"].contains(name)) return std::numeric_limits<double>::quiet_NaN();
+  const json& mode = file["modes"][name];
+  return optional_number(mode, "rank_seconds", where) / optional_number(mode, "tokens", where);
+}
+
 // What rows share of the file that they come from.
 void add_file(EvalRow& row, const json& file) {
+  const double in_turns = row.relative_time * static_seconds_per_token(file, row.file);
+  if (std::isfinite(in_turns)) row.seconds_per_token = in_turns;
   row.tokenizer = tokenizer_of(file);
   row.text = text_of(file, "text_hash");
   const auto ranks = file.find("ranks");

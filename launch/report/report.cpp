@@ -120,7 +120,7 @@ std::string evaluation_note(const std::vector<EvalRow>& rows) {
                          " tokens, every token predicted from those before it.",
                          " Change: ", has_several_tokenizers(rows) ? "bits per byte" : "nats per token",
                          " against the first row; less is better. Time per token relative to the first row; "
-                         "\u00b1: standard deviation over the turns that modes took.");
+                         "\u00b1: spread over the turns that modes took.");
   if (std::any_of(rows.begin(), rows.end(), [](const EvalRow& row) { return std::isfinite(row.change_low); }))
     note += " Intervals: of the paired difference, over documents.";
   if (std::any_of(rows.begin(), rows.end(), [](const EvalRow& r) { return std::isfinite(r.relative_flops); }))

@@ -376,7 +376,8 @@ TEST_F(MutatedShardsTest, AnyValueOfTheManifestIsRefusedOrHarmless) {
                                     uint64_t{1} << 63,
                                     int64_t{1} << 43,
                                     std::string(100, 'x')};
-  for (const auto& [place, ignored] : good.flatten().items()) {
+  const json leaves = good.flatten();
+  for (const auto& [place, ignored] : leaves.items()) {
     for (const json& value : values) {
       json changed = good;
       changed[json::json_pointer(place)] = value;

@@ -105,7 +105,7 @@ fi
 echo "== forms of a hostfile"
 cat >program <<'S'
 #!/usr/bin/env bash
-echo "$OMP_NUM_THREADS ${FWL_WAIT:-} $(taskset -cp $$ | sed 's/.*: *//') $(sed -n 's/^SigIgn:\t*//p' /proc/$$/status)"
+echo "$OMP_NUM_THREADS ${FWL_WAIT:--} $(taskset -cp $$ | sed 's/.*: *//') $(sed -n 's/^SigIgn:\t*//p' /proc/$$/status)"
 S
 chmod +x program
 mkdir folder

@@ -7,7 +7,7 @@ cd "$work"
 injection=$(dirname "$fwl")/fwl_fault_injection.so
 corpus text 14
 "$fwl" tokenize text --tokenizer byte --out data --split valid=0.1,test=0.1 >/dev/null 2>&1
-small=(model.width=16 model.layers=1 model.heads=2 model.context=32 train.global_batch=4 train.warmup_steps=2 data.path=data train.device=cpu
+small=(model.width=16 model.layers=1 model.heads=2 model.context=32 model.window=16 train.global_batch=4 train.warmup_steps=2 data.path=data train.device=cpu
   run.lock_wait_s=0 train.tensorboard=false)
 T() { # SETTINGS AND FLAGS...: a run of seconds
   local words=() word
@@ -38,7 +38,7 @@ done <<'ROWS'
 2|c.yaml:5: 'train' was given before, at c.yaml:3|train:\n  steps: 3\ntrain:\n  seed: 4\n
 2|a second YAML document begins here|---\ntrain: {steps: 3}\n
 2|indented with a tab|train:\n\tsteps: 3\n
-2|train.learning_rate = inf is out of range|train: {learning_rate: .inf}\n
+2|train.learning_rate = inf is out of range|train: {learning_rate: inf}\n
 2|train.optimizer.beta1 = 1 is out of range|train: {optimizer: {beta1: 1}}\n
 2|train.optimizer.epsilon = 0 is out of range|train: {optimizer: {epsilon: 0}}\n
 0|steps: 3|train:\r\n  steps: 3\r\n
@@ -53,8 +53,13 @@ not_said "without effect"
 
 echo "== a run, what it says, and its rights (S19, newcomer 13, kind 10)"
 (umask 002 && quietly T run.dir=runs/a train.steps=12 train.save_every=4)
-says "passes over 'data/train'"
-says "done: step 12, checkpoint 'runs/a/checkpoints/step-0000012'. Next: fwl eval runs/a --data data/test"
+not_said "passes over"
+says "done: step 12, checkpoint 'runs/a/checkpoints/step-0000012'. Next: fwl eval runs/a --data "
+mkdir nine
+for i in 1 2 3; do head -c 191 text/000$i.txt >nine/$i.txt; done
+"$fwl" tokenize nine --tokenizer byte --out d9 >/dev/null 2>&1
+quietly T run.dir=runs/s19 train.steps=12 data.path=d9
+says "train.steps makes 2.667 passes over "
 [[ -z $(find runs/a ! -perm -g+w) ]] || fail "a group cannot go on with it: $(find runs/a ! -perm -g+w)"
 grep -q "path: $work/data" runs/a/config.yaml || fail "config.yaml works from this folder alone"
 quietly T run.dir=runs/b train.steps=12 train.save_every=4 train.seed=7 data.path=data/test
@@ -153,9 +158,10 @@ if mount -t tmpfs -o size=100k tmpfs tight 2>/dev/null; then
   trap 'umount -l "$work/tight" 2>/dev/null; rm -rf "$work"' EXIT
   refused 3 "a checkpoint needs" T run.dir=tight/run train.steps=3
   not_said "step 3/3"
-  mount -o remount,size=400k tight
-  quietly T run.dir=tight/run train.steps=6 train.save_every=1 checkpoints.keep=6
-  says "the run will keep up to 6 new checkpoints"
+  mount -o remount,size=500k tight
+  refused 3 "the run will keep up to 6 new checkpoints" T run.dir=tight/run train.steps=6 train.save_every=1 checkpoints.keep=6
+  says "checkpoint of step 6 was not written"
+  quietly "$fwl" inspect tight/run --verify
 fi
 
 echo "== a held lock waits, then ends with 75 (systems 8)"
@@ -163,9 +169,11 @@ exec 9>>runs/a/lock
 flock 9
 : >runs/a/lock
 refused 75 "is in use by another process" T run.dir=runs/a train.resume=auto train.steps=12
-(sleep 1.5; flock -u 9) &
-quietly T run.dir=runs/a train.resume=auto train.steps=12 run.lock_wait_s=60
-says "Waiting for at most 60 s"
+T run.dir=runs/a train.resume=auto train.steps=12 run.lock_wait_s=90 >out 2>&1 </dev/null 9>&- &
+for ((i = 0; i < 600; i++)); do ! grep -q "Waiting for at most 90 s" out || break; sleep 0.1; done
+flock -u 9
+wait $! || fail "a run that waited for its folder: exit code $?"
+says "Waiting for at most 90 s"
 exec 9>&-
 
 echo "== a run that is stopped says so (newcomer 12)"

@@ -213,9 +213,10 @@ TEST_F(Hdf5Test, AMissingFilterIsNamedAndIsNoDamage) {
     const hid_t made =
         H5Dcreate2(file, "values", H5T_NATIVE_INT32, space, H5P_DEFAULT, properties, H5P_DEFAULT);
     H5Dwrite(made, H5T_NATIVE_INT32, H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data());
-    for (const auto& [close, id] :
-         {std::pair{H5Dclose, made}, {H5Pclose, properties}, {H5Sclose, space}, {H5Fclose, file}})
-      ASSERT_GE(close(id), 0);
+    ASSERT_GE(H5Dclose(made), 0);
+    ASSERT_GE(H5Pclose(properties), 0);
+    ASSERT_GE(H5Sclose(space), 0);
+    ASSERT_GE(H5Fclose(file), 0);
     ASSERT_GE(H5Zunregister(300), 0);
   }
   const Hdf5File in = Hdf5File::open(path(), "shard");
