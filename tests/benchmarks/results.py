@@ -53,8 +53,19 @@ def lettered(columns):
     return [*lines, ""], letters
 
 
+def described(columns, rows):
+    """Rows whose cells are sentences: a list."""
+    lines = []
+    for row in rows:
+        rest = [f"{head}: {cell}" if at else cell for at, (head, cell) in enumerate(zip(columns[1:], row[1:])) if cell]
+        lines += textwrap.wrap(f"- {row[0]}: {'; '.join(rest)}", WIDTH, subsequent_indent="  ")
+    return [*lines, ""]
+
+
 def table(columns, rows):
     lines = []
+    if any(len(cell) > 90 for row in rows for cell in row[1:]):
+        return described(columns, rows)
     if not fits(columns, rows):
         more, columns, rows = numbered(columns, rows)
         lines += more
@@ -70,6 +81,28 @@ def table(columns, rows):
         if count == len(columns):
             return lines
         columns, rows = columns[:1] + columns[count:], [r[:1] + r[count:] for r in rows]
+
+
+def narrow(text):
+    """The same page with no line above WIDTH: prose and commands go on in the next line, wide tables become several."""
+    lines, out, at, fenced = text.split("\n"), [], 0, False
+    while at < len(lines):
+        line = lines[at]
+        fenced ^= line.startswith("```")
+        if line.startswith("|") and not fenced:
+            end = at
+            while end < len(lines) and lines[end].startswith("|"):
+                end += 1
+            cells = [[cell.strip() for cell in row.strip()[1:-1].split("|")] for row in lines[at:end]]
+            whole = all(len(row) <= WIDTH for row in lines[at:end])
+            out += lines[at:end] if whole else table(cells[0], cells[2:])[:-1]
+            at = end
+            continue
+        wrapped = textwrap.wrap(line, WIDTH - 2 * fenced, break_long_words=False, break_on_hyphens=False,
+                                subsequent_indent="    " * fenced) or [""]
+        out += [part + " \\" * fenced for part in wrapped[:-1]] + wrapped[-1:]
+        at += 1
+    return "\n".join(out)
 
 
 def section(path):

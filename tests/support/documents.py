@@ -15,7 +15,7 @@ import sys
 
 WIDTH = 110
 FWL, SOURCE = sys.argv[1], pathlib.Path(sys.argv[2]).resolve()
-RESULTS = ["tests/benchmarks", "tests/benchmarks/study", "tests/benchmarks/peers"]
+RESULTS = ["tests/benchmarks", "tests/benchmarks/study"]  # peers' has a test of its own
 INDEX_HEAD = "## Index of decisions\n"
 findings = []
 

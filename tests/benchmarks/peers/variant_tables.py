@@ -16,6 +16,9 @@ import pathlib
 import statistics
 import sys
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+from results import narrow  # noqa: E402
+
 HERE = pathlib.Path(__file__).resolve().parent
 MODES = ("static", "slow-carried", "fast", "carried-2048", "carried-8192", "carried-32768", "carried")
 HEADS = ("static (slow)", "attention on", "fast", "carried 2,048", "8,192", "32,768", "document")
@@ -144,7 +147,7 @@ def main():
     head = (
         "# Variants and rivals: results\nMade by `variant_tables.py` from `results/*.json`; not to be edited."
     )
-    text = "\n\n".join([head, *(report(json.loads(f.read_text())) for f in files)]) + "\n"
+    text = narrow("\n\n".join([head, *(report(json.loads(f.read_text())) for f in files)]) + "\n")
     if sys.argv[1:] == ["--check"]:
         sys.exit((HERE / "RESULTS.md").read_text() != text)
     (HERE / "RESULTS.md").write_text(text)
