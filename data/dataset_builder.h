@@ -2,7 +2,7 @@
 // order; what a killed or failed build has published is kept and not made again.
 //
 // The sorted files are cut into groups, which ranks take in turn; each group has shards and a journal of its
-// own (DESIGN.md, 32). The data set depends on the sources and the options that its fingerprint holds, not on
+// own. The data set depends on the sources and the options that its fingerprint holds, not on
 // threads, ranks or interruptions. A group whose files have changed since keeps the shards whose documents
 // are the same, as a hash of names and texts in the journal tells: a repaired source costs what follows the
 // repair. A data set that is replaced stays as it is until the new one, built beside it, is whole. Memory:

@@ -11,7 +11,7 @@ bool any(const std::vector<uint8_t>& flags) {
 }
 
 // 0 where a label is left out, else 1. A plain loop: ATen's wake all threads for a fraction of a megabyte,
-// which takes longer than all of a batch's reading (DESIGN 119).
+// which takes longer than all of a batch's reading.
 template <typename Weight>
 void fill_weights(const std::vector<uint8_t>& left_out, const Tensor& weight_bt) {
   auto* const weights = weight_bt.mutable_data_ptr<Weight>();

@@ -25,7 +25,7 @@ constexpr int64_t kDefaultVocabulary = 256;
 // fp64 rounding is too small to matter.
 constexpr double kEpsilon = 1e-2;
 // The second-order gradient jumps where the first dense layer's input u passes 0 (squared ReLU has no second
-// derivative there), and in fp32 some u of a large batch is within rounding of it (DESIGN 120). u is known to
+// derivative there), and in fp32 some u of a large batch is within rounding of it. u is known to
 // about this, relative to the length of its row of weights.
 constexpr double kKinkWidth = 2e-6;
 

@@ -8,7 +8,7 @@
 // sees its own label.
 //
 // With several inner steps the fast pass gives gradients in its turn, and the next pass learns from those:
-// pass k from pass k - 1, the slow pass being pass 0, each from the slow weights on (DESIGN 115). Every
+// pass k from pass k - 1, the slow pass being pass 0, each from the slow weights on. Every
 // pass's gradients go back to the first dense layer through the slow second one.
 //
 // These are functions of explicit weights. core/model/language_model.h owns the trainable parameters.

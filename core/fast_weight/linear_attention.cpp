@@ -338,7 +338,7 @@ int64_t fastest_chunk(int64_t length, int64_t key_dim, int64_t value_dim, at::De
   if (!device.is_cuda()) return std::min<int64_t>(length, 64);
   // FLOPs a token and layer: products within chunks, writing and reading the states, and the traffic of the
   // states, and of the copies of queries, keys and values where the last chunk is not whole, at the FLOPs
-  // that the GPU could have done meanwhile (H200: DESIGN 93, 124).
+  // that the GPU could have done meanwhile.
   constexpr double kFlopsPerByte = 150, kBytesPerStateElement = 16, kBytesPerCopiedElement = 4;
   const auto cost = [&](int64_t chunk) {
     const double within = 2.0 * computed_keys(chunk) * static_cast<double>(key_dim + value_dim);

@@ -46,7 +46,7 @@ struct InnerLoss {
 // `hessian_threshold`: tokens of a probability below it are left out of the softmax's second derivative in
 // the backward; 0: none are, 1: all are, so that the errors p - y are constants (E^T (p - y) still
 // differentiates through E). Above 0 three of the backward's four products with the vocabulary go; what
-// remains of them is core/kernels/likely_hessian.h (DESIGN 106).
+// remains of them is core/kernels/likely_hessian.h.
 InnerLoss inner_loss(const Tensor& x_nd, const Unembedding& unembedding, const Tensor& label_n,
                      const Tensor& weight_n, Residuals residuals = Residuals::kKeptIfSmall,
                      double hessian_threshold = 0);

@@ -1,5 +1,5 @@
 // Causal attention, to a sliding window or to all keys, by cuDNN's fused kernels: on Hopper windows take
-// about half the time of FlashAttention 2's (DESIGN 108). Plans are made once a shape.
+// about half the time of FlashAttention 2's. Plans are made once a shape.
 // fused_attention_cudnn.cpp; in a build without CUDA or without cuDNN's frontend headers
 // no_cudnn.cpp, where has_fused_attention() is false.
 #pragma once

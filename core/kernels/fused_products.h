@@ -1,5 +1,5 @@
 // The feed-forward's products that have the squared ReLU beside them, with it in their epilogue: a pass over
-// the widest tensors less, forward and backward (DESIGN 117). fused_products_cudnn.cpp; in a build without
+// the widest tensors less, forward and backward. fused_products_cudnn.cpp; in a build without
 // CUDA or without cuDNN's frontend headers no_cudnn.cpp, where has_fused_products() is false.
 //
 // Shape suffixes: n tokens, d width, f hidden width.

@@ -25,7 +25,7 @@ struct Product {
 enum Name : int64_t { kX = 1, kWeight, kAct, kOut };
 
 // cuDNN's own order is for products alone; with an epilogue it is not the fastest first (H200, cuDNN 9.19,
-// the one that torch 2.11 brings: DESIGN 117 has the figures). Where none of these is offered, its first.
+// the one that torch 2.11 brings). Where none of these is offered, its first.
 std::vector<std::string> preferred(const Product& p) {
   constexpr int64_t kNarrow = 512;
   if (p.backward && p.d <= kNarrow) return {"eng4_k24=33", "eng4_k24=2"};

@@ -6,7 +6,7 @@
 // With L the tokens that are taken together, the result is off by sum_{v in L} p_v (r - E_v), whose length is
 // at most `rest` = sum_{v in L} p_v times the largest |E_v - r|. With r the mean of E's rows the errors of a
 // sequence have no direction in common; with r = 0 they do, and fast weights, which add them up, lose most of
-// their worth (DESIGN 105). At most 1 / threshold tokens are summed one by one.
+// their worth. At most 1 / threshold tokens are summed one by one.
 //
 // Shape suffixes: n token, d width, v vocabulary.
 #pragma once

@@ -3,7 +3,7 @@
 // On the CPU (float32, float64) every result row is a fixed sequence of operations on its own inputs alone:
 // the same bits whatever rows are computed beside it, however a text is cut into calls, and whatever the
 // number of threads. That is what makes a text independent of its batch and a saved state equal to reading
-// again (DESIGN 71). Elsewhere the same functions are ATen operations, equal to rounding: `by_aten`.
+// again. Elsewhere the same functions are ATen operations, equal to rounding: `by_aten`.
 //
 // Shape suffixes: n row, m weight row, k weight column, t token, h head, c slot of a ring, e head dim.
 #pragma once

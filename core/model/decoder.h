@@ -4,7 +4,7 @@
 // read.
 //
 // Equal to the batch forward to rounding. On the CPU every result is a function of its own sequence alone,
-// bit for bit: neither the other sequences nor how a text is cut into calls matters (DESIGN 71).
+// bit for bit: neither the other sequences nor how a text is cut into calls matters.
 //
 // Shape suffixes: n input, d width, v vocabulary.
 #pragma once

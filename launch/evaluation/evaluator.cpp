@@ -140,7 +140,7 @@ TokenBatch Evaluator::batch_of(const std::vector<Window>& windows, Labels labels
           {}};
 }
 
-// On a GPU the fused kernels of attention take multiples of 128 alone (DESIGN 108), which whole chunks are.
+// On a GPU the fused kernels of attention take multiples of 128 alone, which whole chunks are.
 // Padding needs positions too, of which a model that has learned them may have none left.
 int64_t Evaluator::suitable_length(int64_t longest) const {
   if (model_.config().positions == "learned") return longest;

@@ -35,7 +35,7 @@ struct EvalResult {
   std::vector<ModeTurn> turns;  // of the same shares of the text for every mode, where all have as many
   double flops = 0;
   int64_t peak_memory_bytes = 0;  // the largest of all ranks
-  nlohmann::json inner;           // inner threshold and what was below it (DESIGN 105); null: exact
+  nlohmann::json inner;           // inner threshold and what was below it; null: exact
   nlohmann::json breakdowns;      // of `scored` (breakdown.h); null: none
   nlohmann::json settings;        // what this mode was run with (rates, step sizes); null: nothing of its own
 

@@ -34,7 +34,7 @@ StepWork count_work(const RunConfig& config, const MeshShape& shape, int64_t mic
 double step_flops(const RunConfig& config);
 double time_of(const StepWork& work, const WorkRates& rates);
 
-// Before any measurement of whole steps: from the profile of DESIGN.md 90.
+// Before any measurement of whole steps: from a profile (FWL_PROFILE).
 const WorkRates& profiled_rates();
 // How far the fit may go from each, relative (one standard deviation).
 const WorkRates& rate_doubts();

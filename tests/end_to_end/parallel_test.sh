@@ -47,7 +47,7 @@ check 2 2 parallel parallel.sequence=2 model.fast_weight.inner_steps=2 model.fas
 check 0 2 causality parallel.sequence=2 model.fast_weight.key_norm=l2 model.fast_weight.learned_start=true
 check 0 4 parallel parallel.sequence=4 model.fast_weight.update=none
 check 5 2 parallel parallel.sequence=2 parallel.state_wire=bf16 train.dtype=fp32 model.fast_weight.step_size_init=50
-# Rounding at the squared ReLU's kink (DESIGN 120) is no difference between layouts; a bfloat16 wire is, at the same sizes.
+# Rounding at the squared ReLU's kink is no difference between layouts; a bfloat16 wire is, at the same sizes.
 kink=(parallel.sequence=4 train.dtype=fp32 train.seed=4 train.global_batch=8 model.width=128 model.heads=8 model.context=512 model.window=100 model.vocab_size=512
   model.fast_weight.chunk=64 model.fast_weight.step_size_init=0.25 model.fast_weight.decay_init=0.998)
 check 0 4 parallel "${kink[@]}"
