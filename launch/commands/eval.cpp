@@ -61,26 +61,26 @@ void run_eval(EvalArguments a) {
 
 void add_reading_options(CLI::App& command, ComparisonOptions& o) {
   command.add_option("--max-documents", o.eval.reading.max_documents, "score the first N documents; 0: all")
-      ->check(zero_or_more())
+      ->check(whole_number_from(0))
       ->capture_default_str();
   command.add_flag("--spread", o.eval.reading.spread,
                    "take the N documents of --max-documents evenly from the whole split");
   command.add_option("--context", o.eval.reading.context, "tokens per window; 0: as trained")
-      ->check(zero_or_more())
+      ->check(whole_number_from(0))
       ->capture_default_str();
   command
       .add_option("--stride", o.eval.reading.stride,
                   "tokens by which the window slides, so that all but a document's first are scored with at "
                   "least context - stride tokens before them; 0: the context")
-      ->check(zero_or_more())
+      ->check(whole_number_from(0))
       ->capture_default_str();
   command
       .add_option("--streams", o.eval.streams,
                   "modes that never reset: cut the split into N streams, each read from the start")
-      ->check(above_zero())
+      ->check(whole_number_from(1))
       ->capture_default_str();
   command.add_option("--batch", o.eval.batch, "windows (slow, fast) or documents (carried) at once")
-      ->check(above_zero())
+      ->check(whole_number_from(1))
       ->capture_default_str();
   command.add_flag(
       "--words", o.words,
@@ -88,7 +88,7 @@ void add_reading_options(CLI::App& command, ComparisonOptions& o) {
   command
       .add_option("--count-tokens", o.count_tokens,
                   "training tokens that are counted, for losses by frequency in the JSON; 0: none")
-      ->check(zero_or_more())
+      ->check(whole_number_from(0))
       ->capture_default_str();
 }
 
@@ -103,7 +103,7 @@ void add_tuning_options(CLI::App& command, ComparisonOptions& o) {
       ->type_name("DIR");
   command
       .add_option("--tune-documents", o.tune_documents, "documents to tune on; 0: all (without --tune: 4)")
-      ->check(zero_or_more())
+      ->check(whole_number_from(0))
       ->capture_default_str();
   command
       .add_option("--untrained-step-size", o.untrained_step_size,
@@ -125,14 +125,14 @@ void add_dynamic_options(CLI::App& command, ComparisonOptions& o) {
       ->check(zero_or_more())
       ->capture_default_str();
   command.add_option("--dynamic-segment", d.segment, "tokens between updates")
-      ->check(above_zero())
+      ->check(whole_number_from(1))
       ->capture_default_str();
   command.add_option("--dynamic-reset", d.reset, "back to the trained weights at each document, or never")
       ->check(CLI::IsMember({"document", "stream"}))
       ->capture_default_str();
   command
       .add_option("--dynamic-statistics", d.statistics_batches, "training batches for the mean squares (rms)")
-      ->check(above_zero())
+      ->check(whole_number_from(1))
       ->capture_default_str();
   command
       .add_option("--train-data", o.train_data, "split for the mean squares (default: `train` beside --data)")

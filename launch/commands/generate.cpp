@@ -210,14 +210,14 @@ void run_generate(const GenerateArguments& a) {
 
 void add_sampling_options(CLI::App& command, GenerateArguments& a) {
   command.add_option("--max-tokens,--tokens", a.options.max_tokens, "tokens to generate per prompt at most")
-      ->check(zero_or_more())
+      ->check(whole_number_from(0))
       ->capture_default_str();
   command.add_option("--temperature", a.options.sampling.temperature, "0: always the most probable token")
       ->check(zero_or_more())
       ->capture_default_str();
   command
       .add_option("--top-k", a.options.sampling.top_k, "draw from the K most probable tokens; 0: from all")
-      ->check(zero_or_more())
+      ->check(whole_number_from(0))
       ->capture_default_str();
   command
       .add_option("--top-p", a.options.sampling.top_p,
@@ -227,7 +227,7 @@ void add_sampling_options(CLI::App& command, GenerateArguments& a) {
   command
       .add_option("--seed", a.seed,
                   "seed of the draws; a prompt's text does not depend on the prompts beside it")
-      ->check(zero_or_more())
+      ->check(whole_number_from(0))
       ->capture_default_str();
   command
       .add_option("--samples", a.options.samples,

@@ -18,6 +18,7 @@
 #include "launch/generation/score_page.h"
 #include "launch/generation/scorer.h"
 #include "launch/load_model.h"
+#include "launch/number_option.h"
 
 namespace fwl {
 namespace {
@@ -180,7 +181,7 @@ void add_score_command(CLI::App& app) {
       ->required()
       ->type_name("FILE");
   command->add_option("--context", a->options.context, "tokens per window; 0: as trained")
-      ->check(zero_or_more())
+      ->check(whole_number_from(0))
       ->capture_default_str();
   command->add_flag("--carry", a->options.carry,
                     "fast weights and attention window go on from window to window (else each starts anew)");

@@ -145,7 +145,7 @@ refused 2 "--modes names slow twice" "$fwl" eval fwl --data data/test --modes sl
 refused 2 "the list is empty" "$fwl" eval fwl --data data/test --modes ""
 refused 2 "ends with a comma" "$fwl" eval fwl --data data/test --modes slow,
 refused 3 "does not exist (nothing could be written there)" "$fwl" eval fwl --data data/test --modes slow --json none/x.json
-refused 2 "is no number above 0" "$fwl" eval fwl --data data/test --modes slow --streams 0
+refused 2 "is no whole number from 1 up" "$fwl" eval fwl --data data/test --modes slow --streams 0
 refused 2 "is no number from 0 to 1" "$fwl" eval fwl --data data/test --modes fast --inner-threshold 1
 refused 2 "--inner-threshold with --modes fast-dynamic: its gradient goes through the layer" "$fwl" eval fwl --data data/test --modes fast-dynamic --inner-threshold 0.001
 refused 2 "--inner-logits fp8 with --modes fast-dynamic: its gradient goes through the layer" "$fwl" eval fwl --data data/test --modes fast-dynamic --inner-logits fp8

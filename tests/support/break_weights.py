@@ -28,6 +28,6 @@ for before, after in ((old, new), (content, changed)):
     sums = [f'"{zlib.crc32(part):08x}"' for part in (before, after)]
     assert text.count(sums[0]) == 1, "a checksum stands there more than once"
     text = text.replace(*sums)
-body = re.sub(r'\n "checksum": "[0-9a-f]{8}",?', "", text)
+body = re.sub(r'\n "checksum": "[0-9a-f]{8}",?', "", text).rstrip("\n")
 open(step + "/manifest.json", "w").write(
     re.sub(r'(\n "checksum": )"[0-9a-f]{8}"', lambda m: f'{m[1]}"{zlib.crc32(body.encode()):08x}"', text))
