@@ -369,7 +369,7 @@ TEST(EmulatedCuda, TheDecayMaskEqualsTheCpu) {
 // The kernel reads a row's documents by its number: those of another batch are beyond its memory.
 TEST(EmulatedCuda, TheDecayMaskRefusesDocumentsOfOtherSizes) {
   Tensor score_nij = at::zeros({2, 8, 8});
-  for (const std::vector<int64_t>& sizes : {std::vector<int64_t>{1, 8}, {2, 9}, {16}, {3, 8}}) {
+  for (const auto& sizes : std::vector<std::vector<int64_t>>{{1, 8}, {2, 9}, {16}, {3, 8}}) {
     const DecayMask mask{at::full({}, -0.02, at::kDouble), at::zeros(sizes, at::kLong)};
     EXPECT_THROW(emulated::apply_decay_mask_(score_nij, {}, mask, false), InternalError);
   }

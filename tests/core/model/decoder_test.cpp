@@ -187,9 +187,10 @@ TEST(Decoder, ReadingAsksForNoNumberOfATensor) {
     const Text text = text_for(model);
     Decoder decoder(model, Pass::kFast);
     const int64_t first = decoder.add_sequence(), second = decoder.add_sequence();
+    const std::vector<DecoderInput> together = text.inputs(0, first), one_by_one = text.inputs(1, second);
     const CountedOperations counted;
-    decoder.read(text.inputs(0, first));
-    for (const DecoderInput& input : text.inputs(1, second)) decoder.read({input});
+    decoder.read(together);
+    for (const DecoderInput& input : one_by_one) decoder.read({input});
     decoder.settle(first, 1);
     decoder.settle(second, 1, false);
     EXPECT_EQ(counted.count("aten::item"), 0) << v.name;
