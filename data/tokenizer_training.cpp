@@ -113,8 +113,9 @@ class Sentences : public sentencepiece::SentenceIterator {
   void Next() override { ++next_; }
   const std::string& value() const override { return sentences_[next_]; }
   sentencepiece::util::Status status() const override { return {}; }
-  // Whether blanks are among the characters that the coverage may leave out.
-  bool has_few_blanks() const {
+  // Whether blanks are among the characters that the coverage may leave out. Then there is one at least: the
+  // library aborts over a required character that does not occur.
+  bool has_few_blanks() {
     int64_t blanks = 0, characters = 0;
     for (const std::string& sentence : sentences_) {
       for (const char c : sentence) {
@@ -122,6 +123,7 @@ class Sentences : public sentencepiece::SentenceIterator {
         characters += (static_cast<unsigned char>(c) & 0xC0u) == 0x80u ? 0 : 1;
       }
     }
+    if (blanks == 0 && characters > 0) sentences_.emplace_back(" ");
     return static_cast<double>(blanks) < 2 * (1 - kCoverage) * static_cast<double>(characters);
   }
 

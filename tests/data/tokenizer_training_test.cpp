@@ -76,6 +76,23 @@ TEST_F(TokenizerTrainingTest, RefusesSizesThatCannotBe) {
   EXPECT_THROW(train({256, 1'000'000}), ConfigError);
 }
 
+// Blanks below the coverage, and none at all: the piece for a blank is there nevertheless.
+TEST(TokenizerTraining, TextWithoutBlanksGivesALosslessTokenizer) {
+  for (const int blanks : {0, 1, 5, 50}) {
+    TemporaryFolder folder;
+    std::string text;
+    for (int i = 0; i < 100'000; ++i) text += "ACGT"[some_text(1, static_cast<uint64_t>(i))[0] % 4];
+    for (int i = 0; i < blanks; ++i) text.insert(text.size() / 51 * static_cast<size_t>(i + 1), " ");
+    write_text(folder / "dna", text);
+    const auto tokenizer = make_tokenizer(
+        "sentencepiece", train_sentencepiece(find_documents({folder.path()}, {}), {330, 1'000'000}), "");
+    EXPECT_LT(tokenizer->encode(text).size(), 60'000u) << blanks;
+    EXPECT_EQ(tokenizer->encode(" ").size(), 1u) << blanks;
+    for (const std::string& any : {text, std::string(" a  b\n\n    c\td \xE5\xA4\xA9")})
+      EXPECT_EQ(tokenizer->decode(tokenizer->encode(any)), any);
+  }
+}
+
 TEST(TokenizerTraining, EmptyTextIsDataError) {
   TemporaryFolder folder;
   write_text(folder / "empty", "");

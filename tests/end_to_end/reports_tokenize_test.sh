@@ -150,7 +150,7 @@ diff -r dov before >/dev/null || fail "a failed --overwrite changed the data set
 quietly "$fwl" data check dov; says "dov.unfinished"
 quietly "${tok[@]}" bad.jsonl --out dov --overwrite --shard-tokens 9000 --bad-lines skip --json kept.json
 [[ $(number kept.json shards_kept) -gt 4 && ! -e dov.unfinished ]] || fail "--overwrite does not go on, or leaves its folder"
-quietly "${tok[@]}" whole.jsonl --out plain --shard-tokens 9000; cmp plain/train/shard-00001.h5 dov/train/shard-00001.h5 || fail "another shard"
+quietly "${tok[@]}" bad.jsonl --out plain --shard-tokens 9000 --bad-lines skip; diff -r plain dov || fail "it differs from a fresh one"
 ln -s dov link; quietly "${tok[@]}" text --out link --overwrite; [[ -L link ]] || fail "the link was replaced"
 quietly "$fwl" data check dov
 mkdir foreign; cp -r plain/* foreign; echo mine >foreign/notes.txt
