@@ -12,6 +12,7 @@
 #include <limits>
 
 #include "core/base/error.h"
+#include "core/base/file.h"
 #include "core/base/log.h"
 
 namespace fwl {
@@ -37,11 +38,23 @@ std::string size_text(double bytes) {
   return text;
 }
 
+// A checkpoint is no safer than the names of the folders above it. One that may not be read cannot be synced.
+void sync_above(const std::string& checkpoints_dir) {
+  const fs::path run_dir = fs::absolute(checkpoints_dir).parent_path();
+  for (const fs::path& folder : {run_dir, run_dir.parent_path()}) {
+    try {
+      sync_path(folder.string());
+    } catch (const Error& error) {
+      log_debug(error.what());
+    }
+  }
+}
+
 }  // namespace
 
 void require_writable(const std::string& checkpoints_dir) {
   std::error_code error;
-  fs::create_directories(checkpoints_dir, error);
+  const bool is_new = fs::create_directories(checkpoints_dir, error);
   int problem = error.value();
   if (!error) {
     std::string probe = checkpoints_dir + "/.writing-probe-";
@@ -55,6 +68,7 @@ void require_writable(const std::string& checkpoints_dir) {
                        "' cannot take checkpoints: ", std::strerror(problem),
                        " (what is trained could not be saved). Choose a run.dir that can be written, with a "
                        "shorter path where that is the cause.");
+  if (is_new) sync_above(checkpoints_dir);
 }
 
 void require_room(const std::string& checkpoints_dir, int64_t bytes) {

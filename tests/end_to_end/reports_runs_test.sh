@@ -113,7 +113,7 @@ says "resumed from runs/b/checkpoints/step-0000008"
 mkdir empty
 for i in $(seq 60); do : >empty/$i.txt; done
 "$fwl" tokenize empty --tokenizer byte --out dempty >/dev/null 2>&1
-expect_code 3 "text without a label (L16)" T run.dir=runs/l16 train.steps=2 data.path=dempty data.order=documents train.stream=true
+expect_code 3 "text without a label" T run.dir=runs/l16 train.steps=2 data.path=dempty data.order=documents train.stream=true
 not_said "nan, gradient"
 
 echo "== a resume changes nothing silently (M1, R36)"
@@ -183,7 +183,7 @@ says "stopped: train.max_seconds"
 
 if [[ -e $injection ]]; then
   echo "== a slow disk on one rank has its own time-out (systems 9)"
-  slow=(env LD_PRELOAD="$injection" FWL_FAULT_SLOW_PART=.writing- FWL_FAULT_SLOW_US=80000)
+  slow=(env LD_PRELOAD="$injection" FWL_FAULT_SLOW_PART=rank-00000.h5 FWL_FAULT_SLOW_US=250000)
   words=(train "$source/launch/configs/tiny.yaml" --set run.dir=runs/slow --set train.steps=3 --set parallel.timeout_s=1)
   for word in "${small[@]}"; do words+=(--set "$word"); done
   expect_code 0 "a save that takes longer than parallel.timeout_s" mpirun --bind-to none --oversubscribe \

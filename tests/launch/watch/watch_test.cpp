@@ -51,6 +51,25 @@ TEST_F(LogFollowing, AnUnfinishedLineIsReadWhenItIsFinished) {
   EXPECT_EQ(log.unreadable(), 0);
 }
 
+TEST_F(LogFollowing, TheLineOfAnEarlyEndIsNoStepAndIsOverWhenTheRunGoesOn) {
+  LogFollower log(path_);
+  append(line(1, 5) + "{\"ended\": \"stopped\", \"step\": 1, \"why\": \"SIGTERM received\"}\n");
+  log.poll();
+  EXPECT_EQ(log.points().size(), 1U);
+  EXPECT_EQ(log.unreadable(), 0);
+  EXPECT_EQ(log.end(), "stopped: SIGTERM received");
+  WatchedRun run{"run", log.begun(), log.points()};
+  run.total_steps = 9;
+  run.age_s = 300;
+  run.end = log.end();
+  const std::vector<std::string> lines = dashboard(run, 80, Glyphs::kAscii);
+  EXPECT_NE(lines[0].find("stopped: SIGTERM received"), std::string::npos) << lines[0];
+  EXPECT_NE(lines[1].find("ETA -"), std::string::npos) << lines[1];
+  append(line(2, 4));
+  log.poll();
+  EXPECT_EQ(log.end(), "");
+}
+
 TEST_F(LogFollowing, ALogThatAResumedRunWroteAnewIsReadFromItsStart) {
   LogFollower log(path_);
   append(line(1, 5) + line(2, 4) + line(3, 3));
