@@ -35,7 +35,7 @@ while read -r limit what; do
   expect_code 0 "ulimit -n $limit: $what" limited "$limit" ./train few "$what" train.steps=30 data.skip_bad=true
   never 'damaged|left out' "$limit descriptors"
 done <<'ROWS'
-40 path=shards
+64 path=shards
 64 mixture=set1=1,set2=1,set3=1
 ROWS
 expect_code 0 "ulimit -n 12: data check" limited 12 "$fwl" data check shards
