@@ -9,8 +9,8 @@ namespace fwl {
 
 // Called once after MPI is up. Until then the process logs as rank 0 of 1.
 void set_log_rank(int rank, int size);
-// trace, debug, info, warn, error, off, in any case; empty: as before. Throws ConfigError for another word. main()
-// calls it with $FWL_LOG.
+// trace, debug, info, warn, error, off, in any case; empty: as before. Throws ConfigError for another word.
+// main() calls it with $FWL_LOG.
 void set_log_level(const std::string& level);
 
 void log_debug(const std::string& message);

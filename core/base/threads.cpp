@@ -52,8 +52,8 @@ struct CgroupMount {
   std::string point, folder;
 };
 
-// /proc/self/mountinfo: id parent device FOLDER POINT options... - TYPE source SUPER_OPTIONS. Of version 1 the
-// mount of the controller `cpu`.
+// /proc/self/mountinfo: id parent device FOLDER POINT options... - TYPE source SUPER_OPTIONS. Of version 1
+// the mount of the controller `cpu`.
 std::optional<CgroupMount> find_mount(const std::string& root, const std::string& type) {
   for (const std::string& line : lines_of(root + "/proc/self/mountinfo")) {
     std::istringstream words(line);
@@ -97,8 +97,8 @@ double quota_of(const std::string& folder, const std::string& type) {
   return quota > 0 && period > 0 ? quota / period : kNoQuota;
 }
 
-// The tightest from this process's folder up to the mount's top. In a container the folder may be named as the
-// host sees it, outside of what is mounted: then the top is the container's own.
+// The tightest from this process's folder up to the mount's top. In a container the folder may be named as
+// the host sees it, outside of what is mounted: then the top is the container's own.
 double quota_of_hierarchy(const std::string& root, const std::string& type) {
   const auto mount = find_mount(root, type);
   if (!mount) return kNoQuota;
@@ -153,10 +153,12 @@ int threads_asked_for() {
     const size_t begin = part.find_first_not_of(" \t"), end = part.find_last_not_of(" \t");
     const std::string digits = begin == std::string::npos ? "" : part.substr(begin, end - begin + 1);
     const bool is_count = !digits.empty() && digits.size() <= 5 &&
-                          digits.find_first_not_of("0123456789") == std::string::npos && std::stoi(digits) > 0;
-    require<ConfigError>(is_count, "OMP_NUM_THREADS='", text,
-                         "' is no number of threads (the program would choose one itself). Set it to 1 or more, "
-                         "or unset it.");
+                          digits.find_first_not_of("0123456789") == std::string::npos &&
+                          std::stoi(digits) > 0;
+    require<ConfigError>(
+        is_count, "OMP_NUM_THREADS='", text,
+        "' is no number of threads (the program would choose one itself). Set it to 1 or more, "
+        "or unset it.");
     if (first == 0) first = std::stoi(digits);
   }
   return first;

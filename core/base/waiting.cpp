@@ -61,14 +61,15 @@ int parents_cpus() {
     size_t count = 0;
     for (const char c : line.substr(line.find(':') + 1))
       if (std::isxdigit(static_cast<unsigned char>(c)))
-        count += std::bitset<4>(static_cast<unsigned long>(std::stoi(std::string(1, c), nullptr, 16))).count();
+        count +=
+            std::bitset<4>(static_cast<unsigned long>(std::stoi(std::string(1, c), nullptr, 16))).count();
     return static_cast<int>(count);
   }
   return 0;
 }
 
-// Cores' worth of work of other programs on the whole machine: as much as there was over the last minute and is
-// there now. /proc/loadavg: "0.97 0.82 0.70 2/315 4711", the fourth is what runs or could run now.
+// Cores' worth of work of other programs on the whole machine: as much as there was over the last minute and
+// is there now. /proc/loadavg: "0.97 0.82 0.70 2/315 4711", the fourth is what runs or could run now.
 double machine_load(int ranks) {
   double least_minute = 0, most_now = 0;
   for (int sample = 0; sample < 3; ++sample) {

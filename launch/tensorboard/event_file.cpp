@@ -41,12 +41,13 @@ std::optional<int64_t> seconds_of(const std::string& name) {
   return std::stoll(rest.substr(0, static_cast<size_t>(end)));
 }
 
-// Readers go through a folder's files by name: a later start must come later, also within one second, and also when
-// the clock was set back or another host's is behind.
+// Readers go through a folder's files by name: a later start must come later, also within one second, and
+// also when the clock was set back or another host's is behind.
 int64_t seconds_after_all_files(const std::string& run_dir) {
   auto seconds = static_cast<int64_t>(wall_time_s());
   for (const auto& entry : fs::directory_iterator(run_dir))
-    if (const auto taken = seconds_of(entry.path().filename().string())) seconds = std::max(seconds, *taken + 1);
+    if (const auto taken = seconds_of(entry.path().filename().string()))
+      seconds = std::max(seconds, *taken + 1);
   return seconds;
 }
 

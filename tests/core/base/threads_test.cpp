@@ -27,7 +27,11 @@ struct Case {
 TEST(CpuQuota, IsTheTightestOfAllLevels) {
   const std::vector<Case> cases = {
       {"no cgroups", "", "", {}, 0},
-      {"version 1, none", kVersion1, "2:cpu:/\n", {{"cpu/cpu.cfs_quota_us", "-1"}, {"cpu/cpu.cfs_period_us", "100000"}}, 0},
+      {"version 1, none",
+       kVersion1,
+       "2:cpu:/\n",
+       {{"cpu/cpu.cfs_quota_us", "-1"}, {"cpu/cpu.cfs_period_us", "100000"}},
+       0},
       {"version 1, half a core",
        kVersion1,
        "3:cpuacct:/other\n2:cpu:/fwl\n",
@@ -55,7 +59,11 @@ TEST(CpuQuota, IsTheTightestOfAllLevels) {
        7},
       {"version 2, no file at the leaf", kVersion2, "0::/a/b\n", {{"a/cpu.max", "200000 100000"}}, 2},
       {"version 2, its own namespace", kVersion2, "0::/\n", {{"cpu.max", "100000 100000"}}, 1},
-      {"version 2, named as the host sees it", kVersion2, "0::/../../host/name\n", {{"cpu.max", "100000 100000"}}, 1},
+      {"version 2, named as the host sees it",
+       kVersion2,
+       "0::/../../host/name\n",
+       {{"cpu.max", "100000 100000"}},
+       1},
       {"version 2, a mount of one folder",
        "30 23 0:26 /docker/abc /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n",
        "0::/docker/abc/job\n",
@@ -93,9 +101,10 @@ TEST(CpuQuota, IsTheTightestOfAllLevels) {
       EXPECT_DOUBLE_EQ(quota, c.quota) << c.what;
     }
     // The scripts count alike.
-    const std::string script = "bash -c '. \"$0\"; [ \"$(cpu_quota \"$1\")\" = \"$2\" ]' '" FWL_SOURCE_DIR "/launch/cores.sh' '" +
-                               root.path() + "' '" +
-                               (c.quota == 0 ? "" : std::to_string(static_cast<int>(std::ceil(c.quota)))) + "'";
+    const std::string script =
+        "bash -c '. \"$0\"; [ \"$(cpu_quota \"$1\")\" = \"$2\" ]' '" FWL_SOURCE_DIR "/launch/cores.sh' '" +
+        root.path() + "' '" + (c.quota == 0 ? "" : std::to_string(static_cast<int>(std::ceil(c.quota)))) +
+        "'";
     EXPECT_EQ(std::system(script.c_str()), 0) << c.what << ": launch/cores.sh counts otherwise";
   }
 }

@@ -17,14 +17,14 @@ std::string name_of(const EventFile& file) {
 
 // Readers sort by name: what was written later must come later, whatever the clock says.
 TEST(EventFile, ComesAfterAllThatAreThere) {
-  const auto now = std::chrono::duration_cast<std::chrono::seconds>(
-                       std::chrono::system_clock::now().time_since_epoch())
-                       .count();
+  const auto now =
+      std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch())
+          .count();
   for (const std::string& earlier :
        {cat("events.out.tfevents.", now, ".host.1"), cat("events.out.tfevents.", now + 3600, ".zzz.1"),
-        cat("events.out.tfevents.", now + 100000000, ".host.99999"), std::string("events.out.tfevents.12345.host.1"),
-        std::string("events.out.tfevents.9.host.1"), std::string("events.out.tfevents.x.host"),
-        std::string("events.out.tfevents.")}) {
+        cat("events.out.tfevents.", now + 100000000, ".host.99999"),
+        std::string("events.out.tfevents.12345.host.1"), std::string("events.out.tfevents.9.host.1"),
+        std::string("events.out.tfevents.x.host"), std::string("events.out.tfevents.")}) {
     const TemporaryFolder run;
     write_text(run / earlier, "");
     const EventFile first(run.path(), 0), second(run.path(), 4);
