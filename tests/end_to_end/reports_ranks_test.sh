@@ -177,8 +177,8 @@ if wanted namespace; then
     mpirun --bind-to none --oversubscribe -n 1 "${one[@]}" : -n 1 unshare --pid --fork --mount-proc "${one[@]}" >"$work/out" 2>&1 &
     launcher=$!
     wait_for_step 2
-    # fwl in the namespace: the child of unshare
-    held=$(pgrep -P "$(pgrep -P "$launcher" unshare)")
+    # The rank in the namespace waits for rank 0, whose process its own /proc does not show.
+    held=$(rank_process 0)
     kill -STOP "$held"
     sleep 5
     kill -CONT "$held"
