@@ -294,6 +294,7 @@ Tensor LanguageModel::body_of(const ForwardWeights& weights, const TokenBatch& b
 
 FastWeightResult LanguageModel::fast_forward(const ForwardWeights& weights, const TokenBatch& batch,
                                              SequenceView& view) const {
+  check(batch);
   require<ConfigError>(
       has_fast_weights(),
       "this model has no fast weights (model.fast_weight.update is none or absent: it is static control). "

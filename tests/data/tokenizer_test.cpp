@@ -157,9 +157,9 @@ TEST(SentencePieceTokenizer, LongTextIsEncodedAsItsPartsAre) {
   EXPECT_EQ(tokenizer->encode(text), ids);
 }
 
-TEST(TokenizerFile, WhatIsNoModelIsDataError) {
+TEST(TokenizerFile, WhatIsNoModelIsDataErrorAndWhatIsNotThereIsUnavailable) {
   TemporaryFolder folder;
-  EXPECT_THROW(open_tokenizer(folder / "missing.model"), DataError);
+  EXPECT_THROW(open_tokenizer(folder / "missing.model"), UnavailableError);
   const std::string model = trained_model();
   for (const std::string& content : {std::string(), std::string("hello"), std::string(100, '\0'),
                                      std::string(1000, '\xFF'), model.substr(0, model.size() / 2)}) {
