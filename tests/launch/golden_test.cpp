@@ -41,9 +41,9 @@ TEST(Golden, AnErrorAboveTheToleranceOrNotANumberFails) {
   EXPECT_FALSE((GoldenReport{"", "", 1e-9, {}}.passed()));
 }
 
-TEST(Golden, MissingAndDamagedFilesAreDataErrors) {
+TEST(Golden, MissingFilesAreUnavailableAndDamagedOnesDataErrors) {
   TemporaryFolder folder;
-  EXPECT_THROW(verify_golden(folder / "none.h5", at::kCPU, at::kDouble, 4), DataError);
+  EXPECT_THROW(verify_golden(folder / "none.h5", at::kCPU, at::kDouble, 4), UnavailableError);
   write_text(folder / "text.h5", "no HDF5");
   EXPECT_THROW(verify_golden(folder / "text.h5", at::kCPU, at::kDouble, 4), DataError);
   const std::string whole = read_file(golden_files().front(), "golden");

@@ -132,12 +132,12 @@ TEST_F(ReportTest, ThePageIsSelfContainedAndEscaped) {
 }
 
 TEST_F(ReportTest, BadInputIsNamed) {
-  EXPECT_THROW(read_run(folder_ / "none"), DataError);
+  EXPECT_THROW(read_run(folder_ / "none"), UnavailableError);
   write_text(folder_ / "bad/log.jsonl", "{\"step\": 1}\nnot json\n{\"step\": 3}\n");
   EXPECT_THROW(read_run(folder_ / "bad"), DataError);
   const std::string eval = write_eval("a.json", 2.0, 1000);
   EXPECT_THROW(read_eval_row("a=" + eval + ":fast"), ConfigError);
-  EXPECT_THROW(read_eval_row("a=" + (folder_ / "none.json") + ":slow"), DataError);
+  EXPECT_THROW(read_eval_row("a=" + (folder_ / "none.json") + ":slow"), UnavailableError);
   EXPECT_THROW(read_eval_row("no mode"), ConfigError);
 }
 
@@ -305,7 +305,7 @@ TEST_F(ReportTest, AFileOfNoKnownKindIsRefused) {
   write_text(folder_ / "x.json", "{}");
   Report report{"t"};
   EXPECT_THROW(add_input(report, folder_ / "x.json"), DataError);
-  EXPECT_THROW(add_input(report, folder_ / "none"), DataError);
+  EXPECT_THROW(add_input(report, folder_ / "none"), UnavailableError);
 }
 
 TEST(Chart, LogarithmicTicksAreRound) {

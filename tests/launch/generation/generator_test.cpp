@@ -171,7 +171,7 @@ TEST_F(GeneratorTest, AnotherModelsStateAndADamagedOneAreRefused) {
   EXPECT_GT(refused, tried / 2);
   std::ofstream(copy, std::ios::binary) << whole.substr(0, whole.size() / 2);
   EXPECT_THROW(read_state(copy, identity, at::kCPU, at::kFloat), DataError);
-  EXPECT_THROW(read_state(folder_ / "none.h5", identity, at::kCPU, at::kFloat), DataError);
+  EXPECT_THROW(read_state(folder_ / "none.h5", identity, at::kCPU, at::kFloat), UnavailableError);
 }
 
 TEST_F(GeneratorTest, StopStringsEndTheTextAndWhatIsShownIsTheText) {
