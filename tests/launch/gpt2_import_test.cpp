@@ -125,7 +125,7 @@ TEST_F(Gpt2ImportTest, WhatWouldChangeTheLogitsIsRefused) {
 
 TEST_F(Gpt2ImportTest, AFolderThatIsNoGpt2IsADataError) {
   const TemporaryFolder other;
-  EXPECT_THROW(import_gpt2(other / "none", {}), DataError);
+  EXPECT_THROW(import_gpt2(other / "none", {}), UnavailableError);
   write_text(other / "config.json", "[]");
   EXPECT_THROW(import_gpt2(other.path(), {}), DataError);
   write_text(other / "config.json", "{");
