@@ -68,7 +68,9 @@ bool is_unavailable(int error) {
 }
 
 SystemError::SystemError(int error, const std::string& problem)
-    : UnavailableError(cat(problem, ": ", system_words(error), " (this says nothing about its content). ",
+    : UnavailableError(cat(problem, ": ", system_words(error),
+                           error == ENOENT || error == ENOTDIR ? " (nothing lies there). "
+                                                               : " (this says nothing about its content). ",
                            advice_for(error))),
       error_(error) {}
 

@@ -10,8 +10,8 @@ namespace fwl {
 // What the system refused, with its number (EMFILE, EACCES, EIO, ...).
 class SystemError : public UnavailableError {
  public:
-  // "PROBLEM: the system's own words (this says nothing about its content). What to do." `error` is an errno,
-  // saved before any other call.
+  // "PROBLEM: the system's own words (why it matters). What to do." `error` is an errno, saved before any
+  // other call.
   SystemError(int error, const std::string& problem);
   int number() const { return error_; }
   // Nothing lies at that path.

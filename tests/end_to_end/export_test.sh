@@ -56,7 +56,7 @@ quietly "$fwl" import-gpt2 gpt2 --out tuned --set data.path=data --set train.ste
   --set train.global_batch=4 --set train.device=cpu
 refused 2 'holds a run' "$fwl" import-gpt2 gpt2 --out tuned
 refused 2 'is not GPT-2' "$fwl" import-gpt2 gpt2 --out other --set model.heads=2
-refused 3 'does not exist' "$fwl" import-gpt2 none --out other
+refused 3 'No such file or directory' "$fwl" import-gpt2 none --out other
 [[ ! -e other ]] || fail "a refused import left a folder"
 quietly "$fwl" export tuned --out tuned-exported
 "$source/tests/support/test-python" - <<'P' || fail "imported weights"
