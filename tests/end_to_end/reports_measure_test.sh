@@ -214,8 +214,9 @@ for p in nan 0 -0.1 1.5 inf; do says 2 "" "${g[@]}" --top-p $p; done
 for k in -1 1.5 99999999999999999999; do says 2 "" "${g[@]}" --top-k $k; done
 says 2 "is no number from 0 to 1" e a --data data/test --dynamic-decay nan
 says 2 "" "${g[@]}" --samples 0
-says 0 "prompt 1, sample 3" "${g[@]}" --samples 3 --max-tokens 12 --json samples.json
-says 0 "" "${g[@]}" --max-tokens 12 --json alone.json
+hot=("$fwl" generate runs/a --device cpu --prompt a --max-tokens 12 --temperature 2)
+says 0 "prompt 1, sample 3" "${hot[@]}" --samples 3 --json samples.json
+says 0 "" "${hot[@]}" --json alone.json
 check '
 texts = [c["text"] for c in load("samples.json")["continuations"]]
 assert len(set(texts)) == 3 and texts[0] == load("alone.json")["continuations"][0]["text"], texts
