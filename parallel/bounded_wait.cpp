@@ -22,6 +22,11 @@ void BoundedWait::rest(const Operation& operation) {
     // What a member sent before it ended may still arrive: one more round of polls.
     looks_at_gone_ = watchdog_->gone_member(operation.group) >= 0 ? looks_at_gone_ + 1 : 0;
     give_up = give_up || looks_at_gone_ > 1 + patience_s(operation);
+    // A disk keeps nobody stopped.
+    const bool is_late = elapsed_s >= watchdog_->timeout_s(operation.group) + patience_s(operation);
+    looks_at_stopped_ =
+        is_late && watchdog_->stopped_member(operation.group) >= 0 ? looks_at_stopped_ + 1 : 0;
+    give_up = give_up || looks_at_stopped_ > 1;
   }
   if (give_up) {
     throw CommError(watchdog_ != nullptr ? watchdog_->describe_wait(operation, elapsed_s)

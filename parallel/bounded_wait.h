@@ -20,7 +20,8 @@ class BoundedWait {
       : timeout_s_(timeout_s), rest_(rest), watchdog_(watchdog), otherwise_(otherwise) {}
 
   // Call it after each poll that found nothing. Throws CommError when the time is over, or when a member of
-  // the operation's group is gone for certain, with a message that names the operation and who has not
+  // the operation's group is gone for certain, or stopped and the group's own time is over (`timeout_s` may be
+  // longer, for those that are busy with a disk), with a message that names the operation and who has not
   // arrived. The later a rank comes in its group, the longer it leaves that to those before it
   // (Watchdog::patience_s).
   void rest(const Operation& operation);
@@ -35,6 +36,7 @@ class BoundedWait {
   double start_s_ = now_s();
   double next_look_s_ = 2;  // a wait this long is suspicious
   int looks_at_gone_ = 0;   // in a row that found a member's process gone
+  int looks_at_stopped_ = 0;
 };
 
 }  // namespace fwl

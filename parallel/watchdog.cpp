@@ -82,6 +82,7 @@ struct Watchdog::Impl {
     return answers.count({group, member}) > 0;
   }
   double patience_s(int group) const;
+  int member_that_is(ProcessState state, int group) const;
   std::string late_members(const Operation& operation);
   std::string describe(const Operation& operation, double waited_s);
   std::string describe_member(const Group& group, int member, const Answer& answer, int64_t number) const;
@@ -351,15 +352,28 @@ std::string Watchdog::describe_wait(const Operation& operation, double waited_s)
   return impl_->describe(operation, waited_s);
 }
 
-int Watchdog::gone_member(int group) const {
+int Watchdog::Impl::member_that_is(ProcessState state, int group) const {
   std::vector<int> members;
   {
-    const std::lock_guard lock(impl_->mutex);
-    members = impl_->groups[static_cast<size_t>(group)].members;
+    const std::lock_guard lock(mutex);
+    members = groups[static_cast<size_t>(group)].members;
   }
   for (const int member : members)
-    if (impl_->channel.process_state(member) == ProcessState::kGone) return member;
+    if (channel.process_state(member) == state) return member;
   return -1;
+}
+
+int Watchdog::gone_member(int group) const {
+  return impl_->member_that_is(ProcessState::kGone, group);
+}
+
+int Watchdog::stopped_member(int group) const {
+  return impl_->member_that_is(ProcessState::kStopped, group);
+}
+
+double Watchdog::timeout_s(int group) const {
+  const std::lock_guard lock(impl_->mutex);
+  return impl_->groups[static_cast<size_t>(group)].timeout_s;
 }
 
 void Watchdog::watch(const Operation& operation, std::shared_ptr<GpuOperation> gpu) {

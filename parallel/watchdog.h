@@ -52,9 +52,12 @@ class Watchdog {
   // The message of a wait that has lasted `waited_s`: operation, number, this rank, and who has not arrived.
   // Asks the group's other members; takes up to 1.5 s.
   std::string describe_wait(const Operation& operation, double waited_s);
-  // A member whose process is gone for certain (same host, no process), or -1. Cheap enough to ask every
-  // second.
+  // A member whose process is for certain gone (same host, no process), or stopped, or -1. Cheap enough to ask
+  // every second.
   int gone_member(int group) const;
+  int stopped_member(int group) const;
+  // As the group was registered.
+  double timeout_s(int group) const;
 
   // Looks after `gpu` until it is done. When it has run for longer than the group's timeout, or
   // reports an error, the job ends: message, `give_up` callbacks, exit code 4 (report_failure).
