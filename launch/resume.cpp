@@ -48,16 +48,6 @@ std::string try_checkpoint(const std::string& step_dir, const ResumeSteps& steps
   return problem;
 }
 
-std::vector<std::string> lines_of(const std::string& text) {
-  std::vector<std::string> lines;
-  for (size_t begin = 0; begin < text.size();) {
-    const size_t end = text.find('\n', begin);
-    lines.push_back(text.substr(begin, end - begin));
-    begin = end + 1;
-  }
-  return lines;
-}
-
 // On rank 0, newest first.
 std::vector<std::string> look_for(const std::string& from, const std::string& checkpoints_dir) {
   if (from == "none") return {};

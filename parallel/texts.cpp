@@ -58,6 +58,8 @@ std::string joined(const Facts& facts) {
   return text;
 }
 
+}  // namespace
+
 std::vector<std::string> lines_of(const std::string& text) {
   std::vector<std::string> lines;
   for (size_t begin = 0; begin < text.size();) {
@@ -67,8 +69,6 @@ std::vector<std::string> lines_of(const std::string& text) {
   }
   return lines;
 }
-
-}  // namespace
 
 std::vector<std::string> gather_texts(Communicator& group, const std::string& text) {
   const std::vector<int64_t> lengths = gather_numbers(group, static_cast<int64_t>(text.size()));

@@ -15,6 +15,8 @@ namespace fwl {
 std::vector<std::string> gather_texts(Communicator& group, const std::string& text);
 // Rank 0's text: ranks that list a shared folder themselves may see different things.
 std::string broadcast_text(Communicator& group, std::string text);
+// The lines of a text in which each ends with a newline.
+std::vector<std::string> lines_of(const std::string& text);
 
 // Names with values, in an order that is the same on all ranks: {{"tokens", "1200"}}.
 using Facts = std::vector<std::pair<std::string, std::string>>;
