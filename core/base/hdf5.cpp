@@ -1,21 +1,15 @@
 #include "core/base/hdf5.h"
 
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <cstdlib>
-#include <list>
 #include <map>
 #include <numeric>
 #include <utility>
 
 #include "core/base/error.h"
 #include "core/base/file.h"
-#include "core/base/hdf5_library.h"
-#include "core/base/open_files.h"
+#include "core/base/hdf5_open_file.h"
 #include "core/base/system_error.h"
 
 namespace fwl {
@@ -23,21 +17,10 @@ namespace {
 
 constexpr H5Z_filter_t kZstdFilter = 32015;
 constexpr size_t kChunkCacheBytes = size_t{1} << 20;
-
 constexpr size_t kOpenDatasets = 16;  // of a file; a checkpoint's has thousands, each read once
 
 // No sane dataset of this project has more elements; a damaged header may claim so.
 constexpr int64_t kMostElements = int64_t{1} << 40;
-
-// What makes a file the one that it was when it was opened first.
-struct FileIdentity {
-  dev_t device;
-  ino_t inode;
-  off_t bytes;
-  time_t changed_s;
-  long changed_ns;
-  bool operator==(const FileIdentity&) const = default;
-};
 
 int64_t product(const std::vector<int64_t>& shape) {
   return std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>());
@@ -45,98 +28,9 @@ int64_t product(const std::vector<int64_t>& shape) {
 
 }  // namespace
 
-struct Hdf5File::Handles {
-  enum class Use { kRead, kWrite };
-
-  Handles(std::string path_of_file, std::string kind, Use use_of_file)
-      : path(std::move(path_of_file)), what(std::move(kind)), use(use_of_file) {}
-  ~Handles() {
-    const auto lock = library_lock();
-    release();
-  }
-  Handles(const Handles&) = delete;
-  Handles& operator=(const Handles&) = delete;
-
-  const std::string path, what;
-  const Use use;
-  mutable FileHandle file;                            // of kRead: closed between calls when others need room
-  mutable std::map<std::string, DatasetHandle> open;  // declared after `file`: closed before it
-  mutable std::optional<FileIdentity> identity;       // of kRead, since it was first opened
-  mutable std::list<const Handles*>::iterator place;  // in readers(), while `file` is open
-
-  // Those of kRead whose files are open, most recently used first; touched under the library's lock.
-  static std::list<const Handles*>& readers() {
-    static std::list<const Handles*> all;
-    return all;
-  }
-
-  // Runs `call` under the library's lock with the file open; what may pass is tried again.
-  template <typename Call>
-  auto with(const Call& call) const {
-    return patiently([&] {
-      const auto lock = library_lock();
-      require_open();
-      return call();
-    });
-  }
-
-  void require_open() const {
-    if (use == Use::kWrite) return;
-    if (file) return readers().splice(readers().begin(), readers(), place);
-    while (static_cast<int64_t>(readers().size()) >= open_file_budget()) readers().back()->release();
-    require_same_file();
-    file = open_with_room();
-    place = readers().insert(readers().begin(), this);
-  }
-
-  // Closes datasets and file; the next call opens them again.
-  void release() const {
-    open.clear();
-    if (file && use == Use::kRead) readers().erase(place);
-    file.reset();
-  }
-
-  std::string place_of_link() const {
-    std::array<char, 4096> target{};
-    const ssize_t length = ::readlink(path.c_str(), target.data(), target.size());
-    return length < 0 ? ""
-                      : cat(", a link to '", std::string(target.data(), static_cast<size_t>(length)), "',");
-  }
-
-  SystemError cannot(const char* what_fails, int error) const {
-    return SystemError(error, cat(what, " '", path, "'", place_of_link(), " cannot be ", what_fails));
-  }
-
-  // Before it is opened: that of a pipe waits for a writer.
-  void require_same_file() const {
-    struct stat status {};
-    if (::stat(path.c_str(), &status) != 0) throw cannot("opened", errno);
-    require<DataError>(S_ISREG(status.st_mode), what, " '", path, "' is no file. Check the path.");
-    const FileIdentity found{status.st_dev, status.st_ino, status.st_size, status.st_mtim.tv_sec,
-                             status.st_mtim.tv_nsec};
-    require<UnavailableError>(!identity || *identity == found, what, " '", path,
-                              "' was replaced or changed while it was in use (what was read of it may not "
-                              "belong to what it holds now). Start again.");
-    identity = found;
-  }
-
-  // Other files of ours are closed when the system has no room for one more.
-  FileHandle open_with_room() const {
-    for (;;) {
-      FileHandle opened(H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT));
-      if (opened) return opened;
-      const LibraryProblem said = library_problem();
-      const bool no_room =
-          said.system_error == EMFILE || said.system_error == ENFILE || said.system_error == ENOMEM;
-      if (no_room && !readers().empty()) {
-        for (size_t keep = readers().size() / 2; readers().size() > keep;) readers().back()->release();
-        continue;
-      }
-      if (is_unavailable(said.system_error)) throw cannot("opened", said.system_error);
-      throw DataError(cat(what, " '", path, "' is no readable HDF5 file (", said.text,
-                          "; it is damaged, cut off or something else). Make it again, or use another."));
-    }
-  }
+// What the calls below are made of.
+struct Hdf5File::Handles : Hdf5OpenFile {
+  using Hdf5OpenFile::Hdf5OpenFile;
 
   // A filter that the dataset's chunks went through and that is not installed here; empty: none.
   std::string missing_filter(const std::string& dataset) const {
