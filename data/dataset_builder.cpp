@@ -18,6 +18,7 @@
 #include "core/base/system_error.h"
 #include "data/dataset_tokenizer.h"
 #include "data/encoder_pool.h"
+#include "data/group_journal.h"
 #include "data/shard_reader.h"
 #include "data/shard_writer.h"
 
@@ -73,8 +74,7 @@ std::string hash_of_names(const std::vector<DocumentFile>& files) {
   return to_hex(hash);
 }
 
-// Hash of a split's documents, piece by piece: names, texts, and where one ends.
-constexpr uint64_t kNoDocuments = 0;
+// GroupState's hash, piece by piece: names, texts, and where one ends.
 uint64_t hash_with(uint64_t hash, const Piece& piece, uint64_t text_hash) {
   if (piece.begins) hash = hash_bytes(piece.name, hash);
   return mix_bits(hash ^ mix_bits(text_hash + (piece.ends ? 1 : 0)));
@@ -94,39 +94,6 @@ std::vector<Group> groups_of(const std::vector<DocumentFile>& files, int64_t gro
     groups.back().bytes += files[i].bytes;
   }
   return groups;
-}
-
-// How far a group is. Documents are numbered within the group.
-struct GroupState {
-  // After a shard that its documents filled: those of the group before this number, and the hash of the
-  // split's.
-  struct End {
-    int64_t documents = 0;
-    uint64_t hash = kNoDocuments;
-  };
-  bool done = false;
-  std::string stamp;  // of the group's files
-  int64_t text_files = 0, json_files = 0;
-  SkippedLines skipped_lines;
-  std::vector<SplitEntry> published;   // per split
-  std::vector<std::vector<End>> ends;  // per split, of its shards but the last, which the group's end may cut
-  int64_t documents_published(size_t split) const {
-    return ends[split].empty() ? 0 : ends[split].back().documents;
-  }
-  uint64_t hash(size_t split) const { return ends[split].empty() ? kNoDocuments : ends[split].back().hash; }
-};
-
-json to_json(const SkippedLines& lines) {
-  json first = json::array();
-  for (const BadLine& line : lines.first) first.push_back({line.file, line.line, line.problem});
-  return {{"count", lines.count}, {"first", first}};
-}
-
-SkippedLines skipped_lines_from(const json& from) {
-  SkippedLines lines;
-  lines.count = from.at("count");
-  for (const json& line : from.at("first")) lines.first.push_back({line.at(0), line.at(1), line.at(2)});
-  return lines;
 }
 
 class Builder {
@@ -216,9 +183,9 @@ class Builder {
     if (journal.value("names", "") == hash_of_names(files_)) return true;
     for (size_t group = 0; group < groups_.size(); ++group) {
       GroupState state = load_state(group);
-      if (shards_in(state) == 0) continue;
+      if (state.shards() == 0) continue;
       if (state.stamp != stamp_of_group(group)) count_the_same(group, &state);
-      return shards_in(state) > 0;
+      return state.shards() > 0;
     }
     return false;
   }
@@ -297,46 +264,7 @@ class Builder {
 
   // ---- journals
 
-  GroupState fresh_state() const {
-    GroupState fresh;
-    fresh.published.resize(splits_.size());
-    fresh.ends.resize(splits_.size());
-    return fresh;
-  }
-
-  static size_t shards_in(const GroupState& state) {
-    size_t shards = 0;
-    for (const SplitEntry& split : state.published) shards += split.shards.size();
-    return shards;
-  }
-
-  // What the journal says; nothing where it is missing or damaged.
-  GroupState load_state(size_t group) const {
-    if (!fs::exists(journal_path(group))) return fresh_state();
-    try {
-      const json journal = parse_json(read_file(journal_path(group), "journal"));
-      GroupState state = fresh_state();
-      state.done = journal.at("done");
-      state.stamp = journal.at("stamp");
-      state.text_files = journal.at("text_files");
-      state.json_files = journal.at("json_files");
-      state.skipped_lines = skipped_lines_from(journal.at("skipped_lines"));
-      for (size_t s = 0; s < splits_.size(); ++s) {
-        const json& split = journal.at("splits").at(splits_[s]);
-        for (const json& end : split.at("ends"))
-          state.ends[s].push_back({end.at(0), std::stoull(end.at(1).get<std::string>(), nullptr, 16)});
-        for (const json& shard : split.at("shards"))
-          state.published[s].shards.push_back(shard_from_json_text(shard.dump(), journal_path(group)));
-      }
-      return state;
-    } catch (const json::exception&) {
-    } catch (const std::logic_error&) {
-    } catch (const DataError&) {
-    } catch (const SystemError& error) {
-      if (!error.is_missing()) throw;  // not to be read now: what it holds is not made again for that
-    }
-    return fresh_state();
-  }
+  GroupState load_state(size_t group) const { return read_group_journal(journal_path(group), splits_); }
 
   // Where the group goes on: what the journal says, as far as it is there and of the sources as they are now.
   GroupState usable_state(size_t group) const {
@@ -356,10 +284,10 @@ class Builder {
         }
       }
     } catch (const DataError&) {
-      return fresh_state();
+      return GroupState(splits_.size());
     } catch (const SystemError& error) {
       if (!error.is_missing()) throw;
-      return fresh_state();
+      return GroupState(splits_.size());
     }
     return state;
   }
@@ -372,7 +300,7 @@ class Builder {
         if (same[s] < state->ends[s].size()) return true;
       return false;
     };
-    std::vector<uint64_t> hash(splits_.size(), kNoDocuments);
+    std::vector<uint64_t> hash(splits_.size(), GroupState::kNoDocuments);
     DocumentFormat lenient = o_.format;
     lenient.bad_lines = BadLines::kSkip;
     int64_t documents = 0;
@@ -403,22 +331,6 @@ class Builder {
     }
   }
 
-  void write_state(size_t group, const GroupState& state) const {
-    json journal = {{"done", state.done},
-                    {"stamp", state.stamp},
-                    {"text_files", state.text_files},
-                    {"json_files", state.json_files},
-                    {"skipped_lines", to_json(state.skipped_lines)}};
-    for (size_t s = 0; s < splits_.size(); ++s) {
-      json shards = json::array(), ends = json::array();
-      for (const ShardEntry& shard : state.published[s].shards)
-        shards.push_back(json::parse(to_json_text(shard)));
-      for (const GroupState::End& end : state.ends[s]) ends.push_back({end.documents, to_hex(end.hash)});
-      journal["splits"][splits_[s]] = {{"ends", ends}, {"shards", shards}};
-    }
-    publish_file(journal_path(group), json_text(journal, 1) + "\n");
-  }
-
   // ---- documents
 
   size_t split_number(const DocumentFile& file, const std::string& document) const {
@@ -446,7 +358,7 @@ class Builder {
 
   void build_group(size_t group) {
     GroupState state = usable_state(group);
-    result_.shards_kept += static_cast<int64_t>(shards_in(state));
+    result_.shards_kept += static_cast<int64_t>(state.shards());
     if (state.done) {
       advance(groups_[group].bytes);
       return;
@@ -495,7 +407,7 @@ class Builder {
     void finish() {
       for (size_t s = 0; s < writers_.size(); ++s) state_.published[s] = writers_[s].finish();
       state_.done = true;
-      b_.write_state(group_, state_);
+      write_group_journal(b_.journal_path(group_), b_.splits_, state_);
     }
 
    private:
@@ -538,7 +450,7 @@ class Builder {
       if (writers_[s].published().shards.size() == state_.published[s].shards.size()) return;
       state_.published[s] = writers_[s].published();
       state_.ends[s].push_back({encoded->document + 1, hashes_[s]});
-      b_.write_state(group_, state_);
+      write_group_journal(b_.journal_path(group_), b_.splits_, state_);
     }
 
     Builder& b_;
@@ -596,7 +508,7 @@ class Builder {
   void require_documents(const std::vector<GroupState>& states) const {
     if (result_.skipped_lines.count == 0) return;
     const bool any =
-        std::any_of(states.begin(), states.end(), [](const GroupState& s) { return shards_in(s) > 0; });
+        std::any_of(states.begin(), states.end(), [](const GroupState& s) { return s.shards() > 0; });
     const BadLine& line = result_.skipped_lines.first.at(0);
     require<DataError>(any, "all ", result_.skipped_lines.count, " lines are bad, the first in ", line.file,
                        ", line ", line.line, ": ", line.problem, " Nothing is left to read.");

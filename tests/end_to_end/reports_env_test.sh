@@ -7,14 +7,6 @@ cd "$work"
 start=$source/launch/mpirun.sh
 bind=$source/launch/bind_rank.sh
 tiny=$source/launch/configs/tiny.yaml
-# says CODE TEXT COMMAND...: like `refused`, quietly.
-says() {
-  local want=$1 text=$2 code=0
-  shift 2
-  "$@" >out 2>&1 </dev/null || code=$?
-  [[ $code == "$want" ]] || fail "$*: exit code $code, not $want"
-  grep -qF -- "$text" out || fail "$*: nothing says '$text'"
-}
 corpus text 8 --bytes 1200
 "$fwl" tokenize text --tokenizer byte --out data >/dev/null
 train=("$fwl" train "$tiny" --set data.path=data --set train.device=cpu --set train.steps=1 --set model.context=64 --set train.global_batch=2)
@@ -29,15 +21,15 @@ for word in INFO Debug warning WARN error Off ''; do
     *) grep -q 'none.yaml' out || fail "FWL_LOG='$word' hides the error" ;;
   esac
 done
-for word in verbose 3 'info '; do says 2 "log level '$word' does not exist" env FWL_LOG="$word" "$fwl" train none.yaml; done
-says 2 "log level 'loud' does not exist" env FWL_LOG=loud "$fwl" inspect none
-says 0 "Exit codes" env FWL_LOG= "$fwl" --help
+for word in verbose 3 'info '; do ends 2 "log level '$word' does not exist" env FWL_LOG="$word" "$fwl" train none.yaml; done
+ends 2 "log level 'loud' does not exist" env FWL_LOG=loud "$fwl" inspect none
+ends 0 "Exit codes" env FWL_LOG= "$fwl" --help
 echo "ok: words for the log"
 
 echo "== threads and how they wait, in the log's first line"
-for text in two 0 -1 2x 4, 1.5 '2 2'; do says 2 "OMP_NUM_THREADS='$text' is no number of threads" env OMP_NUM_THREADS="$text" "${train[@]}" --set run.dir=bad; done
+for text in two 0 -1 2x 4, 1.5 '2 2'; do ends 2 "OMP_NUM_THREADS='$text' is no number of threads" env OMP_NUM_THREADS="$text" "${train[@]}" --set run.dir=bad; done
 [[ ! -e bad ]] || fail "a run was begun with a bad OMP_NUM_THREADS"
-says 2 "FWL_WAIT='sleepy' does not exist" env FWL_WAIT=sleepy "${train[@]}" --set run.dir=bad
+ends 2 "FWL_WAIT='sleepy' does not exist" env FWL_WAIT=sleepy "${train[@]}" --set run.dir=bad
 more=$(($(env -u OMP_NUM_THREADS nproc) + 1))
 while IFS='|' read -r settings first; do
   read -ra pairs <<<"$settings"
@@ -112,7 +104,7 @@ chmod +x program
 mkdir folder
 while IFS='|' read -r content code text; do
   printf '%b' "$content" >hosts
-  says "$code" "$text" env FWL="$work/program" "$start" --hostfile hosts -n 3 --dry-run doctor
+  ends "$code" "$text" env FWL="$work/program" "$start" --hostfile hosts -n 3 --dry-run doctor
 done <<'T'
 node1 max_slots=4 slots=2\n|2|-n 3 is more than the 2 slots
 node1 slots=2 max-slots=4\n|2|-n 3 is more than the 2 slots
@@ -141,12 +133,12 @@ node1,node2\n|2|names several hosts
 |2|names no host
 node1 slots=0\n|2|have no slot
 T
-says 2 "'folder' is a folder" env FWL="$work/program" "$start" --hostfile folder -n 1 --dry-run doctor
-says 2 "cannot be read" env FWL="$work/program" "$start" --hostfile none --dry-run doctor
+ends 2 "'folder' is a folder" env FWL="$work/program" "$start" --hostfile folder -n 1 --dry-run doctor
+ends 2 "cannot be read" env FWL="$work/program" "$start" --hostfile none --dry-run doctor
 printf 'localhost slots=2\r\n' >hosts
-says 0 "$OMP_NUM_THREADS" env FWL="$work/program" "$start" --hostfile hosts -n 2 --no-check doctor
+ends 0 "$OMP_NUM_THREADS" env FWL="$work/program" "$start" --hostfile hosts -n 2 --no-check doctor
 [[ $(wc -l <out) == 2 ]] || fail "not two ranks of a hostfile with carriage returns"
-says 0 "$OMP_NUM_THREADS" env FWL="$work/program" "$start" --hostfile <(printf 'localhost slots=1\n') --no-check doctor
+ends 0 "$OMP_NUM_THREADS" env FWL="$work/program" "$start" --hostfile <(printf 'localhost slots=1\n') --no-check doctor
 echo "ok: hostfiles"
 
 echo "== what reaches ranks on other hosts"
@@ -165,7 +157,7 @@ for value in $'a\nNCCL_DOC=1' $'() { :\nUCX_DOC=1\n}'; do
   done
 done
 ! handed HOME2=/x MY_NCCL_=1 | grep -E 'HOME2|MY_NCCL' || fail "too much is passed on"
-says 0 "btl_tcp_if_exclude" env FWL="$work/program" "$start" --hostfile hosts --dry-run doctor
+ends 0 "btl_tcp_if_exclude" env FWL="$work/program" "$start" --hostfile hosts --dry-run doctor
 env FWL="$work/program" OMPI_MCA_btl_tcp_if_include=lo OMPI_MCA_oob_tcp_if_exclude=eth9 "$start" --hostfile hosts --dry-run doctor >out
 ! grep -q -- '--mca' out || fail "the user's own interfaces are set again: $(cat out)"
 echo "ok: variables"
@@ -196,7 +188,7 @@ export FWL=$fwl
 for arguments in "$tiny --json out.json" "--json out.json $tiny" "--set train.seed=2 $tiny --json=out.json --allow-changes"; do
   read -ra words <<<"$arguments"
   rm -f out.json
-  says 0 'ok: config: hash' "$start" -n 1 train "${words[@]}" --set data.path=data --set train.device=cpu --set train.steps=1 --set run.dir=r45 --set model.context=64 --set train.global_batch=2
+  ends 0 'ok: config: hash' "$start" -n 1 train "${words[@]}" --set data.path=data --set train.device=cpu --set train.steps=1 --set run.dir=r45 --set model.context=64 --set train.global_batch=2
   [[ -s out.json ]] || fail "$arguments: no out.json"
 done
 for signal in TERM HUP USR1 USR2; do

@@ -8,7 +8,6 @@ injection=$(dirname "$fwl")/fwl_fault_injection.so
 cd "$work"
 with_fault() { env LD_PRELOAD="$injection" "$@"; } # VARIABLE=VALUE... COMMAND...
 never() { ! grep -qiE -- "$1" "$work/out" || fail "the output says '$1': $2"; }
-says() { grep -qF -- "$1" "$work/out" || fail "the output does not say '$1': $2"; }
 # ./train RUN DATA SETTINGS...: small windows, so that each of many shards is met soon.
 cat >train <<P
 #!/usr/bin/env bash

@@ -4,14 +4,6 @@
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../support/shell_test.sh"
 cd "$work"
-# says CODE TEXT COMMAND...: like `refused`, quietly.
-says() {
-  local want=$1 text=$2 code=0
-  shift 2
-  "$@" >out 2>&1 </dev/null || code=$?
-  [[ $code == "$want" ]] || fail "$*: exit code $code, not $want"
-  grep -qF -- "$text" out || fail "$*: nothing says '$text'"
-}
 # JSON is strict: no NaN, no Infinity.
 check() { python3 -c "
 import json, math, sys
@@ -39,50 +31,50 @@ echo "== another tokenizer's text (R1)"
 for form in "--data db/test --modes slow" "--data data/test --modes slow" "--data da/test --modes slow,dynamic --train-data db/train" \
   "--data da/test --modes slow,dynamic --tune db/valid" "--data da/test --modes slow --static runs/a"; do
   # shellcheck disable=SC2086
-  says 3 "sentencepiece $(hash_of da)" e ra $form --json r1.json
+  ends 3 "sentencepiece $(hash_of da)" e ra $form --json r1.json
   grep -qE "sentencepiece $(hash_of db)|byte $(hash_of data)" out || fail "$form: the other tokenizer is not named"
   [[ ! -e r1.json ]] || fail "$form: something was evaluated"
 done
 bench=("$fwl" bench eval runs/ra/config.yaml --set train.device=cpu --steps 1 --warmup 1 --repetitions 2)
-says 3 "sentencepiece $(hash_of db)" "${bench[@]}" --weights runs/ra --data db/test
-says 0 "tokens/s" "${bench[@]}" --data db/test # random weights have no tokenizer
+ends 3 "sentencepiece $(hash_of db)" "${bench[@]}" --weights runs/ra --data db/test
+ends 0 "tokens/s" "${bench[@]}" --data db/test # random weights have no tokenizer
 
 echo "== a whole data set is no split; links, dots and slashes (R8, R31)"
 ln -s data linked
 ln -s data/test lt
 for whole in data data/ ./data data/. data/test/.. linked "$PWD/data//"; do
-  says 2 "is a whole data set" e a --data "$whole" --modes slow
+  ends 2 "is a whole data set" e a --data "$whole" --modes slow
   grep -qF "/test (" out || fail "$whole: its splits are not listed"
 done
-says 2 "--train-data 'data' is a whole data set" e a --data data/test --modes slow --train-data data
-says 2 "--tune 'data/' is a whole data set" e a --data data/test --modes slow --tune data/
-says 2 "--data 'da' is a whole data set" "${bench[@]}" --data da
-for split in lt lt/ data/test/ ./data/../data/test linked/test; do says 0 "slow" e a --data "$split" --modes slow --json split.json; done
+ends 2 "--train-data 'data' is a whole data set" e a --data data/test --modes slow --train-data data
+ends 2 "--tune 'data/' is a whole data set" e a --data data/test --modes slow --tune data/
+ends 2 "--data 'da' is a whole data set" "${bench[@]}" --data da
+for split in lt lt/ data/test/ ./data/../data/test linked/test; do ends 0 "slow" e a --data "$split" --modes slow --json split.json; done
 check 'assert load("split.json")["split"] == "test"' "a link's split"
 
 echo "== text that was seen or tuned on is said (S16, S20)"
 cp -r data copied
-for split in data/train linked/train copied/train; do says 0 "is text that this run was trained on" e a --data $split --modes slow --json seen.json; done
+for split in data/train linked/train copied/train; do ends 0 "is text that this run was trained on" e a --data $split --modes slow --json seen.json; done
 check 'assert any("trained on" in n for n in load("seen.json")["notices"])' "a notice in the JSON"
-says 0 "is text that this run was trained on" e a --data data/test --tune data/train --tune-documents 1 --modes slow
-for tune in data/test lt copied/test; do says 0 "what is tuned on the split that is scored" e a --data data/test --tune $tune --tune-documents 1 --modes slow; done
-says 0 "are the same text" e a --data data/test --train-data copied/test --modes slow
-says 0 "was tuned on is --data itself" e a --data data/valid --modes slow,dynamic --dynamic-statistics 1
-says 0 "slow" e a --data data/test --modes slow
+ends 0 "is text that this run was trained on" e a --data data/test --tune data/train --tune-documents 1 --modes slow
+for tune in data/test lt copied/test; do ends 0 "what is tuned on the split that is scored" e a --data data/test --tune $tune --tune-documents 1 --modes slow; done
+ends 0 "are the same text" e a --data data/test --train-data copied/test --modes slow
+ends 0 "was tuned on is --data itself" e a --data data/valid --modes slow,dynamic --dynamic-statistics 1
+ends 0 "slow" e a --data data/test --modes slow
 ! grep -q "note:" out || fail "a note without a reason"
 
 echo "== what is missing is said before anything is computed (R8, newcomer 6)"
 quietly "$fwl" tokenize text --tokenizer byte --out held --split test=1
-says 2 "--train-data DIR/SPLIT" e a --data held/test --modes slow,dynamic --json none.json
-says 2 "--dynamic-learning-rate" e a --data held/test --modes slow,dynamic --dynamic-rule sgd --json none.json
-says 0 "note: dynamic is left out: " e a --data held/test
-says 3 "--data $PWD/held/train holds no token to predict" e a --data held/train --modes slow
+ends 2 "--train-data DIR/SPLIT" e a --data held/test --modes slow,dynamic --json none.json
+ends 2 "--dynamic-learning-rate" e a --data held/test --modes slow,dynamic --dynamic-rule sgd --json none.json
+ends 0 "note: dynamic is left out: " e a --data held/test
+ends 3 "--data $PWD/held/train holds no token to predict" e a --data held/train --modes slow
 grep -qF "held/test (" out || fail "the split that holds text is not named"
-says 3 "--train-data $PWD/held/train holds no token" e a --data data/test --train-data held/train --modes slow,dynamic --json none.json
+ends 3 "--train-data $PWD/held/train holds no token" e a --data data/test --train-data held/train --modes slow,dynamic --json none.json
 [[ ! -e none.json ]] || fail "something was evaluated"
 
 echo "== the rate is chosen on the validation split; times in turns, with their spread"
-says 0 "±" e a --data data/test --static runs/control --modes slow,fast,dynamic --dynamic-statistics 1 --json turns.json
+ends 0 "±" e a --data data/test --static runs/control --modes slow,fast,dynamic --dynamic-statistics 1 --json turns.json
 check '
 j = load("turns.json")
 m, d = j["modes"], j["modes"]["dynamic"]["settings"]
@@ -95,7 +87,7 @@ assert isinstance(j["speed_is_reliable"], bool) and j["tokenizer"]["kind"] == "b
 ' "rates and times"
 
 echo "== a rate that diverges; weights that are not finite (kind 3)"
-says 5 "dynamic: its loss is not finite" e a --data data/test --modes slow,dynamic --dynamic-rule sgd --dynamic-learning-rate 1e30 --json diverged.json
+ends 5 "dynamic: its loss is not finite" e a --data data/test --modes slow,dynamic --dynamic-rule sgd --dynamic-learning-rate 1e30 --json diverged.json
 check '
 j = load("diverged.json")
 slow, dynamic = j["modes"]["slow"], j["modes"]["dynamic"]
@@ -107,13 +99,13 @@ cp -r runs/a runs/nan
 step=$(echo runs/nan/checkpoints/step-*6)
 python3 "$source/tests/support/break_weights.py" "$step" exported/model.safetensors embedding || fail "break_weights.py"
 bad="tensor 'embedding'"
-says 5 "$bad" e nan --data data/test --json nan.json
-says 5 "$bad" e a --static runs/nan --data data/test --modes slow
-says 5 "$bad" "$fwl" score runs/nan text/0000.txt --device cpu --json score.json
-says 5 "$bad" "$fwl" generate runs/nan --device cpu --prompt a --max-tokens 2 --json generated.json
-says 5 "$bad" "$fwl" export runs/nan --out exported-nan
+ends 5 "$bad" e nan --data data/test --json nan.json
+ends 5 "$bad" e a --static runs/nan --data data/test --modes slow
+ends 5 "$bad" "$fwl" score runs/nan text/0000.txt --device cpu --json score.json
+ends 5 "$bad" "$fwl" generate runs/nan --device cpu --prompt a --max-tokens 2 --json generated.json
+ends 5 "$bad" "$fwl" export runs/nan --out exported-nan
 [[ ! -e exported-nan/model.safetensors ]] || fail "weights that are not finite were exported"
-says 5 "$bad" "$fwl" bench eval runs/nan/config.yaml --set train.device=cpu --weights runs/nan --steps 1 --warmup 1 --repetitions 1
+ends 5 "$bad" "$fwl" bench eval runs/nan/config.yaml --set train.device=cpu --weights runs/nan --steps 1 --warmup 1 --repetitions 1
 check '
 j = load("nan.json")
 assert j["finite"] is False and "embedding" in j["failures"][0] and set(j["modes"]) == {"slow", "fast", "dynamic"}
@@ -127,11 +119,11 @@ echo "== imports (R3, R18, R19, S24)"
 tiny() { python3 "$source/tests/support/make_tiny_gpt2.py" "$@"; }
 import() { "$fwl" import-gpt2 "$1" --out "runs/$1" "${@:2}"; }
 tiny plain
-says 0 "imported 4301 parameters" import plain
+ends 0 "imported 4301 parameters" import plain
 grep -q "is not known to be the one" out || fail "no warning of a tokenizer that nothing proves"
 for form in no-prefix head both shards; do
   tiny $form $form
-  says 0 "imported 4301 parameters" import $form
+  ends 0 "imported 4301 parameters" import $form
   for run in plain $form; do quietly "$fwl" export runs/$run --out "x-$run" --overwrite; done
   cmp x-plain/model.safetensors x-$form/model.safetensors || fail "$form: other weights"
 done
@@ -140,7 +132,7 @@ refuses() { # CODE TEXT FORM...
   shift 2
   rm -rf bad
   tiny bad "$@"
-  says "$code" "$text" import bad
+  ends "$code" "$text" import bad
   [[ ! -e runs/bad ]] || fail "$*: a refused import left a folder"
 }
 refuses 3 "are two different matrices" two
@@ -157,66 +149,66 @@ refuses 3 "rope_scaling = " 'rope_scaling={"type": "linear"}'
 refuses 3 "sliding_window = 8" sliding_window=8
 refuses 3 "pruned_heads = " 'pruned_heads={"0": [1]}'
 tiny odd 'rope_scaling=null' 'id2label={"0": "a"}' 'task_specific_params={"text-generation": {"max_length": 50}}' torch_dtype='"float16"'
-says 0 "imported" import odd
+ends 0 "imported" import odd
 tiny two-untied two tie_word_embeddings=false
-says 0 "imported" import two-untied
+ends 0 "imported" import two-untied
 for own in vocab.json merges.txt tokenizer.json; do
   rm -rf own
   tiny own
   echo '{}' >own/$own
-  says 2 "$own" import own
-  says 2 "nothing proves" import own --tokenizer byte
-  says 2 "nothing proves" import own --set data.path=data
+  ends 2 "$own" import own
+  ends 2 "nothing proves" import own --tokenizer byte
+  ends 2 "nothing proves" import own --set data.path=data
 done
-says 2 "some would have no embedding" import own --tokenizer a.model # 360 > 300
-says 0 "imported" import own --tokenizer byte --foreign-tokenizer
+ends 2 "some would have no embedding" import own --tokenizer a.model # 360 > 300
+ends 0 "imported" import own --tokenizer byte --foreign-tokenizer
 tiny proven vocab_size=360
 cp a.model proven/tokenizer.model
-says 2 "nothing proves" import proven --tokenizer b.model
-says 0 "imported" import proven
+ends 2 "nothing proves" import proven --tokenizer b.model
+ends 0 "imported" import proven
 grep -q "is not known" out && fail "the folder's own tokenizer is doubted"
-says 0 "tokenizer: sentencepiece" "$fwl" inspect runs/proven
+ends 0 "tokenizer: sentencepiece" "$fwl" inspect runs/proven
 
 echo "== the end of learned positions (R17)"
 g=("$fwl" generate runs/plain --device cpu)
-says 0 "prompt 2" "${g[@]}" --prompt ab --prompt abcdefgh --max-tokens 30 --temperature 0 --json context.json
+ends 0 "prompt 2" "${g[@]}" --prompt ab --prompt abcdefgh --max-tokens 30 --temperature 0 --json context.json
 check '
 one, two = load("context.json")["continuations"]
 assert {one["ending"], two["ending"]} == {"context"}, (one["ending"], two["ending"])
 assert len(one["tokens"]) == 16 - 3 + 1 and len(two["tokens"]) == 16 - 9 + 1  # the last is not read
 ' "texts that meet the end of the positions"
-says 0 "" "${g[@]}" --prompt abcdefghijklmno --max-tokens 3
+ends 0 "" "${g[@]}" --prompt abcdefghijklmno --max-tokens 3
 cp -r runs/plain runs/no-weights
 rm runs/no-weights/checkpoints/step-*/rank-*.h5
 for prompt in abcdefghijklmnop abcdefghijklmnopqrstuvwxyz; do
-  says 2 "prompt 2 has ${#prompt} tokens" "$fwl" generate runs/no-weights --device cpu --prompt a --prompt $prompt --max-tokens 1 --json no.json
+  ends 2 "prompt 2 has ${#prompt} tokens" "$fwl" generate runs/no-weights --device cpu --prompt a --prompt $prompt --max-tokens 1 --json no.json
   grep -q "learned 16 positions" out || fail "the limit is not named"
 done
 quietly "${g[@]}" --prompt abcdefghij --state-out state.h5 --max-tokens 0
-says 2 "prompt 1 has 6 tokens" "${g[@]}" --state-in state.h5 --prompt abcdef
-says 0 "" "${g[@]}" --state-in state.h5 --prompt abcde --max-tokens 9
+ends 2 "prompt 1 has 6 tokens" "${g[@]}" --state-in state.h5 --prompt abcdef
+ends 0 "" "${g[@]}" --state-in state.h5 --prompt abcde --max-tokens 9
 printf 'abcdefghijklmnop' >sixteen.txt
-says 0 '"finite":true' "$fwl" score runs/plain sixteen.txt --device cpu --carry
+ends 0 '"finite":true' "$fwl" score runs/plain sixteen.txt --device cpu --carry
 printf 'q' >>sixteen.txt
-says 2 "the text has 17 tokens" "$fwl" score runs/no-weights sixteen.txt --device cpu --carry --json no.json
-says 2 "--context 17 is more than the 16 learned positions" "$fwl" score runs/no-weights sixteen.txt --context 17
-says 0 '"finite":true' "$fwl" score runs/plain sixteen.txt --device cpu
-says 2 "--context 17 is more than the 16 learned positions" "$fwl" eval runs/no-weights --data data/test --modes slow --context 17
-says 0 "imported" "$fwl" import-gpt2 plain --out runs/window --set model.window=8
-says 2 "learned positions of this model. Leave the mode out" "$fwl" eval runs/window --data data/test --modes slow,slow-carried --json no.json
+ends 2 "the text has 17 tokens" "$fwl" score runs/no-weights sixteen.txt --device cpu --carry --json no.json
+ends 2 "--context 17 is more than the 16 learned positions" "$fwl" score runs/no-weights sixteen.txt --context 17
+ends 0 '"finite":true' "$fwl" score runs/plain sixteen.txt --device cpu
+ends 2 "--context 17 is more than the 16 learned positions" "$fwl" eval runs/no-weights --data data/test --modes slow --context 17
+ends 0 "imported" "$fwl" import-gpt2 plain --out runs/window --set model.window=8
+ends 2 "learned positions of this model. Leave the mode out" "$fwl" eval runs/window --data data/test --modes slow,slow-carried --json no.json
 [[ ! -e no.json ]] || fail "something was computed"
 
 echo "== ends of ranges (S18), samples (R28), files that stay (S26)"
 g=("$fwl" generate runs/a --device cpu --prompt a --max-tokens 3)
-for t in 1e-320 5e-324 1e-45 1e308; do says 0 "" "${g[@]}" --temperature $t; done
-for t in inf nan -1 1e999; do says 2 "" "${g[@]}" --temperature $t; done
-for p in nan 0 -0.1 1.5 inf; do says 2 "" "${g[@]}" --top-p $p; done
-for k in -1 1.5 99999999999999999999; do says 2 "" "${g[@]}" --top-k $k; done
-says 2 "is no number from 0 to 1" e a --data data/test --dynamic-decay nan
-says 2 "" "${g[@]}" --samples 0
+for t in 1e-320 5e-324 1e-45 1e308; do ends 0 "" "${g[@]}" --temperature $t; done
+for t in inf nan -1 1e999; do ends 2 "" "${g[@]}" --temperature $t; done
+for p in nan 0 -0.1 1.5 inf; do ends 2 "" "${g[@]}" --top-p $p; done
+for k in -1 1.5 99999999999999999999; do ends 2 "" "${g[@]}" --top-k $k; done
+ends 2 "is no number from 0 to 1" e a --data data/test --dynamic-decay nan
+ends 2 "" "${g[@]}" --samples 0
 hot=("$fwl" generate runs/a --device cpu --prompt a --max-tokens 12 --temperature 2)
-says 0 "prompt 1, sample 3" "${hot[@]}" --samples 3 --json samples.json
-says 0 "" "${hot[@]}" --json alone.json
+ends 0 "prompt 1, sample 3" "${hot[@]}" --samples 3 --json samples.json
+ends 0 "" "${hot[@]}" --json alone.json
 check '
 texts = [c["text"] for c in load("samples.json")["continuations"]]
 assert len(set(texts)) == 3 and texts[0] == load("alone.json")["continuations"][0]["text"], texts
@@ -232,16 +224,16 @@ cmp latest runs/a/checkpoints/latest || fail "--state-out replaced a file of a c
 echo "== reports: several tokenizers, figures that are not finite, speeds that are none, other files (S17, newcomer 14)"
 quietly e a --data data/test --modes slow --json bytes.json
 quietly e ra --data da/test --modes slow --json pieces.json
-says 0 "the rows are of several tokenizers" "$fwl" report bytes.json pieces.json --out r.html --json r.json
+ends 0 "the rows are of several tokenizers" "$fwl" report bytes.json pieces.json --out r.html --json r.json
 for word in "byte $(hash_of data)" "sentencepiece $(hash_of da)" "change of bits/byte"; do grep -qF "$word" out || fail "a report of two tokenizers lacks '$word'"; done
 check '
 one, two = load("r.json")["evaluation"]
 assert abs(two["change_percent"] - 100 * (two["bits_per_byte"] / one["bits_per_byte"] - 1)) < 1e-9
 ' "the change of bits per byte"
-says 0 "the runs are of several tokenizers" "$fwl" report runs/a runs/ra runs/control --json r.json
+ends 0 "the runs are of several tokenizers" "$fwl" report runs/a runs/ra runs/control --json r.json
 check 'assert [g["label"] for g in load("r.json")["gaps"]] == ["control"]' "gaps between runs of one tokenizer alone"
-says 0 "control, static" "$fwl" report FWL=turns.json
-says 0 "not finite" "$fwl" report diverged.json nan.json --out r.html --json r.json
+ends 0 "control, static" "$fwl" report FWL=turns.json
+ends 0 "not finite" "$fwl" report diverged.json nan.json --out r.html --json r.json
 check 'load("r.json")' "a report of losses that are not finite"
 python3 - <<'P'
 import json
@@ -252,20 +244,20 @@ def mode(nats, speed, time, flops=1.0, spread=0.01):
 write("quiet.json", slow=mode(3, 1000, 1), fast=mode(2.5, 600, 1.65, 1.6))
 write("busy.json", slow=mode(3.1, 5000, 1), fast=mode(2.6, 12500, 0.4, 1.6))
 P
-says 0 "1.65x ± 0.01" "$fwl" report quiet.json
+ends 0 "1.65x ± 0.01" "$fwl" report quiet.json
 ! grep -q "speed not reliable" out || fail "a caution without a reason"
-says 0 "speed not reliable: quiet, slow and busy, slow do equal work" "$fwl" report quiet.json busy.json
+ends 0 "speed not reliable: quiet, slow and busy, slow do equal work" "$fwl" report quiet.json busy.json
 grep -q "busy, fast .*!" out || fail "a time below its share of the FLOPs is not marked"
 grep -q "in another process" out || fail "times of two processes are not told apart"
 cp quiet.json page.json
-says 2 "page.json" "$fwl" report page.json --out page.html
-says 2 "page.json" "$fwl" report page.json --json page.json
+ends 2 "page.json" "$fwl" report page.json --out page.html
+ends 2 "page.json" "$fwl" report page.json --json page.json
 cmp quiet.json page.json || fail "a report replaced its input"
 quietly "${bench[@]}" --json bench.json
-says 3 "fwl bench eval" "$fwl" report bench.json
+ends 3 "fwl bench eval" "$fwl" report bench.json
 for text in '[]' '{}' '7' 'x' '{"modes": []}' '{"modes": {}}' '{"modes": {"slow": 3}}' '{"modes": {"slow": {"nats_per_token": "x", "tokens": 1}}}' \
   '{"tokens": []}' '{"modes": {"slow": {"nats_per_token": 1}}}'; do
   echo "$text" >odd.json
-  says 3 "odd.json" "$fwl" report odd.json
+  ends 3 "odd.json" "$fwl" report odd.json
 done
 echo "all passed"

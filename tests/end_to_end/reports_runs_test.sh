@@ -14,8 +14,6 @@ T() { # SETTINGS AND FLAGS...: a run of seconds
   for word in "${small[@]}" "$@"; do case $word in --*) words+=("$word") ;; *) words+=(--set "$word") ;; esac; done
   timeout 100 "$fwl" train "$source/launch/configs/tiny.yaml" "${words[@]}"
 }
-says() { grep -qF -- "$1" out || fail "nothing says '$1'"; }
-not_said() { ! grep -qF -- "$1" out || fail "it says '$1'"; }
 steps_of() { (cd "$1/checkpoints" && echo step-*); }
 hashes() { find "$1/checkpoints" -type f -print0 | sort -z | xargs -0 sha256sum; }
 # CODE|TEXT|SETTINGS: the row's exit code, and what must be said.

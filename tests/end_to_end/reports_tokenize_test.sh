@@ -5,8 +5,6 @@ set -uo pipefail
 . "$(dirname "$0")/../support/shell_test.sh"
 cd "$work" || exit 1
 tok=("$fwl" tokenize --tokenizer byte)
-says() { grep -qF -- "$1" out || fail "nothing says '$1'"; }
-not_said() { ! grep -qF -- "$1" out || fail "'$1' is said"; }
 number() { python3 -c 'import json, sys; v = json.load(open(sys.argv[1]))
 for k in sys.argv[2].split("."): v = v[k]
 print(v)' "$@"; }

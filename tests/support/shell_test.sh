@@ -23,6 +23,17 @@ refused() { # CODE TEXT COMMAND...: the exit code, and what the output must say
   expect_code "$want" "$text" "$@"
   grep -qF -- "$text" "$work/out" || fail "$*: nothing says '$text'"
 }
+# ends CODE TEXT COMMAND...: like `refused`, without a line: for rows of a table.
+ends() {
+  local want=$1 text=$2 code=0
+  shift 2
+  "$@" >"$work/out" 2>&1 </dev/null || code=$?
+  [[ $code == "$want" ]] || fail "$*: exit code $code, not $want"
+  says "$text" "$*"
+}
+# says TEXT [WHAT], not_said TEXT [WHAT]: of the last output.
+says() { grep -qF -- "$1" "$work/out" || fail "${2:+$2: }nothing says '$1'"; }
+not_said() { ! grep -qF -- "$1" "$work/out" || fail "${2:+$2: }it says '$1'"; }
 # Text that is the same on every machine and after every commit.
 corpus() { # FOLDER DOCUMENTS [OPTIONS OF write_corpus.py...]
   python3 "$source/tests/support/write_corpus.py" "$1" --documents "$2" "${@:3}"
