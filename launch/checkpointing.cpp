@@ -148,13 +148,19 @@ void Checkpointer::end_publishing() {
   log_debug(cat("checkpoint of step ", info_.progress.step, " written in ", *written_s_, " s"));
 }
 
+// Of this rank's thread. A rank that is gone or stopped meanwhile ends the job, whatever the disk does.
+void Checkpointer::wait_for_thread(const char* what) {
+  group_.wait_for_own(what, [this] { return is_ready(thread_); });
+}
+
 void Checkpointer::end_save() {
   if (phase_ == Phase::kWriting) {
+    if (!outcome_) wait_for_thread("writing this rank's part of a checkpoint");
     if (!outcome_) outcome_ = thread_.get();
     end_writing(all_reduce_scalar_sum(group_, outcome_->empty() ? 0.0 : 1.0));
   }
   if (phase_ == Phase::kPublishing) {
-    thread_.wait();
+    wait_for_thread("publishing a checkpoint");
     end_publishing();
   }
 }

@@ -68,6 +68,7 @@ class Checkpointer {
   void end_writing(double failed_ranks);
   void end_publishing();
   void end_save();
+  void wait_for_thread(const char* what);
   void warn(const Outcome& outcome) const;
 
   std::string dir_;

@@ -1,6 +1,8 @@
 #include "parallel/communicator.h"
 
 #include <algorithm>
+#include <chrono>
+#include <thread>
 
 #include "core/base/error.h"
 #include "core/base/hash.h"
@@ -14,6 +16,10 @@ void Communicator::count(OperationTraffic TrafficCounters::*verb, const char* pu
     t->bytes_sent += bytes;
     t->messages += messages;
   }
+}
+
+void Communicator::wait_for_own(const char* /*what*/, const std::function<bool()>& is_done) {
+  while (!is_done()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
 }
 
 std::vector<double> all_reduce_sum(Communicator& group, const std::vector<double>& values) {

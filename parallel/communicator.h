@@ -15,6 +15,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -102,6 +103,10 @@ class Communicator {
                                      const char* purpose) = 0;
   // Returns when all ranks have called it; on a GPU also waits for the current stream.
   virtual void barrier() = 0;
+  // Not collective. Waits until `is_done`, for something of this rank's own that takes as long as it takes (a
+  // thread that writes to a disk, named by `what`). Throws CommError when meanwhile another member's process
+  // is gone, or has been stopped for the group's timeout: nobody will need what is waited for.
+  virtual void wait_for_own(const char* what, const std::function<bool()>& is_done);
 
   void all_reduce_sum(Tensor tensor, const char* purpose = purpose::kControl) {
     start_all_reduce_sum(tensor, purpose)->wait();

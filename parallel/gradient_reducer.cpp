@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "core/base/autograd.h"
 #include "core/base/error.h"
 
 namespace fwl {

@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <tuple>
 
+#include "core/base/autograd.h"
+
 namespace fwl {
 namespace {
 
-using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
 
 // Rows of every rank that a reader of [begin, end) needs; `to` is the reader.
 void add_rows(std::vector<HaloRows>* rows, int64_t length, int to, int64_t begin, int64_t end) {

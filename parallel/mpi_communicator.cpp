@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <limits>
 #include <string_view>
 #include <utility>
 
@@ -30,6 +31,7 @@ constexpr int64_t kMessagePieceBytes = 256 * 1024 * 1024;
 // a rank is late, and may need this core.
 constexpr int kSpins = 50;
 constexpr BoundedWait::Rest kRest{0.02, 50};
+constexpr BoundedWait::Rest kOwnRest{0, 1000};  // no message is waited for
 
 MPI_Datatype mpi_type(at::ScalarType type) {
   if (type == at::kFloat) return MPI_FLOAT;
@@ -249,6 +251,15 @@ void MpiCommunicator::wait_for(const Operation& operation, MPI_Request& request,
                      " of its group) on rank ", rank_, " expected ", expected_bytes, " bytes from rank ",
                      peer, ", got ", received,
                      " (the ranks disagree on a shape). Start all ranks with the same config and program.");
+}
+
+void MpiCommunicator::wait_for_own(const char* what, const std::function<bool()>& is_done) {
+  if (watchdog_ == nullptr) return Communicator::wait_for_own(what, is_done);
+  BoundedWait waiting(std::numeric_limits<double>::infinity(), kOwnRest, watchdog_, "");
+  const Operation next = watchdog_->next(group_, what);
+  guarded([&] {
+    while (!is_done()) waiting.rest(next);
+  });
 }
 
 // Sends `out` to the right neighbour while `in` comes from the left one, in segments. Receives in place, or

@@ -41,6 +41,7 @@ class MpiCommunicator final : public Communicator {
   TransferPtr start_exchange(const std::vector<Message>& sends, const std::vector<Message>& receives,
                              const char* purpose) override;
   void barrier() override;
+  void wait_for_own(const char* what, const std::function<bool()>& is_done) override;
 
  private:
   class PendingMessages;

@@ -2,14 +2,13 @@
 
 #include <algorithm>
 
+#include "core/base/autograd.h"
 #include "core/base/error.h"
 #include "parallel/halo.h"
 
 namespace fwl {
 namespace {
 
-using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
 
 Communicator& group_of(AutogradContext* ctx) {
   return *reinterpret_cast<Communicator*>(ctx->saved_data["group"].toInt());

@@ -2,13 +2,12 @@
 
 #include <algorithm>
 
+#include "core/base/autograd.h"
 #include "core/base/error.h"
 
 namespace fwl {
 namespace {
 
-using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
 
 constexpr int64_t kSmallState_bytes = 256 * 1024;
 constexpr int64_t kAlignment = 16;

@@ -342,6 +342,11 @@ Operation Watchdog::begin(int group, const std::string& what) {
   return {group, ++g.entered, what};
 }
 
+Operation Watchdog::next(int group, const std::string& what) const {
+  const std::lock_guard lock(impl_->mutex);
+  return {group, impl_->groups[static_cast<size_t>(group)].entered + 1, what};
+}
+
 void Watchdog::end(const Operation& operation) {
   const std::lock_guard lock(impl_->mutex);
   Impl::Group& g = impl_->groups[static_cast<size_t>(operation.group)];

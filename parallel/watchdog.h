@@ -44,6 +44,8 @@ class Watchdog {
   // The next operation of the group has been entered by this rank.
   Operation begin(int group, const std::string& what);
   void end(const Operation& operation);
+  // The operation that this rank has not begun yet, under the name of what keeps it.
+  Operation next(int group, const std::string& what) const;
 
   // How many seconds longer than the others' this rank's waits in the group are: 0 for the first member, and
   // the more the later it comes. So the lowest rank that is not late asks and tells all others, and they need

@@ -1,6 +1,8 @@
 // What the project's autograd functions share.
 #pragma once
 
+#include <torch/csrc/autograd/custom_function.h>
+
 #include <optional>
 
 #include "core/base/torch.h"
