@@ -8,7 +8,6 @@
 namespace fwl {
 namespace {
 
-
 // Rows of every rank that a reader of [begin, end) needs; `to` is the reader.
 void add_rows(std::vector<HaloRows>* rows, int64_t length, int to, int64_t begin, int64_t end) {
   for (int64_t first = begin; first < end;) {

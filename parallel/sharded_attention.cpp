@@ -9,7 +9,6 @@
 namespace fwl {
 namespace {
 
-
 Communicator& group_of(AutogradContext* ctx) {
   return *reinterpret_cast<Communicator*>(ctx->saved_data["group"].toInt());
 }

@@ -8,7 +8,6 @@
 namespace fwl {
 namespace {
 
-
 constexpr int64_t kSmallState_bytes = 256 * 1024;
 constexpr int64_t kAlignment = 16;
 
