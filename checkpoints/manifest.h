@@ -70,7 +70,7 @@ struct CheckpointInfo {
   DataPosition data;
   LearningRateState learning_rate;
   WriterLayout layout;
-  std::map<std::string, std::string> program;  // fwl, libtorch, hdf5 -> version
+  std::map<std::string, std::string> program;  // name -> version (software.h)
   std::string config_yaml;
   std::string tokenizer_kind;
   std::string tokenizer_bytes;  // empty for the byte tokenizer

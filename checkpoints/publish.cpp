@@ -1,7 +1,6 @@
 #include "checkpoints/publish.h"
 
 #include <fcntl.h>
-#include <torch/headeronly/version.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -11,16 +10,12 @@
 #include "core/base/error.h"
 #include "core/base/file.h"
 #include "core/base/hash.h"
-#include "core/base/hdf5.h"
+#include "parallel/software.h"
 
 namespace fwl {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::string libtorch_version() {
-  return cat(TORCH_VERSION_MAJOR, ".", TORCH_VERSION_MINOR, ".", TORCH_VERSION_PATCH);
-}
 
 void merge_part(const std::string& writing_dir, int rank, CheckpointManifest* manifest) {
   const std::string path = writing_dir + "/" + part_index_name(rank);
@@ -41,8 +36,8 @@ void merge_part(const std::string& writing_dir, int rank, CheckpointManifest* ma
 CheckpointManifest merge_parts(const std::string& writing_dir, const CheckpointInfo& info) {
   CheckpointManifest manifest;
   manifest.info = info;
-  manifest.info.program = {
-      {"fwl", FWL_VERSION}, {"libtorch", libtorch_version()}, {"hdf5", hdf5_library_version()}};
+  const auto programs = software();
+  manifest.info.program = {programs.begin(), programs.end()};
   for (int rank = 0; rank < info.layout.ranks; ++rank) merge_part(writing_dir, rank, &manifest);
   for (auto& [name, tensor] : manifest.tensors) {
     std::sort(tensor.slices.begin(), tensor.slices.end(),

@@ -25,6 +25,7 @@ void add_watch_command(CLI::App& app);
 void add_doctor_command(CLI::App& app);
 void add_export_command(CLI::App& app);
 void add_import_gpt2_command(CLI::App& app);
+void add_completion_command(CLI::App& app);  // of all commands that `app` has when it runs
 
 struct InnerApproximation;
 struct ModelSource;

@@ -14,6 +14,7 @@
 #include "core/base/error.h"
 #include "core/base/log.h"
 #include "core/base/open_files.h"
+#include "core/base/version.h"
 #include "core/base/waiting.h"
 #include "launch/command.h"
 #include "launch/path_options.h"
@@ -21,6 +22,12 @@
 #include "parallel/failure.h"
 #include "parallel/launcher.h"
 #include "parallel/session.h"
+#include "parallel/software.h"
+
+// launch/cmake/commit.cmake writes it when the program is linked.
+namespace fwl {
+extern const char* const kSourceCommit;
+}
 
 namespace {
 
@@ -28,9 +35,18 @@ int exit_code_of(fwl::ExitCode code) {
   return static_cast<int>(code);
 }
 
+// One line each: "fwl 0.2.0", "commit 82ccb1a0c1de", ...
+std::string version_text() {
+  std::string text;
+  for (const auto& [name, version] : fwl::software())
+    text += fwl::cat(text.empty() ? "" : "\n", name, " ", version);
+  return text;
+}
+
 void declare_commands(CLI::App& app) {
   app.require_subcommand(1);
-  app.set_version_flag("--version", FWL_VERSION);
+  app.set_version_flag("--version", version_text,
+                       "Print the versions of the program and its libraries, and exit");
   fwl::add_tokenizer_command(app);
   fwl::add_tokenize_command(app);
   fwl::add_data_command(app);
@@ -47,6 +63,7 @@ void declare_commands(CLI::App& app) {
   fwl::add_doctor_command(app);
   fwl::add_export_command(app);
   fwl::add_import_gpt2_command(app);
+  fwl::add_completion_command(app);
   fwl::expand_paths(app);
   app.footer(
       "Exit codes: 0 ok, 1 internal error, 2 bad config or usage, 3 bad data or checkpoint file, "
@@ -98,6 +115,7 @@ int run(CLI::App& app, int argc, char** argv) {
 
 int main(int argc, char** argv) {
   fwl::raise_open_file_limit();
+  fwl::set_source_commit(fwl::kSourceCommit);
   CLI::App app("fwl: trains, evaluates and runs Fast Weight Language Models", "fwl");
   take_signals_of_launcher(argc, argv);
   try {

@@ -44,8 +44,10 @@ while (($# > 0)); do
 done
 (($# > 0)) || usage_error "no command was given (there is nothing to start). Give one, for example: train CONFIG.yaml"
 [[ -z $ranks || $ranks =~ ^[1-9][0-9]{0,6}$ ]] || usage_error "-n '$ranks' is no number of ranks. Give 1 or more."
-fwl=$(realpath "${FWL:-$here/../build/bin/fwl}" 2>/dev/null || true)
-[[ -x $fwl && ! -d $fwl ]] || usage_error "'${FWL:-$here/../build/bin/fwl}' does not exist or is no program. Build it, or set FWL."
+program=${FWL:-$here/../build/bin/fwl}
+if [[ -z ${FWL:-} && ! -e $program && -e $here/../../../bin/fwl ]]; then program=$here/../../../bin/fwl; fi  # cmake --install
+fwl=$(realpath "$program" 2>/dev/null || true)
+[[ -x $fwl && ! -d $fwl ]] || usage_error "'$program' does not exist or is no program. Build it, or set FWL."
 mpirun=${FWL_MPIRUN:-mpirun}
 command -v "$mpirun" >/dev/null || usage_error "'$mpirun' was not found (it starts the ranks). Install Open MPI, or set FWL_MPIRUN."
 

@@ -7,11 +7,13 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "core/base/error.h"
 #include "core/base/file.h"
 #include "core/base/json.h"
 #include "core/base/log.h"
+#include "parallel/software.h"
 
 namespace fwl {
 namespace {
@@ -132,7 +134,10 @@ bool RunLog::append_pending() {
 }
 
 void RunLog::write(const LogEntry& entry) {
-  pending_ += json_text(to_json(entry)) + "\n";
+  json line = to_json(entry);
+  if (std::exchange(names_program_, false))
+    for (const auto& [name, version] : software()) line["program"][name] = version;
+  pending_ += json_text(line) + "\n";
   if (!append_pending())
     log_warn(cat("writing '", path_,
                  "' failed. Free space or check the disk; the line is tried again with the next."));

@@ -55,6 +55,7 @@ class RunLog {
   // Appends to RUN/log.jsonl after removing entries of steps beyond `resumed_step` (they will be logged
   // again). Throws DataError when the file cannot be written.
   RunLog(const std::string& run_dir, int64_t resumed_step, int64_t total_steps, EventLog events);
+  // The first line that this process writes also holds `program`: what wrote it (parallel/software.h).
   // A line that cannot be written (disk full) is a warning; it is tried again with the next one.
   void write(const LogEntry& entry);
   // The last line of the file, until the run goes on.
@@ -72,6 +73,7 @@ class RunLog {
   bool terminal_;
   std::chrono::steady_clock::time_point start_, drawn_;
   std::optional<EventFile> events_;
+  bool names_program_ = true;  // with the first line that this process writes
 };
 
 }  // namespace fwl

@@ -8,6 +8,7 @@
 #include "parallel/failure.h"
 #include "parallel/nccl_check.h"
 #include "parallel/session.h"
+#include "parallel/software.h"
 #include "parallel/tensor_checks.h"
 #include "parallel/traffic.h"
 
@@ -56,6 +57,12 @@ class Event {
 };
 
 }  // namespace
+
+std::string nccl_version() {
+  int code = 0;
+  if (ncclGetVersion(&code) != ncclSuccess) return "unknown";
+  return cat(code / 10000, ".", code / 100 % 100, ".", code % 100);
+}
 
 // When one operation ran on the group's stream, and when computation reached and passed its wait.
 struct NcclCommunicator::Timing {

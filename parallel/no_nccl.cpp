@@ -1,7 +1,12 @@
 #include "core/base/error.h"
 #include "parallel/session.h"
+#include "parallel/software.h"
 
 namespace fwl {
+
+std::string nccl_version() {
+  return "none";
+}
 
 std::unique_ptr<Communicator> make_world_nccl_communicator(int device_index, double timeout_s) {
   return make_axis_nccl_communicator(0, "world", device_index, timeout_s);

@@ -7,6 +7,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . launch/stages.sh
+. launch/cores.sh
 trap print_stages EXIT
 
 stage "set-up"
@@ -23,6 +24,6 @@ stage "build"
 cmake --build build
 
 stage "tests"
-# MPI tests start up to 4 ranks each: one test at a time keeps their timings honest on few cores.
-ctest --test-dir build --output-on-failure "$@"
+# As many at once as there are cores; tests of several ranks take several, tests that measure run alone.
+ctest --test-dir build --output-on-failure -j "$(cores)" "$@"
 finish_stages
