@@ -31,8 +31,9 @@ void write_cases(const CLI::App& command, const std::string& path, std::ostream&
 
 std::string keys() {
   RunConfig config;
+  const FieldList list = fields_of(config);
   std::string text;
-  for (const Field& field : fields_of(config).fields()) text += (text.empty() ? "" : " ") + field.path + "=";
+  for (const Field& field : list.fields()) text += (text.empty() ? "" : " ") + field.path + "=";
   return text;
 }
 
