@@ -1,8 +1,10 @@
 #include "data/document_source.h"
 
+#include <fcntl.h>
 #include <fnmatch.h>
 #include <glob.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -15,6 +17,7 @@
 
 #include "core/base/error.h"
 #include "core/base/hash.h"
+#include "core/base/system_error.h"
 
 namespace fwl {
 namespace {
@@ -106,6 +109,9 @@ class Finder {
 
   void add_file(const std::string& path, const std::string& name, const struct stat& status, bool by_link) {
     if (!filter_.accepts(name)) return;
+    // Said before the first file is read, not when its turn comes.
+    const int error = ::faccessat(AT_FDCWD, path.c_str(), R_OK, AT_EACCESS) == 0 ? 0 : errno;
+    if (error != 0) throw SystemError(error, cat("document '", path, "' cannot be opened"));
     const auto [place, is_new] = found_.try_emplace(identity_of(status), path);
     if (!is_new && by_link) {
       skipped_.repeated += 1;
@@ -141,8 +147,7 @@ class Finder {
       struct stat inner {};
       if (::stat(path.c_str(), &inner) != 0) {
         const int error = errno;
-        throw UnavailableError(cat("'", path, "' cannot be read: ", std::strerror(error),
-                                   ". Check its permissions, or leave it out with --exclude."));
+        throw SystemError(error, cat("'", path, "' cannot be read"));
       }
       if (is_folder && !(by_link && walked_.count(identity_of(inner)) > 0)) walk(path, name, inner, by_link);
       if (!is_folder) add_file(path, name, inner, by_link);
@@ -153,7 +158,10 @@ class Finder {
     struct stat status {};
     const int error = ::stat(link.path.c_str(), &status) == 0 ? 0 : errno;
     if (error == ELOOP) return skipped_.circular.push_back(link.path);
-    if (error != 0) return skipped_.broken.push_back(link.path);
+    if (error == ENOENT || error == ENOTDIR || error == ENAMETOOLONG)
+      return skipped_.broken.push_back(link.path);
+    if (error != 0 && matches_any(link.name, filter_.excludes)) return;
+    if (error != 0) throw SystemError(error, cat("the link '", link.path, "' cannot be followed"));
     if (S_ISREG(status.st_mode)) return add_file(link.path, link.name, status, /*by_link=*/true);
     if (!S_ISDIR(status.st_mode)) return;
     if (!link.name.empty() && is_skipped_folder(link.path)) {
@@ -182,9 +190,21 @@ class Finder {
 std::vector<std::string> expand(const std::string& path) {
   if (fs::exists(path) || path.find_first_of("*?[") == std::string::npos) return {path};
   glob_t found{};
-  const int code = glob(path.c_str(), 0, nullptr, &found);
+  // Folders that cannot be listed may hold what the pattern means.
+  static thread_local std::pair<std::string, int> refused;  // glob() takes no function with a state
+  refused = {};
+  const auto note = [](const char* folder, int error) {
+    if (error == ENOENT || error == ENOTDIR || error == ELOOP || error == ENAMETOOLONG) return 0;
+    refused = {folder, error};
+    return 1;
+  };
+  const int code = glob(path.c_str(), 0, note, &found);
   std::vector<std::string> paths(found.gl_pathv, found.gl_pathv + (code == 0 ? found.gl_pathc : 0));
   globfree(&found);
+  const auto& [folder, error] = refused;
+  if (error != 0) throw SystemError(error, cat("'", path, "': the folder '", folder, "' cannot be listed"));
+  require<UnavailableError>(code != GLOB_NOSPACE, "'", path,
+                            "': no memory for the files that match. Free memory, or give the folder.");
   require<UnavailableError>(!paths.empty(), "'", path, "' matches no file. Check the pattern.");
   return paths;
 }
