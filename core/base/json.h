@@ -29,11 +29,9 @@ inline bool is_nested_too_deeply(std::string_view text) {
   return false;
 }
 
-// What the text says; is_discarded() where it is no JSON, or nested deeper than kDeepestJson. A zero byte,
-// which the library takes for the end of the text, is no JSON.
+// What the text says; is_discarded() where it is no JSON, or nested deeper than kDeepestJson.
 inline nlohmann::json parse_json(const std::string& text) {
-  if (is_nested_too_deeply(text) || text.find('\0') != std::string::npos)
-    return nlohmann::json(nlohmann::json::value_t::discarded);
+  if (is_nested_too_deeply(text)) return nlohmann::json(nlohmann::json::value_t::discarded);
   return nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
 }
 
