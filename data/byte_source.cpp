@@ -1,6 +1,7 @@
 #include "data/byte_source.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <unistd.h>
 #include <zlib.h>
 #include <zstd.h>
@@ -38,14 +39,21 @@ class RawSource : public ByteSource {
     if (fd < 0) throw SystemError(error, cat("document '", path, "' cannot be opened"));
     return fd;
   }
+  // Standard input may have been made one that does not wait, by whoever shares it.
+  void wait_for_more() const {
+    pollfd input{fd_, POLLIN, 0};
+    ::poll(&input, 1, -1);
+  }
   size_t take(char* out, size_t count) override {
     return patiently([&] {
       ssize_t got = 0;
+      int error = 0;
       do {
         got = ::read(fd_, out, count);
-      } while (got < 0 && errno == EINTR);
-      const int error = errno;
-      if (got < 0) throw SystemError(error, cat("document '", path_, "' cannot be read"));
+        error = got < 0 ? errno : 0;
+        if (error == EAGAIN) wait_for_more();
+      } while (error == EINTR || error == EAGAIN);
+      if (error != 0) throw SystemError(error, cat("document '", path_, "' cannot be read"));
       consumed_ += got;
       return static_cast<size_t>(got);
     });

@@ -1,5 +1,6 @@
 #include "data/document_source.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <fnmatch.h>
 #include <glob.h>
@@ -186,23 +187,49 @@ class Finder {
   SkippedEntries skipped_;
 };
 
+// The path that glob() was refused first, and why. It takes functions without a state.
+thread_local std::pair<std::string, int> refused_path;
+
+// What is not there matches nothing; behind what cannot be looked at may lie what the pattern means.
+template <typename Result>
+Result noted(Result result, bool failed, const char* path) {
+  const int error = errno;
+  const bool is_missing = error == ENOENT || error == ENOTDIR || error == ELOOP || error == ENAMETOOLONG;
+  if (failed && !is_missing && refused_path.second == 0) refused_path = {path, error};
+  errno = error;
+  return result;
+}
+
+glob_t noting_glob() {
+  glob_t found{};
+  found.gl_opendir = [](const char* path) -> void* {
+    DIR* folder = ::opendir(path);
+    return noted(folder, folder == nullptr, path);
+  };
+  found.gl_readdir = [](void* folder) { return ::readdir(static_cast<DIR*>(folder)); };
+  found.gl_closedir = [](void* folder) { ::closedir(static_cast<DIR*>(folder)); };
+  found.gl_stat = [](const char* path, struct stat* status) {
+    const int code = ::stat(path, status);
+    return noted(code, code != 0, path);
+  };
+  found.gl_lstat = [](const char* path, struct stat* status) {
+    const int code = ::lstat(path, status);
+    return noted(code, code != 0, path);
+  };
+  return found;
+}
+
 // The files that a shell's pattern stands for; the path itself when it exists or is no pattern.
 std::vector<std::string> expand(const std::string& path) {
   if (fs::exists(path) || path.find_first_of("*?[") == std::string::npos) return {path};
-  glob_t found{};
-  // Folders that cannot be listed may hold what the pattern means.
-  static thread_local std::pair<std::string, int> refused;  // glob() takes no function with a state
-  refused = {};
-  const auto note = [](const char* folder, int error) {
-    if (error == ENOENT || error == ENOTDIR || error == ELOOP || error == ENAMETOOLONG) return 0;
-    refused = {folder, error};
-    return 1;
-  };
-  const int code = glob(path.c_str(), 0, note, &found);
+  refused_path = {};
+  glob_t found = noting_glob();
+  const int code = glob(path.c_str(), GLOB_ALTDIRFUNC, nullptr, &found);
   std::vector<std::string> paths(found.gl_pathv, found.gl_pathv + (code == 0 ? found.gl_pathc : 0));
   globfree(&found);
-  const auto& [folder, error] = refused;
-  if (error != 0) throw SystemError(error, cat("'", path, "': the folder '", folder, "' cannot be listed"));
+  const auto& [refused, error] = refused_path;
+  if (error != 0)
+    throw SystemError(error, cat("'", refused, "', which '", path, "' may mean, cannot be read"));
   require<UnavailableError>(code != GLOB_NOSPACE, "'", path,
                             "': no memory for the files that match. Free memory, or give the folder.");
   require<UnavailableError>(!paths.empty(), "'", path, "' matches no file. Check the pattern.");

@@ -123,6 +123,7 @@ std::vector<int64_t> Hdf5File::Handles::shape_of(const DatasetHandle& dataset,
   std::vector<int64_t> shape;
   double elements = 1;
   for (const hsize_t d : dims) {
+    require_data(d < static_cast<hsize_t>(kMostElements), name, "claims ", d, " rows of a dim");
     elements *= static_cast<double>(d);
     shape.push_back(static_cast<int64_t>(d));
   }

@@ -134,6 +134,10 @@ ROWS
   chmod 755 hidden sets/b; chmod 644 late/2.txt
 fi
 
+# ---- a standard input that does not wait
+(sleep 4; echo late) | python3 -c 'import os, sys; os.set_blocking(0, False); os.execvp(sys.argv[1], sys.argv[1:])' \
+  "${tok[@]}" - --out unwaited >out 2>&1 || fail "standard input without waiting: $(cat out)"
+
 # ---- names that cannot be written back, and a data set among its sources whose name is a pattern
 for name in '' . .. ../x a/../b /x a/; do refused 2 "--stdin-name '$name'" "${tok[@]}" - --stdin-name "$name" --out ds2; done
 mkdir among; echo 1 >among/a.txt
