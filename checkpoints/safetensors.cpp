@@ -22,7 +22,8 @@ using nlohmann::json;
 constexpr int64_t kLengthBytes = 8;
 constexpr int64_t kLongestHeader = 100'000'000;  // the Rust reader's limit
 constexpr size_t kMostDims = 64;
-constexpr size_t kAlignment = 8;  // of the tensors' bytes in the file
+constexpr int64_t kMostElements = int64_t{1} << 46;  // of a tensor, its empty dims left out
+constexpr size_t kAlignment = 8;                     // of the tensors' bytes in the file
 
 struct DtypeName {
   const char* name;
@@ -63,13 +64,17 @@ uint64_t parse_length(const std::string& bytes) {
   return length;
 }
 
-// -1 where the product does not fit.
+// -1 for an absurd shape. That of an empty tensor may have no absurd dims either: its strides are products.
 int64_t byte_count(const std::vector<int64_t>& shape, at::ScalarType dtype) {
-  auto bytes = static_cast<int64_t>(c10::elementSize(dtype));
+  int64_t elements = 1;
+  bool is_empty = false;
   for (const int64_t size : shape) {
-    if (size < 0 || __builtin_mul_overflow(bytes, size, &bytes)) return -1;
+    is_empty = is_empty || size == 0;
+    if (size < 0 || __builtin_mul_overflow(elements, std::max<int64_t>(size, 1), &elements) ||
+        elements > kMostElements)
+      return -1;
   }
-  return bytes;
+  return is_empty ? 0 : elements * static_cast<int64_t>(c10::elementSize(dtype));
 }
 
 std::ifstream open_for_reading(const std::string& path) {

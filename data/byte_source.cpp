@@ -1,6 +1,7 @@
 #include "data/byte_source.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <unistd.h>
 #include <zlib.h>
 #include <zstd.h>
@@ -9,11 +10,11 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
-#include <cstring>
 #include <vector>
 
 #include "core/base/error.h"
 #include "core/base/log.h"
+#include "core/base/system_error.h"
 #include "data/decompressor.h"
 
 namespace fwl {
@@ -24,28 +25,38 @@ constexpr int kMostPackings = 4;  // one inside the other
 // The file's own bytes.
 class RawSource : public ByteSource {
  public:
-  explicit RawSource(const std::string& path)
-      : path_(path), fd_(path == "-" ? STDIN_FILENO : ::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
-    const int error = errno;
-    require<UnavailableError>(fd_ >= 0, "document '", path, "' cannot be opened: ", std::strerror(error),
-                              ". Check the path, its permissions and the file system.");
-  }
+  explicit RawSource(const std::string& path) : path_(path), fd_(patiently([&] { return opened(path); })) {}
   ~RawSource() override {
     if (fd_ != STDIN_FILENO) ::close(fd_);
   }
   int64_t consumed() const override { return consumed_; }
 
  private:
-  size_t take(char* out, size_t count) override {
-    ssize_t got = 0;
-    do {
-      got = ::read(fd_, out, count);
-    } while (got < 0 && errno == EINTR);
+  static int opened(const std::string& path) {
+    if (path == "-") return STDIN_FILENO;
+    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
     const int error = errno;
-    require<UnavailableError>(got >= 0, "document '", path_, "' cannot be read: ", std::strerror(error),
-                              ". Check the path, its permissions and the file system.");
-    consumed_ += got;
-    return static_cast<size_t>(got);
+    if (fd < 0) throw SystemError(error, cat("document '", path, "' cannot be opened"));
+    return fd;
+  }
+  // Standard input may have been made one that does not wait, by whoever shares it.
+  void wait_for_more() const {
+    pollfd input{fd_, POLLIN, 0};
+    ::poll(&input, 1, -1);
+  }
+  size_t take(char* out, size_t count) override {
+    return patiently([&] {
+      ssize_t got = 0;
+      int error = 0;
+      do {
+        got = ::read(fd_, out, count);
+        error = got < 0 ? errno : 0;
+        if (error == EAGAIN) wait_for_more();
+      } while (error == EINTR || error == EAGAIN);
+      if (error != 0) throw SystemError(error, cat("document '", path_, "' cannot be read"));
+      consumed_ += got;
+      return static_cast<size_t>(got);
+    });
   }
 
   std::string path_;
@@ -106,9 +117,20 @@ class ZstdSource : public Decompressor {
     b.in_left -= in.pos;
     b.out += out.pos;
     b.out_left -= out.pos;
-    if (ZSTD_isError(left) && ZSTD_getErrorCode(left) == ZSTD_error_memory_allocation) refuse_memory();
-    if (ZSTD_isError(left)) refuse_damaged(ZSTD_getErrorName(left));
+    if (ZSTD_isError(left)) refuse(left);
     return left == 0;
+  }
+  [[noreturn]] void refuse(size_t result) const {
+    switch (ZSTD_getErrorCode(result)) {
+      case ZSTD_error_memory_allocation:
+        refuse_memory();
+      case ZSTD_error_dictionary_wrong:
+        refuse_unknown("was made with a dictionary (zstd -D), which is not known here");
+      case ZSTD_error_frameParameter_windowTooLarge:
+        refuse_unknown("needs a window of more than 2 GiB");
+      default:
+        refuse_damaged(ZSTD_getErrorName(result));
+    }
   }
 
   std::unique_ptr<ZSTD_DStream, size_t (*)(ZSTD_DStream*)> stream_;

@@ -1,6 +1,7 @@
 #include "data/dataset_builder.h"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
@@ -78,6 +79,18 @@ std::string hash_of_names(const std::vector<DocumentFile>& files) {
 uint64_t hash_with(uint64_t hash, const Piece& piece, uint64_t text_hash) {
   if (piece.begins) hash = hash_bytes(piece.name, hash);
   return mix_bits(hash ^ mix_bits(text_hash + (piece.ends ? 1 : 0)));
+}
+
+// What was read may be neither the old text nor the new one.
+void warn_if_changed(const DocumentFile& file) {
+  static std::atomic<int> said = 0;
+  constexpr int kMost = 10;
+  if (said >= kMost || why_not_the_same(file).empty()) return;
+  log_warn(
+      cat("'", file.path,
+          "' was changed after it was listed (its text may be a mixture of two versions). Tokenize again "
+          "when it stays as it is.",
+          ++said == kMost ? " Further files are not named." : ""));
 }
 
 // Files [begin, end).
@@ -180,6 +193,7 @@ class Builder {
       return replaces() || o_.existing != ExistingDataset::kReplace || fs::exists(dir_ + "/" + kManifestName);
     if (fs::exists(dir_ + "/" + kManifestName)) return false;
     if (!replaces() && o_.existing == ExistingDataset::kReplace) return false;
+    if (has_final_shards()) return false;
     if (journal.value("names", "") == hash_of_names(files_)) return true;
     for (size_t group = 0; group < groups_.size(); ++group) {
       GroupState state = load_state(group);
@@ -188,6 +202,17 @@ class Builder {
       return state.shards() > 0;
     }
     return false;
+  }
+
+  // Whether a build of other sources was killed while finish() gave its shards their final numbers: those of
+  // these sources would get the names of shards that are there.
+  bool has_final_shards() const {
+    return std::any_of(splits_.begin(), splits_.end(), [&](const std::string& split) {
+      return fs::exists(dir_ + "/" + final_name(split, 0));
+    });
+  }
+  static std::string final_name(const std::string& split, size_t number) {
+    return split + numbered("/shard-%05zu.h5", number);
   }
 
   void prepare() {
@@ -440,6 +465,7 @@ class Builder {
         while (pool_.is_full()) write_oldest();
       }
       state_.skipped_lines.add(reader.skipped_lines());
+      warn_if_changed(file);
     }
 
     void write_oldest() {
@@ -532,7 +558,7 @@ class Builder {
 
   void add_shard(const std::string& split, ShardEntry shard) {
     std::vector<ShardEntry>& shards = manifest_.splits[split].shards;
-    const std::string name = split + numbered("/shard-%05zu.h5", shards.size());
+    const std::string name = final_name(split, shards.size());
     std::error_code error;
     if (fs::exists(dir_ + "/" + shard.file)) fs::rename(dir_ + "/" + shard.file, dir_ + "/" + name, error);
     require<DataError>(!error && fs::exists(dir_ + "/" + name), dir_, "/", shard.file,

@@ -1,5 +1,6 @@
-// What reads compressed text has in common: one member (frame, stream) after the other from a source of bytes.
-// bzip2 and xz are files of their own, with stand-ins where their library is not there (no_bzip2.cpp, no_xz.cpp).
+// What reads compressed text has in common: one member (frame, stream) after the other from a source of
+// bytes. bzip2 and xz are files of their own, with stand-ins where their library is not there (no_bzip2.cpp,
+// no_xz.cpp).
 #pragma once
 
 #include <algorithm>
@@ -42,6 +43,11 @@ class Decompressor : public ByteSource {
   [[noreturn]] void refuse_damaged(const std::string& why) const {
     throw DataError(cat("'", path_, "': its ", name_of(packing_), " data is damaged or cut off near byte ",
                         packed_->consumed(), " (", why, "). ", kGetAgain));
+  }
+  // Sound data that this program cannot decode: `why` goes on with what it needs.
+  [[noreturn]] void refuse_unknown(const std::string& why) const {
+    throw UnavailableError(cat("'", path_, "': its ", name_of(packing_), " data ", why,
+                               " (this says nothing about its content). Decompress it first."));
   }
   [[noreturn]] void refuse_memory() const {
     throw UnavailableError(cat("'", path_, "': ", name_of(packing_),

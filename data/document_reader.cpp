@@ -15,6 +15,7 @@
 namespace fwl {
 namespace {
 
+constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 constexpr size_t kReadBytes = size_t{1} << 18;
 constexpr size_t kLongestLine = size_t{1} << 28;     // of JSON: a line is parsed as a whole
 constexpr size_t kLongestMatched = size_t{1} << 16;  // a pattern sees this much of a line
@@ -70,7 +71,7 @@ bool is_named_json(const std::string& name) {
 // The first `most` lines of `head` that are not blank; a last one that `head` cuts is among them.
 std::vector<std::string> first_lines(std::string_view head, size_t most) {
   std::vector<std::string> lines;
-  if (head.starts_with("\xEF\xBB\xBF")) head.remove_prefix(3);
+  if (head.starts_with(kByteOrderMark)) head.remove_prefix(kByteOrderMark.size());
   while (!head.empty() && lines.size() < most) {
     const std::string_view line = head.substr(0, head.find('\n'));
     head.remove_prefix(std::min(line.size() + 1, head.size()));
@@ -269,9 +270,14 @@ class JsonLines : public DocumentReader::Cutter {
     const std::string line = take_line(kLongestLine);
     if (line.empty()) return false;
     number_ += 1;
-    if (is_blank(line)) return true;
+    const bool is_marked = number_ == 1 && line.starts_with(kByteOrderMark);
+    if (is_blank(std::string_view(line).substr(is_marked ? kByteOrderMark.size() : 0))) return true;
+    const bool is_too_long = line.size() >= kLongestLine;
+    if (is_too_long) pass_over_rest(line);
     try {
-      const std::string text = text_of(line);
+      require<DataError>(!is_too_long, "longer than ", kLongestLine,
+                         " bytes (a line is read as a whole). Split it.");
+      const std::string text = json_string(line, field_);
       begin(cat(name_, '/', number_));
       add(text);
       end();
@@ -283,10 +289,12 @@ class JsonLines : public DocumentReader::Cutter {
     }
     return true;
   }
-  std::string text_of(const std::string& line) {
-    if (line.size() < kLongestLine) return json_string(line, field_);
-    for (std::string rest = line; !rest.empty() && rest.back() != '\n';) rest = take_line(kLongestLine);
-    throw DataError(cat("longer than ", kLongestLine, " bytes (a line is read as a whole). Split it."));
+  void pass_over_rest(const std::string& line) {
+    for (char last = line.back(); last != '\n';) {
+      const std::string rest = take_line(kLongestLine);
+      if (rest.empty()) return;
+      last = rest.back();
+    }
   }
   std::string path_, name_, field_;
   BadLines bad_lines_;
@@ -322,8 +330,9 @@ class Parts : public DocumentReader::Cutter {
       has_text_ = false;
     }
     open_ = true;
+    // Of a long line this is a part, which may be blank alone.
+    after_blank_ = is_blank(line) && (at_line_start_ || after_blank_);
     at_line_start_ = line.back() == '\n';
-    after_blank_ = is_blank(line);
     has_text_ = has_text_ || !after_blank_;
     bytes_ += static_cast<int64_t>(line.size());
     add(line);

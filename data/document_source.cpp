@@ -1,8 +1,11 @@
 #include "data/document_source.h"
 
+#include <dirent.h>
+#include <fcntl.h>
 #include <fnmatch.h>
 #include <glob.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -15,6 +18,7 @@
 
 #include "core/base/error.h"
 #include "core/base/hash.h"
+#include "core/base/system_error.h"
 
 namespace fwl {
 namespace {
@@ -106,6 +110,9 @@ class Finder {
 
   void add_file(const std::string& path, const std::string& name, const struct stat& status, bool by_link) {
     if (!filter_.accepts(name)) return;
+    // Said before the first file is read, not when its turn comes.
+    const int error = ::faccessat(AT_FDCWD, path.c_str(), R_OK, AT_EACCESS) == 0 ? 0 : errno;
+    if (error != 0) throw SystemError(error, cat("document '", path, "' cannot be opened"));
     const auto [place, is_new] = found_.try_emplace(identity_of(status), path);
     if (!is_new && by_link) {
       skipped_.repeated += 1;
@@ -141,8 +148,7 @@ class Finder {
       struct stat inner {};
       if (::stat(path.c_str(), &inner) != 0) {
         const int error = errno;
-        throw UnavailableError(cat("'", path, "' cannot be read: ", std::strerror(error),
-                                   ". Check its permissions, or leave it out with --exclude."));
+        throw SystemError(error, cat("'", path, "' cannot be read"));
       }
       if (is_folder && !(by_link && walked_.count(identity_of(inner)) > 0)) walk(path, name, inner, by_link);
       if (!is_folder) add_file(path, name, inner, by_link);
@@ -153,7 +159,10 @@ class Finder {
     struct stat status {};
     const int error = ::stat(link.path.c_str(), &status) == 0 ? 0 : errno;
     if (error == ELOOP) return skipped_.circular.push_back(link.path);
-    if (error != 0) return skipped_.broken.push_back(link.path);
+    if (error == ENOENT || error == ENOTDIR || error == ENAMETOOLONG)
+      return skipped_.broken.push_back(link.path);
+    if (error != 0 && matches_any(link.name, filter_.excludes)) return;
+    if (error != 0) throw SystemError(error, cat("the link '", link.path, "' cannot be followed"));
     if (S_ISREG(status.st_mode)) return add_file(link.path, link.name, status, /*by_link=*/true);
     if (!S_ISDIR(status.st_mode)) return;
     if (!link.name.empty() && is_skipped_folder(link.path)) {
@@ -178,13 +187,51 @@ class Finder {
   SkippedEntries skipped_;
 };
 
+// The path that glob() was refused first, and why. It takes functions without a state.
+thread_local std::pair<std::string, int> refused_path;
+
+// What is not there matches nothing; behind what cannot be looked at may lie what the pattern means.
+template <typename Result>
+Result noted(Result result, bool failed, const char* path) {
+  const int error = errno;
+  const bool is_missing = error == ENOENT || error == ENOTDIR || error == ELOOP || error == ENAMETOOLONG;
+  if (failed && !is_missing && refused_path.second == 0) refused_path = {path, error};
+  errno = error;
+  return result;
+}
+
+glob_t noting_glob() {
+  glob_t found{};
+  found.gl_opendir = [](const char* path) -> void* {
+    DIR* folder = ::opendir(path);
+    return noted(folder, folder == nullptr, path);
+  };
+  found.gl_readdir = [](void* folder) { return ::readdir(static_cast<DIR*>(folder)); };
+  found.gl_closedir = [](void* folder) { ::closedir(static_cast<DIR*>(folder)); };
+  found.gl_stat = [](const char* path, struct stat* status) {
+    const int code = ::stat(path, status);
+    return noted(code, code != 0, path);
+  };
+  found.gl_lstat = [](const char* path, struct stat* status) {
+    const int code = ::lstat(path, status);
+    return noted(code, code != 0, path);
+  };
+  return found;
+}
+
 // The files that a shell's pattern stands for; the path itself when it exists or is no pattern.
 std::vector<std::string> expand(const std::string& path) {
   if (fs::exists(path) || path.find_first_of("*?[") == std::string::npos) return {path};
-  glob_t found{};
-  const int code = glob(path.c_str(), 0, nullptr, &found);
+  refused_path = {};
+  glob_t found = noting_glob();
+  const int code = glob(path.c_str(), GLOB_ALTDIRFUNC, nullptr, &found);
   std::vector<std::string> paths(found.gl_pathv, found.gl_pathv + (code == 0 ? found.gl_pathc : 0));
   globfree(&found);
+  const auto& [refused, error] = refused_path;
+  if (error != 0)
+    throw SystemError(error, cat("'", refused, "', which '", path, "' may mean, cannot be read"));
+  require<UnavailableError>(code != GLOB_NOSPACE, "'", path,
+                            "': no memory for the files that match. Free memory, or give the folder.");
   require<UnavailableError>(!paths.empty(), "'", path, "' matches no file. Check the pattern.");
   return paths;
 }

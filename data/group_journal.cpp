@@ -21,10 +21,15 @@ json to_json(const SkippedLines& lines) {
   return {{"count", lines.count}, {"first", first}};
 }
 
+int64_t number_of(const json& value) {
+  return whole_number(value, 0, INT64_MAX);
+}
+
 SkippedLines skipped_lines_from(const json& from) {
   SkippedLines lines;
-  lines.count = from.at("count");
-  for (const json& line : from.at("first")) lines.first.push_back({line.at(0), line.at(1), line.at(2)});
+  lines.count = number_of(from.at("count"));
+  for (const json& line : from.at("first"))
+    lines.first.push_back({line.at(0), number_of(line.at(1)), line.at(2)});
   return lines;
 }
 
@@ -33,13 +38,13 @@ GroupState parse(const json& journal, const std::string& path, const std::vector
   GroupState state(splits.size());
   state.done = journal.at("done");
   state.stamp = journal.at("stamp");
-  state.text_files = journal.at("text_files");
-  state.json_files = journal.at("json_files");
+  state.text_files = number_of(journal.at("text_files"));
+  state.json_files = number_of(journal.at("json_files"));
   state.skipped_lines = skipped_lines_from(journal.at("skipped_lines"));
   for (size_t s = 0; s < splits.size(); ++s) {
     const json& split = journal.at("splits").at(splits[s]);
     for (const json& end : split.at("ends"))
-      state.ends[s].push_back({end.at(0), std::stoull(end.at(1).get<std::string>(), nullptr, 16)});
+      state.ends[s].push_back({number_of(end.at(0)), std::stoull(end.at(1).get<std::string>(), nullptr, 16)});
     for (const json& shard : split.at("shards"))
       state.published[s].shards.push_back(shard_from_json_text(shard.dump(), path));
   }

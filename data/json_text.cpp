@@ -154,29 +154,51 @@ std::string with_finite_numbers(std::string_view line) {
   return clean;
 }
 
+// Of an object that has `field` twice the library alone would keep the last.
+json parsed_once(const std::string& text, const std::string& field) {
+  const std::string key = '"' + field + '"';
+  const size_t first = field.empty() ? std::string::npos : text.find(key);
+  const bool may_repeat =
+      first != std::string::npos && text.find(key, first + key.size()) != std::string::npos;
+  if (!may_repeat) return json::parse(text, nullptr, /*allow_exceptions=*/false);
+  int found = 0;
+  json value = json::parse(
+      text,
+      [&](int depth, json::parse_event_t event, const json& part) {
+        found += depth == 1 && event == json::parse_event_t::key && part == field ? 1 : 0;
+        return true;
+      },
+      false);
+  require<DataError>(found <= 1, "has '", field, "' ", found,
+                     " times (all but one would be lost). Correct the file or leave it out.");
+  return value;
+}
+
 // The parsed line; `stand_ins`: whether its strings hold some.
-json parsed(const std::string& line, bool* stand_ins) {
+json parsed(const std::string& line, const std::string& field, bool* stand_ins) {
   *stand_ins = false;
-  json value = json::parse(line, nullptr, /*allow_exceptions=*/false);
+  // The library takes a zero byte for the end: what follows would be lost.
+  if (line.find('\0') != std::string::npos) return json::value_t::discarded;
+  json value = parsed_once(line, field);
   if (!value.is_discarded()) return value;
   const std::string finite = with_finite_numbers(line);
-  value = json::parse(finite, nullptr, false);
+  value = parsed_once(finite, field);
   if (!value.is_discarded()) return value;
   *stand_ins = true;
-  return json::parse(with_stand_ins(finite), nullptr, false);
+  return parsed_once(with_stand_ins(finite), field);
 }
 
 }  // namespace
 
 std::string json_string(const std::string& line, const std::string& field) {
   bool stand_ins = false;
-  const std::string text = string_of(parsed(line, &stand_ins), field);
+  const std::string text = string_of(parsed(line, field, &stand_ins), field);
   return stand_ins ? without_stand_ins(text) : text;
 }
 
 bool is_json_object(const std::string& line) {
   bool stand_ins = false;
-  return parsed(line, &stand_ins).is_object();
+  return parsed(line, "", &stand_ins).is_object();
 }
 
 }  // namespace fwl

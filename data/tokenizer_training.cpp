@@ -19,6 +19,7 @@ namespace fwl {
 namespace {
 
 constexpr size_t kBlockBytes = 4096;     // unit of sampling
+constexpr size_t kFewBlocks = 64;        // so many are always taken: shares of few would be rough
 constexpr size_t kSentenceBytes = 4000;  // the library skips sentences above max_sentence_length
 constexpr size_t kLongestIndentation = 32;
 constexpr double kCoverage = 0.9999;    // of the text's characters have pieces; the rest is bytes
@@ -36,8 +37,24 @@ std::vector<std::string> sample_blocks(const std::vector<DocumentFile>& files,
                                        const TokenizerTraining& options, SkippedLines* skipped) {
   double total = 0;
   for (const DocumentFile& f : files) total += static_cast<double>(f.bytes);
-  const double share = static_cast<double>(options.sample_bytes) / std::max(1.0, total);
+  double share = static_cast<double>(options.sample_bytes) / std::max(1.0, total);
   std::vector<std::string> blocks;
+  std::vector<double> places;  // of the blocks, from 0 to 1
+  int64_t bytes = 0;
+  // Compressed files hold more text than bytes, and the size of a stream is not known: the share goes down.
+  const auto thin_out = [&] {
+    share = std::min(share, 1.0) / 2;
+    size_t kept = 0;
+    bytes = 0;
+    for (size_t i = 0; i < blocks.size(); ++i) {
+      if (places[i] >= share) continue;
+      bytes += static_cast<int64_t>(blocks[i].size());
+      if (kept != i) blocks[kept] = std::move(blocks[i]);
+      places[kept++] = places[i];
+    }
+    blocks.resize(kept);
+    places.resize(kept);
+  };
   for (const DocumentFile& file : files) {
     DocumentReader reader(file, options.format);
     size_t before = 0;  // bytes of the document in earlier pieces
@@ -46,8 +63,12 @@ std::vector<std::string> sample_blocks(const std::vector<DocumentFile>& files,
       for (size_t begin = 0, end = 0; begin < piece.text.size(); begin = end) {
         end = block_end(piece.text, begin);
         const uint64_t hash = hash_bytes(cat(piece.name, ':', before + begin));
-        if (std::ldexp(static_cast<double>(hash >> 11), -53) < share)
-          blocks.push_back(piece.text.substr(begin, end - begin));
+        const double place = std::ldexp(static_cast<double>(hash >> 11), -53);
+        if (place >= share) continue;
+        blocks.push_back(piece.text.substr(begin, end - begin));
+        places.push_back(place);
+        bytes += static_cast<int64_t>(blocks.back().size());
+        if (bytes / 2 > options.sample_bytes && blocks.size() > kFewBlocks) thin_out();
       }
       before += piece.text.size();
     }

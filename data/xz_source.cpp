@@ -25,6 +25,8 @@ class XzSource : public Decompressor {
     b.out += b.out_left - stream_.avail_out;
     b.out_left = stream_.avail_out;
     if (result == LZMA_MEM_ERROR || result == LZMA_MEMLIMIT_ERROR) refuse_memory();
+    if (result == LZMA_OPTIONS_ERROR)
+      refuse_unknown("uses a filter or option that this version of liblzma does not know");
     if (result != LZMA_OK && result != LZMA_BUF_ERROR && result != LZMA_STREAM_END)
       refuse_damaged("its checksum or structure is wrong");
     return result == LZMA_STREAM_END;

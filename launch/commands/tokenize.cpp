@@ -182,6 +182,25 @@ void require_options_that_fit(const TokenizeArguments& a) {
       "them out.");
 }
 
+// The document's name, under which `fwl data text` writes it back.
+void require_name_of_stdin(const std::string& name) {
+  const std::filesystem::path path(name);
+  const bool leaves = path.is_absolute() || std::find(path.begin(), path.end(), "..") != path.end();
+  require<ConfigError>(path.has_filename() && path.filename() != "." && !leaves, "--stdin-name '", name,
+                       "' cannot be a document's name (`fwl data text` could not write it back as a file). "
+                       "Give a file's name, such as stdin.txt.");
+}
+
+// A pattern that the text itself matches alone.
+std::string as_pattern(const std::string& text) {
+  std::string pattern;
+  for (const char c : text) {
+    if (std::string_view("*?[]\\").find(c) != std::string_view::npos) pattern += '\\';
+    pattern += c;
+  }
+  return pattern;
+}
+
 // The data set itself is none of its sources, where it lies among them.
 std::vector<std::string> without_own_folder(std::vector<std::string> excludes, const TokenizeArguments& a) {
   namespace fs = std::filesystem;
@@ -190,8 +209,8 @@ std::vector<std::string> without_own_folder(std::vector<std::string> excludes, c
   for (const std::string& path : a.paths) {
     const fs::path relative = out.lexically_relative(fs::weakly_canonical(fs::absolute(path), error));
     if (relative.empty() || *relative.begin() == ".." || *relative.begin() == ".") continue;
-    excludes.push_back(relative.string() + "/*");
-    excludes.push_back(relative.string() + kUnfinishedEnding + "/*");
+    excludes.push_back(as_pattern(relative.string()) + "/*");
+    excludes.push_back(as_pattern(relative.string() + kUnfinishedEnding) + "/*");
   }
   return excludes;
 }
@@ -250,6 +269,7 @@ std::unique_ptr<Communicator> join_ranks(const TokenizeArguments& a, BuildOption
 void run_tokenize(TokenizeArguments& a) {
   BuildOptions& build = a.build;
   require_options_that_fit(a);
+  require_name_of_stdin(a.stdin_name);
   build.out = a.out;
   build.ranges = parse_splits(a.split);
   build.compression = parse_compression(a.compression);

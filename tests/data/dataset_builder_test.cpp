@@ -6,6 +6,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <utility>
 
 #include "core/base/error.h"
 #include "core/base/file.h"
@@ -176,6 +177,41 @@ TEST_F(DatasetBuilderTest, ARepairedSourceKeepsTheShardsBeforeTheRepair) {
   EXPECT_LT(result.progress.text_bytes, 4000);
   build("whole");
   EXPECT_EQ(content("stopped"), content("whole"));
+}
+
+// Killed while the shards get their final numbers: those of changed sources would take the names, and the
+// places, of shards that are there.
+TEST_F(DatasetBuilderTest, AKilledEndDoesNotGoOnWithOtherSources) {
+  struct Killed {};
+  options_.group_bytes = 10'000;
+  options_.barrier = [] { throw Killed(); };  // when all groups are done
+  EXPECT_THROW(build("killed"), Killed);
+  options_.barrier = [] {};
+  const auto groups = content("killed");
+  fs::rename(folder_ / "killed/train/shard-g00000-00000.h5", folder_ / "killed/train/shard-00000.h5");
+  write_text(files_[0].path, any_bytes(99, 5000));
+  files_ = find_documents({folder_ / "text"}, {});
+  EXPECT_THROW(build("killed"), ConfigError);
+  EXPECT_EQ(content("killed").size(), groups.size()) << "nothing is removed";
+  write_text(files_[0].path, any_bytes(99, 5001));
+  options_.existing = ExistingDataset::kReplace;
+  files_ = find_documents({folder_ / "text"}, {});
+  build("killed");
+  EXPECT_TRUE(check_dataset(folder_ / "killed").problems.empty());
+}
+
+TEST_F(DatasetBuilderTest, ASourceThatIsChangedWhileItIsReadIsSaid) {
+  for (const bool changes : {false, true}) {
+    bool is_first = true;
+    options_.on_progress = [&](const BuildProgress&) {
+      if (std::exchange(is_first, false) && changes) write_text(files_[0].path, any_bytes(7, 4000));
+    };
+    testing::internal::CaptureStderr();
+    build(cat("changed-", changes));
+    const bool is_said =
+        testing::internal::GetCapturedStderr().find("was changed after") != std::string::npos;
+    EXPECT_EQ(is_said, changes);
+  }
 }
 
 TEST_F(DatasetBuilderTest, WhatReplacesADataSetIsBuiltBesideIt) {

@@ -169,6 +169,15 @@ TEST_F(DocumentReaderTest, BadJsonLinesArePassedOverWhenAskedTo) {
   EXPECT_EQ(reader.skipped_lines().first[2].line, 6);
 }
 
+TEST_F(DocumentReaderTest, AMarkOfUtf8BeforeJsonLinesIsNoLine) {
+  const std::string mark = "\xEF\xBB\xBF", line = "{\"text\":\"a\"}\n";
+  for (const auto& [content, documents] :
+       {std::pair{mark, 0u}, std::pair{mark + "\n", 0u}, std::pair{mark + line, 1u},
+        std::pair{mark + " \r\n" + line, 1u}, std::pair{mark + "{\"text\":\"a\",\"n\":NaN}\n" + line, 2u}})
+    EXPECT_EQ(read("c.jsonl", content).size(), documents) << content;
+  EXPECT_THROW(read("c.jsonl", line + mark + "\n"), DataError);
+}
+
 TEST_F(DocumentReaderTest, NumbersThatAreNotFiniteAreNoDamage) {
   for (const char* number :
        {"NaN", "Infinity", "-Infinity", "1e999", "-1E+999", "[NaN, 1, {\"b\": -Infinity}]"}) {
@@ -207,6 +216,19 @@ TEST_F(DocumentReaderTest, TextIsCutIntoLinesOrBlocks) {
   EXPECT_EQ(texts(DocumentCut::kBlocks, 0), (Texts{"\n one\ntwo\r\n\n \n", "three\nfour\n\n\n", "five"}));
   EXPECT_EQ(texts(DocumentCut::kLines, 12), (Texts{"\n one\ntwo\r\n\n \n", "three\nfour\n\n\n", "five"}));
   EXPECT_EQ(texts(DocumentCut::kBlocks, 100), (Texts{text}));
+}
+
+// A long line is read in parts, of which the last one, or all but that, may hold nothing but blanks.
+TEST_F(DocumentReaderTest, APartOfALongLineIsNoBlankLine) {
+  DocumentFormat format;
+  format.cut = DocumentCut::kBlocks;
+  for (const size_t length :
+       {size_t{1} << 16, (size_t{1} << 16) - 1, (size_t{1} << 16) - 2, size_t{1} << 17}) {
+    const std::string line(length, 'x'), blanks(length, ' ');
+    EXPECT_EQ(read("a.txt", line + "\nsecond\n\nthird\n", format).size(), 2u) << length;
+    EXPECT_EQ(read("a.txt", "first\n" + blanks + "x\nsecond\n\nthird\n", format).size(), 2u) << length;
+    EXPECT_EQ(read("a.txt", "first\n" + blanks + "\nsecond\n", format).size(), 2u) << length;
+  }
 }
 
 TEST_F(DocumentReaderTest, BytesThatAreNoTextAreKnown) {
@@ -278,14 +300,33 @@ TEST_F(DocumentReaderTest, AllPackingsAreReadAndTheirDamageIsFound) {
   }
 }
 
+// Frames by hand: a header, and one block of three bytes as they are.
+TEST_F(DocumentReaderTest, SoundDataThatCannotBeDecodedIsNotDamaged) {
+  const std::string magic = "\x28\xB5\x2F\xFD", block("\x19\0\0abc", 6);
+  EXPECT_EQ(read("a.zst", magic + "\x20\x03" + block).at(0).text, "abc");
+  for (const auto& [header, words] :
+       {std::pair{std::string("\x21\x07\x03"), "dictionary"}, std::pair{std::string("\0\xB0", 2), "2 GiB"}}) {
+    const std::string message = message_of<UnavailableError>([&] { read("a.zst", magic + header + block); });
+    EXPECT_NE(message.find(words), std::string::npos) << message;
+  }
+}
+
 TEST_F(DocumentReaderTest, BadJsonLinesNameFileAndLine) {
-  for (const char* line : {"{\"text\": 7}", "{\"other\": \"a\"}", "[1]", "{\"text\": \"a\"",
-                           "{\"text\": \"\xFF", "\xFF", "\\"}) {
+  for (const std::string& line :
+       {std::string("{\"text\": 7}"), std::string("{\"other\": \"a\"}"), std::string("[1]"),
+        std::string("{\"text\": \"a\""), std::string("{\"text\": \"\xFF"), std::string("\xFF"),
+        std::string("\\"),
+        // What would be lost without a word: all behind a zero byte, and the first of two texts.
+        std::string("{\"text\":\"a\"}\0{\"text\":\"b\"}", 27), std::string("{\"text\":\"a\"}\0", 13),
+        std::string("{\"text\":\"a\",\"text\":\"b\"}"),
+        std::string("{\"text\":\"a\",\"n\":NaN,\"text\":\"\xFF\"}")}) {
     const std::string message =
         message_of<DataError>([&] { read("c.jsonl", cat("{\"text\":\"a\"}\n", line, "\n")); });
     EXPECT_NE(message.find("c.jsonl, line 2"), std::string::npos) << line << ": " << message;
   }
   EXPECT_EQ(read("c.jsonl", "{\"body\": \"a\"}", {"body", ""}).at(0).text, "a");
+  const std::string nested = R"({"a":{"text":"b","text":"c"},"text":"\"text\" \u0000","b":["text","text"]})";
+  EXPECT_EQ(read("c.jsonl", nested).at(0).text, std::string("\"text\" \0", 8));
 }
 
 // Web dumps hold both: bytes that are no UTF-8, and half a surrogate pair, which Python's json writes.

@@ -17,6 +17,7 @@
 #include "data/dataset_text.h"
 #include "data/loader.h"
 #include "tests/data/tiny_dataset.h"
+#include "tests/support/hostile_json.h"
 #include "tests/support/temporary_folder.h"
 
 namespace fwl {
@@ -364,21 +365,9 @@ TEST_F(MutatedShardsTest, DamagedManifestsAreRefused) {
 TEST_F(MutatedShardsTest, AnyValueOfTheManifestIsRefusedOrHarmless) {
   write_manifest(dir_, manifest_);
   const json good = json::parse(read_file(dir_ + "/manifest.json", "manifest"));
-  const std::vector<json> values = {nullptr,
-                                    true,
-                                    -1,
-                                    1e300,
-                                    1.5,
-                                    "",
-                                    "x",
-                                    json::array(),
-                                    json::object(),
-                                    uint64_t{1} << 63,
-                                    int64_t{1} << 43,
-                                    std::string(100, 'x')};
   const json leaves = good.flatten();
   for (const auto& [place, ignored] : leaves.items()) {
-    for (const json& value : values) {
+    for (const json& value : hostile_values()) {
       json changed = good;
       changed[json::json_pointer(place)] = value;
       write_text(dir_ + "/manifest.json", changed.dump());

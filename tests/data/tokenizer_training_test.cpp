@@ -1,10 +1,12 @@
 #include "data/tokenizer_training.h"
 
 #include <gtest/gtest.h>
+#include <zlib.h>
 
 #include <string>
 
 #include "core/base/error.h"
+#include "core/base/hash.h"
 #include "data/tokenizer.h"
 #include "tests/data/tiny_dataset.h"
 #include "tests/support/temporary_folder.h"
@@ -91,6 +93,24 @@ TEST(TokenizerTraining, TextWithoutBlanksGivesALosslessTokenizer) {
     for (const std::string& any : {text, std::string(" a  b\n\n    c\td \xE5\xA4\xA9")})
       EXPECT_EQ(tokenizer->decode(tokenizer->encode(any)), any);
   }
+}
+
+// The size of a compressed file says little: a sample of its text is a sample nevertheless.
+TEST(TokenizerTraining, ASampleOfCompressedTextIsSmallerThanTheText) {
+  TemporaryFolder folder;
+  std::string text;
+  for (uint64_t i = 0; i < 160'000; ++i)
+    text += cat(mix_bits(i * i) % (1 + i / 200), i % 9 == 0 ? "\n" : " ");
+  gzFile file = gzopen((folder / "numbers.gz").c_str(), "wb9");
+  gzwrite(file, text.data(), static_cast<unsigned>(text.size()));
+  ASSERT_EQ(gzclose(file), Z_OK);
+  const auto documents = find_documents({folder.path()}, {});
+  ASSERT_LT(documents[0].bytes, static_cast<int64_t>(text.size()) * 2 / 3);
+  const auto train = [&](int64_t bytes) { return train_sentencepiece(documents, {340, bytes}); };
+  const int64_t sample = documents[0].bytes + 1;
+  EXPECT_EQ(train(int64_t{1} << 40), train(static_cast<int64_t>(text.size())));
+  EXPECT_EQ(train(sample / 4), train(sample / 4));
+  EXPECT_NE(train(sample / 4), train(int64_t{1} << 40));
 }
 
 TEST(TokenizerTraining, EmptyTextIsDataError) {

@@ -112,6 +112,38 @@ says "leads in a circle"; says "leads to nothing"
 refused 2 "reached by two" "${tok[@]}" linked linked/a.txt --out ds2
 refused 3 "nowhere" "${tok[@]}" nowhere --out ds2
 
+# ---- what this user may not look at is neither missing nor passed over, and is said before anything is read
+if command -v setpriv >/dev/null && [[ $(id -u) == 0 ]]; then
+  nobody() { setpriv --reuid 65534 --regid 65534 --clear-groups "$@"; }
+  chmod 755 "$work"; mkdir -m 777 free
+  mkdir -p hidden seen sets/a sets/b late
+  echo 1 | tee hidden/h.txt seen/s.txt sets/a/x.txt sets/b/x.txt late/1.txt late/2.txt >/dev/null
+  ln -s "$work/hidden/h.txt" seen/link.txt; chmod 700 hidden sets/b; chmod 000 late/2.txt
+  if nobody test -x "$fwl"; then
+    while read -r source words; do
+      refused 3 "Permission denied" nobody "${tok[@]}" "$source" --out free/out; says "$words" "$source"
+      not_said "leads to nothing" "$source"; [[ ! -e free/out ]] || fail "$source: work was begun"
+    done <<'ROWS'
+seen seen/link.txt
+sets/*/x.txt sets/b
+late late/2.txt
+hidden hidden
+ROWS
+    quietly nobody "${tok[@]}" seen --out free/out --exclude 'link*'
+  fi
+  chmod 755 hidden sets/b; chmod 644 late/2.txt
+fi
+
+# ---- a standard input that does not wait
+(sleep 4; echo late) | python3 -c 'import os, sys; os.set_blocking(0, False); os.execvp(sys.argv[1], sys.argv[1:])' \
+  "${tok[@]}" - --out unwaited >out 2>&1 || fail "standard input without waiting: $(cat out)"
+
+# ---- names that cannot be written back, and a data set among its sources whose name is a pattern
+for name in '' . .. ../x a/../b /x a/; do refused 2 "--stdin-name '$name'" "${tok[@]}" - --stdin-name "$name" --out ds2; done
+mkdir among; echo 1 >among/a.txt
+(cd among; for turn in 1 2; do quietly "${tok[@]}" . --out 'd[1]*' --overwrite; done) || exit 1
+is "a data set is none of its own sources" "$(number 'among/d[1]*/manifest.json' splits.train.documents)" 1
+
 # ---- R7: bad lines, and a repaired source
 for i in $(seq 2000); do printf '{"text":"document %s with some words in it"}\n' "$i"; done >whole.jsonl
 cp whole.jsonl big.jsonl; printf '{"text":null}\n{"url":"x"}\n{"text":["a","b"]}\n{"text":"cut' >>big.jsonl

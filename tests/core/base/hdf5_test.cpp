@@ -255,6 +255,34 @@ TEST_F(Hdf5Test, ChecksumFindsAFlippedBit) {
   EXPECT_NE(message_of<DataError>([&] { in.read<uint32_t>("values"); }).find("'values'"), std::string::npos);
 }
 
+// The old format has no checksums on its headers: the number of rows, and of bytes, is replaced by an absurd
+// one.
+TEST_F(Hdf5Test, NoRoomIsMadeForWhatTheFileCannotHold) {
+  constexpr hsize_t kRows = 12345;
+  const std::vector<int64_t> values = ramp<int64_t>(kRows);
+  const hid_t file = H5Fcreate(path().c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+  const hid_t space = H5Screate_simple(1, &kRows, nullptr);
+  const hid_t made =
+      H5Dcreate2(file, "values", H5T_NATIVE_INT64, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+  H5Dwrite(made, H5T_NATIVE_INT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data());
+  ASSERT_GE(H5Dclose(made), 0);
+  ASSERT_GE(H5Sclose(space), 0);
+  ASSERT_GE(H5Fclose(file), 0);
+  EXPECT_EQ(Hdf5File::open(path(), "test file").read<int64_t>("values"), values);
+  std::string content = read_file(path(), "test file");
+  const auto replace = [&](uint64_t from, uint64_t to) {
+    const std::string bytes(reinterpret_cast<const char*>(&from), sizeof from);
+    const size_t header_end = content.find(std::string(reinterpret_cast<const char*>(values.data()), 64));
+    for (size_t at = content.find(bytes); at < header_end; at = content.find(bytes, at + 1))
+      content.replace(at, sizeof to, reinterpret_cast<const char*>(&to), sizeof to);
+  };
+  replace(kRows * sizeof(int64_t), uint64_t{1} << 42);
+  replace(kRows, uint64_t{1} << 39);
+  write_text(path(), content);
+  const Hdf5File in = Hdf5File::open(path(), "test file");
+  EXPECT_NE(message_of<DataError>([&] { in.read<int64_t>("values"); }).find("claims"), std::string::npos);
+}
+
 TEST_F(Hdf5Test, CompressesOnlyWhenAsked) {
   const std::vector<int64_t> values(100'000, 7);
   Hdf5File out = Hdf5File::create(path());
