@@ -1,7 +1,6 @@
 #include "data/dataset_folder.h"
 
 #include <fcntl.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -14,6 +13,7 @@
 
 #include "core/base/error.h"
 #include "core/base/file.h"
+#include "core/base/file_lock.h"
 #include "core/base/log.h"
 #include "data/format.h"
 
@@ -58,13 +58,6 @@ void remove_dataset(const std::string& dir) {
   }
 }
 
-bool is_at(int fd, const std::string& path) {
-  struct stat held {
-  }, there{};
-  return ::fstat(fd, &held) == 0 && ::stat(path.c_str(), &there) == 0 && held.st_ino == there.st_ino &&
-         held.st_dev == there.st_dev;
-}
-
 bool holds_only_the_lock(const std::string& dir) {
   return std::all_of(fs::directory_iterator(dir), fs::directory_iterator(),
                      [](const fs::directory_entry& e) { return e.path().filename() == kLockName; });
@@ -107,9 +100,9 @@ WriterLock::WriterLock(const std::string& dir) {
     folder_ = ::open(dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     file_ = folder_ < 0 ? -1 : ::openat(folder_, kLockName, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     if (file_ < 0) return;
-    taken = ::flock(file_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
-    // A holder that ends removes its file: then the lock is on one that nobody else will find.
-    ours = !taken && is_at(file_, path);
+    const FileLock lock = lock_file(file_, path);
+    taken = lock == FileLock::kTaken;
+    ours = !taken && lock != FileLock::kGone;  // a holder that ends removes its file
     if (!ours) release();
   }
   require<ConfigError>(

@@ -1,5 +1,6 @@
 #include "launch/carried_state.h"
 
+#include "checkpoints/finite.h"
 #include "core/base/device.h"
 #include "core/base/error.h"
 
@@ -117,6 +118,9 @@ StreamState read_streams(CheckpointReader& reader, int64_t first, int64_t count,
     shape[0] = count;
     Tensor rows = at::empty(shape, at::TensorOptions().dtype(entry.dtype));
     reader.read(name, first * (entry.elements() / streams), rows.view({-1}));
+    require<DataError>(
+        is_sound(name, rows), reader.path(), ": '", name,
+        "' is not finite (the run had diverged when it was saved). Use an earlier checkpoint.");
     named.emplace_back(name.substr(kCarried.size()), rows);
   }
   return from_named(named, reader.info().data.stream_position, device, compute);

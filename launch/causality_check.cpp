@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "checkpoints/identity.h"
 #include "core/base/device.h"
 #include "core/base/error.h"
 #include "core/base/log.h"
@@ -11,6 +12,7 @@
 #include "launch/step_gradient.h"
 #include "launch/synthetic_batch.h"
 #include "parallel/session.h"
+#include "parallel/texts.h"
 
 namespace fwl {
 namespace {
@@ -178,12 +180,14 @@ CausalityReport check_causality(RunConfig config, const std::string& checkpoint)
   set_log_rank(place.rank, place.size);
   set_thread_count(place.local_size);
   std::unique_ptr<LanguageModel> model;
+  std::string identity = "none";
   const at::Device device = choose_device(config.train.device, place.local_rank);
   if (!checkpoint.empty()) {
     ModelSource source;
     source.checkpoint = checkpoint;
     source.device = device.str();
     LoadedModel loaded = load_model(source, place.local_rank);
+    identity = checkpoint_identity_or_gone(loaded.info.path);
     config.model = loaded.config.model;
     config.train.dtype = loaded.config.train.dtype;
     model = std::move(loaded.model);
@@ -194,6 +198,8 @@ CausalityReport check_causality(RunConfig config, const std::string& checkpoint)
   const MeshShape shape = layout_of(layout, place.size);
   Mesh mesh(shape, device, config.parallel.timeout_s);
   require_same_text(mesh.host(), "the config", to_yaml(fields_of(config)));
+  require_same_facts(mesh.host(), "the checkpoint", {{"manifest's hash", identity}},
+                     "(the ranks would run different weights). Give all hosts the same checkpoint.");
   if (!model) {
     model = std::make_unique<LanguageModel>(config.model, device, parse_dtype(config.train.dtype),
                                             static_cast<uint64_t>(config.train.seed));

@@ -1,6 +1,7 @@
 #include "launch/checkpointing.h"
 
 #include <algorithm>
+#include <filesystem>
 
 #include "core/base/error.h"
 #include "core/base/log.h"
@@ -34,6 +35,15 @@ Tensor host_like(const Tensor& t) {
 
 }  // namespace
 
+bool has_all_parts(const std::string& checkpoints_dir, const CheckpointInfo& info) {
+  const std::string folder = writing_dir_of(checkpoints_dir, info.progress.step);
+  for (int rank = 0; rank < info.layout.ranks; ++rank) {
+    std::error_code unknown;
+    if (!std::filesystem::exists(folder + "/" + part_index_name(rank), unknown)) return false;
+  }
+  return true;
+}
+
 Checkpointer::Checkpointer(std::string checkpoints_dir, Retention retention, Mode mode, Communicator& group,
                            int64_t bytes, double timeout_s)
     : dir_(std::move(checkpoints_dir)),
@@ -47,20 +57,52 @@ Checkpointer::~Checkpointer() {
   if (thread_.valid()) thread_.wait();
 }
 
-bool Checkpointer::prepare(int64_t step) {
-  std::string problem;
-  if (group_.rank() == 0) {
-    try {
-      prepare_checkpoint(dir_, step);
-      require_room(dir_, bytes_);
-    } catch (const Error& error) {
-      problem = error.what();
-    }
+std::string Checkpointer::problem_of_preparing() {
+  const std::lock_guard lock(folders_);
+  try {
+    prepare_checkpoint(dir_, info_.progress.step);
+    require_room(dir_, bytes_);
+    under_way_ = UnderWay{info_};
+    return {};
+  } catch (const Error& error) {
+    return error.what();
   }
+}
+
+bool Checkpointer::prepare() {
+  const std::string problem = group_.rank() == 0 ? problem_of_preparing() : std::string();
   if (all_agree(group_, problem.empty() ? Vote::kYes : Vote::kNo)) return true;
   if (!problem.empty()) warn(problem);
   published_ = false;
   return false;
+}
+
+// Unless the rescue was first.
+void Checkpointer::publish() {
+  const std::lock_guard lock(folders_);
+  if (!under_way_) return;
+  const FinishFirst whole;  // all of it is written: another rank's failure may not cost it
+  publish_checkpoint(dir_, under_way_->info, retention_);
+  under_way_.reset();
+}
+
+bool Checkpointer::publish_if_whole() {
+  const std::lock_guard lock(folders_);
+  if (!under_way_) return true;
+  if (under_way_->was_tried || !has_all_parts(dir_, under_way_->info)) return false;
+  under_way_->was_tried = true;
+  const FinishFirst whole;
+  publish_checkpoint(dir_, under_way_->info, retention_);
+  log_info(cat("saved step ", under_way_->info.progress.step, " at once, while the next one is computed"));
+  under_way_.reset();
+  return true;
+}
+
+bool Checkpointer::while_none_is_under_way(const std::function<void()>& work) {
+  const std::lock_guard lock(folders_);
+  if (under_way_) return false;
+  work();
+  return true;
 }
 
 void Checkpointer::reserve(const std::vector<SliceBlock>& blocks) {
@@ -92,7 +134,7 @@ void Checkpointer::begin(const CheckpointInfo& info, const std::vector<SliceBloc
   end_save();
   info_ = info;
   begun_ = called;
-  if (prepare(info.progress.step)) {
+  if (prepare()) {
     phase_ = Phase::kWriting;
     outcome_.reset();
     thread_ = start([dir = writing_dir_of(dir_, info.progress.step), rank = group_.rank(),
@@ -126,22 +168,25 @@ void Checkpointer::end_writing(double failed_ranks) {
   published_ = false;
   if (failed_ranks > 0) {
     // Its space goes back at once: a full disk may be why it failed.
-    thread_ = start([dir = dir_, warned = *outcome_]() {
-      remove_unfinished(dir);
+    thread_ = start([this, warned = *outcome_]() {
+      const std::lock_guard lock(folders_);
+      under_way_.reset();
+      remove_unfinished(dir_);
       require<DataError>(!warned.empty(), "another rank could not write its part.");
     });
   } else {
-    thread_ = start([dir = dir_, info = info_, retention = retention_] {
-      const FinishFirst whole;  // all of it is written: another rank's failure may not cost it
-      publish_checkpoint(dir, info, retention);
-    });
+    thread_ = start([this] { publish(); });
   }
 }
 
 void Checkpointer::end_publishing() {
   phase_ = Phase::kIdle;
   const Outcome outcome = thread_.get();
-  if (!outcome.empty()) return warn(outcome);
+  if (!outcome.empty()) {
+    const std::lock_guard lock(folders_);
+    under_way_.reset();
+    return warn(outcome);
+  }
   published_ = outcome_->empty();
   if (!published_) return;
   written_s_ = std::chrono::duration<double>(Clock::now() - begun_).count();

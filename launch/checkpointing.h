@@ -2,11 +2,15 @@
 // alone) and starts a thread that writes it; the ranks learn through the sums of later steps when all have
 // written, and then rank 0's thread publishes the checkpoint. No thread communicates.
 //
+// A run that is about to be killed has no later steps: then rank 0's rescue publishes what is whole.
+//
 // A save that fails is a warning on the rank that failed; the checkpoints that were there stay whole.
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <future>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -15,6 +19,9 @@
 #include "parallel/communicator.h"
 
 namespace fwl {
+
+// Whether all ranks have written their parts of it.
+bool has_all_parts(const std::string& checkpoints_dir, const CheckpointInfo& info);
 
 class Checkpointer {
  public:
@@ -45,8 +52,12 @@ class Checkpointer {
   Status status();
   void advance(const Status& sums);
 
-  // Whether this rank has no part in a save that is under way.
-  bool is_idle() const { return phase_ == Phase::kIdle; }
+  // For rank 0's rescue (rescue.h), in a thread of its own. Publishes the save under way when all parts of it
+  // lie there, before a later step's sums say so. Whether none is under way then. Throws DataError once, and
+  // leaves the save to the steps to come.
+  bool publish_if_whole();
+  // Runs `work`, during which no save begins. False, without running it, when one is under way.
+  bool while_none_is_under_way(const std::function<void()>& work);
 
   // Collective over the group. Waits until the last save is published or has failed. Whether it was
   // published, the same on all ranks; true when there was none.
@@ -63,7 +74,15 @@ class Checkpointer {
   using Outcome = std::string;
   enum class Phase { kIdle, kWriting, kPublishing };
 
-  bool prepare(int64_t step);
+  // What lies in a folder that is not published yet; rank 0.
+  struct UnderWay {
+    CheckpointInfo info;
+    bool was_tried = false;  // to publish it early
+  };
+
+  std::string problem_of_preparing();
+  bool prepare();
+  void publish();
   std::vector<SliceBlock> snapshot(const std::vector<SliceBlock>& blocks);
   void end_writing(double failed_ranks);
   void end_publishing();
@@ -79,6 +98,8 @@ class Checkpointer {
   double timeout_s_;
   Phase phase_ = Phase::kIdle;
   CheckpointInfo info_;  // of the save under way
+  std::mutex folders_;   // held to make, publish or remove unfinished checkpoints, and for under_way_
+  std::optional<UnderWay> under_way_;
   std::future<Outcome> thread_;
   std::optional<Outcome> outcome_;  // of writing, once the thread has ended
   bool published_ = true;           // the last save; rank 0

@@ -1,13 +1,10 @@
 // The `fwl` program: parses the command line and turns errors into exit codes, here and nowhere else.
-#include <c10/util/Exception.h>
-
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
 #include <csignal>
 #include <cstdlib>
 #include <exception>
-#include <filesystem>
 #include <string>
 
 #include "core/base/device.h"
@@ -17,6 +14,7 @@
 #include "core/base/version.h"
 #include "core/base/waiting.h"
 #include "launch/command.h"
+#include "launch/failure_message.h"
 #include "launch/path_options.h"
 #include "launch/signals.h"
 #include "parallel/failure.h"
@@ -84,10 +82,11 @@ void take_signals_of_launcher(int argc, char** argv) {
 }
 
 // A rank that fails alone must not leave the others waiting in a collective: it ends the whole job.
-int fail(fwl::ExitCode code, const std::string& message) {
-  fwl::report_failure(exit_code_of(code), message);
-  fwl::abort_if_parallel(exit_code_of(code));
-  return exit_code_of(code);
+int fail(const fwl::FailureMessage& failure) {
+  const int code = exit_code_of(failure.code);
+  fwl::report_failure(code, failure.text);
+  fwl::abort_if_parallel(code);
+  return code;
 }
 
 // Whose product is text on stdout: a reader that has seen enough (head) ends them, as it ends other such
@@ -130,18 +129,7 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     const int code = app.exit(error);
     return code == 0 ? 0 : exit_code_of(fwl::ExitCode::kConfig);
-  } catch (const fwl::Error& error) {
-    return fail(error.code(), error.what());
-  } catch (const c10::Error& error) {
-    return fail(fwl::ExitCode::kInternal,
-                fwl::cat("internal error in LibTorch: ", error.what_without_backtrace()));
-  } catch (const std::filesystem::filesystem_error& error) {
-    // Where the code that asked had nothing better to say: a path that may not even be looked at.
-    return fail(fwl::ExitCode::kData,
-                fwl::cat("'", error.path1().string(), "' cannot be used: ", error.code().message(),
-                         ". Check the path and its permissions."));
   } catch (const std::exception& error) {
-    return fail(fwl::ExitCode::kInternal,
-                fwl::cat("internal error: ", error.what(), ". Please report it with the command line."));
+    return fail(fwl::message_of(error));
   }
 }

@@ -2,6 +2,7 @@
 
 #include <exception>
 
+#include "checkpoints/identity.h"
 #include "core/base/error.h"
 #include "core/base/log.h"
 #include "parallel/texts.h"
@@ -37,11 +38,15 @@ std::string problem_of(Communicator& group, Body body) {
 std::string try_checkpoint(const std::string& step_dir, const ResumeSteps& steps, Communicator& group,
                            std::optional<CheckpointInfo>* loaded) {
   std::optional<CheckpointReader> reader;
+  std::string identity;
   std::string problem = problem_of(group, [&] {
     reader.emplace(step_dir);
+    identity = checkpoint_identity(step_dir);
     reader->check_files(group.rank(), group.size());
   });
   if (!problem.empty()) return problem;
+  require_same_facts(group, cat("the checkpoint '", step_dir, "'"), {{"manifest's hash", identity}},
+                     "(the ranks would go on from different weights). Give all hosts the same checkpoint.");
   steps.check(reader->info());
   problem = problem_of(group, [&] { steps.load(*reader); });
   if (problem.empty()) *loaded = reader->info();
@@ -58,12 +63,13 @@ std::vector<std::string> look_for(const std::string& from, const std::string& ch
 std::vector<std::string> candidates(const std::string& from, const std::string& checkpoints_dir,
                                     Communicator& group) {
   std::string text;
-  if (group.rank() == 0) {
+  on_all_ranks(group, [&] {
+    if (group.rank() != 0) return;
     for (const std::string& dir : look_for(from, checkpoints_dir)) text += dir + "\n";
     if (from == "auto")
       for (const std::string& dir : list_unfinished(checkpoints_dir))
         log_warn(cat("'", dir, "' is an unfinished checkpoint. Passed over."));
-  }
+  });
   return lines_of(broadcast_text(group, std::move(text)));
 }
 
@@ -72,21 +78,25 @@ bool is_gone(const std::string& step_dir, Communicator& group) {
   return !all_agree(group, group.rank() != 0 || is_folder(step_dir) ? Vote::kYes : Vote::kNo);
 }
 
+std::string first_readable_config(const std::vector<std::string>& step_dirs) {
+  for (const std::string& step_dir : step_dirs) {
+    try {
+      return read_checkpoint_info(step_dir).config_yaml;
+    } catch (const Error&) {
+      // Named when it is its turn to be read.
+    }
+  }
+  return {};
+}
+
 }  // namespace
 
 std::string config_to_resume(const std::string& from, const std::string& checkpoints_dir,
                              Communicator& group) {
   std::string text;
-  if (group.rank() == 0) {
-    for (const std::string& step_dir : look_for(from, checkpoints_dir)) {
-      try {
-        text = read_checkpoint_info(step_dir).config_yaml;
-        break;
-      } catch (const Error&) {
-        // Named when it is its turn to be read.
-      }
-    }
-  }
+  on_all_ranks(group, [&] {
+    if (group.rank() == 0) text = first_readable_config(look_for(from, checkpoints_dir));
+  });
   return broadcast_text(group, std::move(text));
 }
 

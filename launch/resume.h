@@ -22,8 +22,8 @@ struct ResumeSteps {
 // ones are named and passed over) or the path of a checkpoint or run, which must be good. The ranks share the
 // work of checking all files. One that retention of another run removes meanwhile is looked for again.
 // Returns what was loaded; nothing when there is no checkpoint. Throws DataError, on all ranks, when none of
-// several can be used, and UnavailableError when one of those that were tried cannot be read now, or by this
-// user.
+// several can be used or the ranks see different checkpoints under one path, and UnavailableError when one of
+// those that were tried cannot be read now, or by this user.
 std::optional<CheckpointInfo> resume_from(const std::string& from, const std::string& checkpoints_dir,
                                           const ResumeSteps& steps, Communicator& group);
 

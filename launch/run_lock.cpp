@@ -2,8 +2,6 @@
 
 #include <fcntl.h>
 #include <signal.h>
-#include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -20,17 +18,16 @@
 
 #include "core/base/clock.h"
 #include "core/base/error.h"
+#include "core/base/file_lock.h"
+#include "core/base/host.h"
 #include "core/base/log.h"
+#include "core/base/system_error.h"
+#include "launch/run_room.h"
 #include "launch/signals.h"
+#include "parallel/texts.h"
 
 namespace fwl {
 namespace {
-
-std::string host_name() {
-  std::array<char, 256> name = {};
-  ::gethostname(name.data(), name.size() - 1);
-  return name.data();
-}
 
 std::string time_now() {
   const std::time_t now = std::time(nullptr);
@@ -85,12 +82,7 @@ void decide_by_content(int fd, const std::string& path) {
     refuse(path, holder);
 }
 
-// The folder may have been renamed between open and flock: then the lock is on another run's file.
-bool is_still_at(int fd, const std::string& path) {
-  struct stat held = {}, there = {};
-  return ::fstat(fd, &held) == 0 && ::stat(path.c_str(), &there) == 0 && held.st_ino == there.st_ino &&
-         held.st_dev == there.st_dev;
-}
+constexpr const char* kChooseAnother = "Choose a folder that can be written.";
 
 void make_folder(const std::string& dir) {
   namespace fs = std::filesystem;
@@ -100,8 +92,17 @@ void make_folder(const std::string& dir) {
   fs::path target = dir;
   if (leads_nowhere) target = fs::path(dir).parent_path() / fs::read_symlink(dir, error);
   fs::create_directories(target, error);
-  require<ConfigError>(!error, "run.dir '", dir, "' cannot be made: ", error.message(),
-                       ". Choose a folder that can be written.");
+  if (error) refuse_folder(error.value(), cat("run.dir '", dir, "' cannot be made"), kChooseAnother);
+}
+
+// Who has the lock; empty when it is ours now.
+std::string problem_of_locking(const std::string& run_dir, std::unique_ptr<RunLock>* lock) {
+  try {
+    *lock = patiently([&] { return std::make_unique<RunLock>(run_dir); });
+    return {};
+  } catch (const Interrupted& held) {
+    return held.what();
+  }
 }
 
 }  // namespace
@@ -110,15 +111,12 @@ RunLock::RunLock(const std::string& run_dir) : path_(run_dir + "/lock") {
   make_folder(run_dir);
   fd_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
   const int problem = errno;
-  require<ConfigError>(fd_ >= 0, "run.dir '", run_dir, "' cannot be written: ", std::strerror(problem),
-                       ". Choose a folder that can be written.");
+  if (fd_ < 0) refuse_folder(problem, cat("run.dir '", run_dir, "' cannot be written"), kChooseAnother);
   try {
-    if (::flock(fd_, LOCK_EX | LOCK_NB) != 0) {
-      if (errno == EWOULDBLOCK) refuse(path_, parse_holder(content_of(fd_)));
-      decide_by_content(fd_, path_);
-    } else if (!is_still_at(fd_, path_)) {
-      refuse(path_, {});
-    }
+    const FileLock lock = lock_file(fd_, path_);
+    if (lock == FileLock::kTaken) refuse(path_, parse_holder(content_of(fd_)));
+    if (lock == FileLock::kGone) refuse(path_, {});  // the folder was renamed meanwhile
+    if (lock == FileLock::kNoLocks) decide_by_content(fd_, path_);
   } catch (...) {
     ::close(fd_);
     throw;
@@ -140,20 +138,24 @@ std::unique_ptr<RunLock> wait_for_run_lock(const std::string& run_dir, double wa
   for (bool said = false;; said = true) {
     std::unique_ptr<RunLock> lock;
     std::string busy;
-    try {
-      if (is_first) lock = std::make_unique<RunLock>(run_dir);
-    } catch (const Interrupted& held) {
-      busy = held.what();
-    }
-    const bool gives_up = (is_first && now_s() - begun >= wait_s) || !stop_signal().empty();
-    const std::vector<double> sums = all_reduce_sum(group, {busy.empty() ? 0.0 : 1.0, gives_up ? 1.0 : 0.0});
+    on_all_ranks(group, [&] {
+      if (is_first) busy = problem_of_locking(run_dir, &lock);
+    });
+    const std::string signal = stop_signal();
+    const bool time_is_over = is_first && now_s() - begun >= wait_s;
+    const std::vector<double> sums = all_reduce_sum(
+        group, {busy.empty() ? 0.0 : 1.0, time_is_over ? 1.0 : 0.0, signal.empty() ? 0.0 : 1.0});
     if (sums[0] == 0) return lock;
+    if (busy.empty()) busy = cat("run.dir '", run_dir, "' is in use (rank 0 says by whom).");
+    const long waited_s = std::lround(now_s() - begun);
+    if (sums[2] > 0)
+      throw Interrupted(cat(signal.empty() ? "another rank was asked to end" : signal + " received",
+                            " before the first step, after waiting ", waited_s, " s for the run's folder. ",
+                            busy, " Nothing was trained. Start again when it has ended (exit code 75)."));
     if (sums[1] > 0)
-      throw Interrupted(
-          cat(busy.empty() ? cat("run.dir '", run_dir, "' is in use.") : busy, " Waited ",
-              std::lround(now_s() - begun),
-              " s (run.lock_wait_s). Start again when it has ended, or choose another run.dir (exit "
-              "code 75)."));
+      throw Interrupted(cat(busy, " Waited ", waited_s,
+                            " s (run.lock_wait_s). Start again when it has ended, or choose another run.dir "
+                            "(exit code 75)."));
     if (is_first && !said) log_info(cat(busy, " Waiting for at most ", wait_s, " s (run.lock_wait_s)."));
     std::this_thread::sleep_for(std::chrono::duration<double>(std::min(0.5, wait_s)));
   }

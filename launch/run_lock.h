@@ -12,7 +12,7 @@ namespace fwl {
 class RunLock {
  public:
   // Makes the folder when it does not exist. Throws Interrupted naming the holder when another process has
-  // the lock now, ConfigError when the folder cannot be made or written.
+  // the lock now, as refuse_folder() (run_room.h) when the folder cannot be made or written.
   explicit RunLock(const std::string& run_dir);
   ~RunLock();
   RunLock(const RunLock&) = delete;
@@ -24,8 +24,8 @@ class RunLock {
 };
 
 // Collective over `group`; the lock is rank 0's, the others get none. Tries for at most `wait_s` seconds, and
-// says whom it waits for: a server may keep the lock of a dead host for a minute. Throws Interrupted, on all
-// ranks, when the time is over or a stop signal came.
+// says whom it waits for: a server may keep the lock of a dead host for a minute. Throws, on all ranks,
+// Interrupted when the time is over or a stop signal came, and what RunLock throws.
 std::unique_ptr<RunLock> wait_for_run_lock(const std::string& run_dir, double wait_s, Communicator& group);
 
 }  // namespace fwl

@@ -3,24 +3,12 @@
 #include <algorithm>
 
 #include "core/base/device.h"
+#include "launch/carried_size.h"
 #include "launch/step_gradient.h"
 #include "parallel/traffic.h"
 
 namespace fwl {
 namespace {
-
-struct StateSize {
-  int64_t elements = 0, tensors = 0;  // of one sequence and inner step
-};
-
-StateSize state_size(const ModelConfig& m) {
-  const FastWeightConfig& f = m.fast_weight;
-  const int64_t hidden = f.width > 0 ? f.width : 4 * m.width, bias = f.fast_biases ? 1 : 0;
-  StateSize size{m.width * (hidden + bias), f.decay_heads};
-  if (f.fast_layers == "both") size = {size.elements + hidden * (m.width + bias), 2 * f.decay_heads};
-  if (f.fast_norm) size = {size.elements + 2 * m.width, size.tensors + 1};
-  return size;
-}
 
 // Of gradients alone: a sharded optimizer also gathers the weights, which are counted apart.
 int64_t gradient_bytes(const RunConfig& c, int rank, int ranks, int64_t parameters, Backend backend) {

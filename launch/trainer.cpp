@@ -32,9 +32,7 @@ constexpr int64_t kTimedSteps = 100;
 Trainer::Trainer(RunConfig config, ConfigChanges changes)
     : config_(std::move(config)), device_(at::kCPU), changing_(state_), constructed_at_s_(now_s()) {
   const Placement& place = world();
-  set_log_rank(place.rank, place.size);
   if (config_.train.deterministic) make_deterministic();
-  set_thread_count(place.local_size);
   const MeshShape shape = validate(config_, place.size);
   device_ = choose_device(config_.train.device, place.local_rank);
   mesh_ = std::make_unique<Mesh>(shape, device_, config_.parallel.timeout_s);
@@ -42,7 +40,7 @@ Trainer::Trainer(RunConfig config, ConfigChanges changes)
   require_same_text(mesh_->host(), "the run's config", to_yaml(fields_of(config_)));
   end_before_training();
   lock_ = wait_for_run_lock(config_.run_dir, config_.lock_wait_s, mesh_->host());
-  on_all_ranks(mesh_->host(), [&] { check_run_folder(); });
+  check_run_folder();
   on_all_ranks(mesh_->host(), [&] { open_data(); });
   require_same_data(mesh_->host(), facts_of_data());
   settle_config();
@@ -112,8 +110,9 @@ void Trainer::end_before_training() {
 // Rank 0 alone touches the folder; the others wait, so that nobody reads a half-prepared one.
 void Trainer::prepare_run_folder() {
   const TimeoutScope disk(mesh_->host(), config_.checkpoints.timeout_s);
-  if (is_first_rank()) {
-    if (config_.train.resume == "none" && set_old_run_aside(config_.run_dir)) {
+  on_all_ranks(mesh_->host(), [&] {
+    if (!is_first_rank()) return;
+    if (begins_run_ && set_old_run_aside(config_.run_dir)) {
       lock_ = std::make_unique<RunLock>(config_.run_dir);
       require_writable(config_.run_dir + "/checkpoints");
     }
@@ -121,8 +120,7 @@ void Trainer::prepare_run_folder() {
     publish_file(config_.run_dir + "/config.yaml", to_yaml(fields_of(stored)));
     log_ = std::make_unique<RunLog>(config_.run_dir, progress_.step, config_.train.steps,
                                     config_.train.tensorboard ? EventLog::kTensorBoard : EventLog::kOff);
-  }
-  mesh_->host().barrier();
+  });
 }
 
 void Trainer::run() {
@@ -173,25 +171,38 @@ bool Trainer::has_diverged() const {
   return progress_.skipped_in_a_row >= config_.train.max_skipped;
 }
 
+// Collective over the world. `how` and `why` for the log; throws `error` on all ranks.
 template <typename E>
 void Trainer::end_early(E error, const std::string& how, const std::string& why) {
-  if (log_) log_->write_end({progress_.step, how, why, newest_checkpoint()});
+  try {
+    if (log_) log_->write_end({progress_.step, how, why, newest_checkpoint()});
+  } catch (const std::exception& unwritten) {  // it may not take the place of how the run ended
+    log_warn(cat("the run's end is not in its log: ", unwritten.what()));
+  }
+  mesh_->host().barrier();  // a rank that has failed ends the others soon
   throw error;
+}
+
+// Rank 0, alone between collectives: does not throw.
+std::string Trainer::advice_after_divergence() const {
+  const char* lower = "Lower train.learning_rate or model.fast_weight.step_size_init and ";
+  try {
+    const std::string good = newest_checkpoint();
+    return cat(" The newest checkpoint, from before that, is ", good.empty() ? "none" : "'" + good + "'",
+               ". ", lower, good.empty() ? "start afresh." : "start again with train.resume=auto.");
+  } catch (const UnavailableError& error) {
+    return cat(" Which checkpoint is the newest cannot be seen: ", error.what(), " ", lower, "start again.");
+  }
 }
 
 void Trainer::end_run() {
   feed_.reset();
   const TimeoutScope disk(mesh_->host(), config_.checkpoints.timeout_s);
   const bool saved = checkpointer_->finish();
-  if (has_diverged()) unsound_ = unsound();
+  if (has_diverged()) unsound_ = unsound({});
   if (!unsound_.empty()) {
     const std::string what = cat("step ", progress_.step, ": ", unsound_, " (training has diverged).");
-    const std::string good = is_first_rank() ? newest_checkpoint() : std::string();
-    const std::string advice =
-        cat(" The newest checkpoint, from before that, is ", good.empty() ? "none" : "'" + good + "'",
-            ". Lower train.learning_rate or model.fast_weight.step_size_init and ",
-            good.empty() ? "start afresh." : "start again with train.resume=auto.");
-    end_early(CheckFailed(is_first_rank() ? what + advice : what), "diverged", unsound_);
+    end_early(CheckFailed(is_first_rank() ? what + advice_after_divergence() : what), "diverged", unsound_);
   }
   // A run may not end as if all were well without its last checkpoint.
   if (!saved)

@@ -59,6 +59,7 @@ class Trainer {
 
   void open_data();
   void check_run_folder();
+  void check_whose_folder();
   void settle_config();
   Facts facts_of_data() const;
   void end_before_training();
@@ -77,11 +78,11 @@ class Trainer {
   bool logs_after(int64_t step) const;
   LossSums sum_over_ranks(const QueuedStep& step, const LossSums& own);
   CheckpointInfo checkpoint_info();
-  std::vector<SliceBlock> owned_blocks();
+  std::vector<SliceBlock> owned_weights();
   std::vector<SliceBlock> owned_with_streams();
   int64_t stream_position() const;
   void restore_carried_streams(CheckpointReader& reader);
-  std::string unsound();
+  std::string unsound(const std::vector<SliceBlock>& blocks);
   bool has_diverged() const;
   void save();
   void require_text() const;
@@ -89,6 +90,8 @@ class Trainer {
   template <typename E>
   [[noreturn]] void end_early(E error, const std::string& how, const std::string& why);
   void prepare_rescue();
+  bool rescues_steps() const;
+  std::string advice_after_divergence() const;
   std::optional<Rescue::FinishedStep> newest_finished_step(int64_t after);
 
   RunConfig config_;
@@ -99,6 +102,7 @@ class Trainer {
   std::unique_ptr<TrainingStep> step_;
   std::optional<StateNorms> norms_;  // of the step, when it is logged
   std::unique_ptr<RunLock> lock_;    // first rank only
+  bool begins_run_ = false;          // first rank only: what lies in the folder is no part of this run
   std::unique_ptr<BatchFeed> feed_;  // while run() runs
   std::unique_ptr<RunLog> log_;      // first rank only
   std::unique_ptr<Checkpointer> checkpointer_;

@@ -7,7 +7,9 @@
 #include "core/base/error.h"
 #include "core/base/hash.h"
 #include "core/base/log.h"
+#include "launch/carried_size.h"
 #include "launch/carried_state.h"
+#include "launch/owned_blocks.h"
 #include "launch/resume.h"
 #include "launch/run_identity.h"
 #include "launch/run_room.h"
@@ -27,81 +29,81 @@ std::vector<DocumentCursor> cursors_of(const OrderAnchor& anchor) {
   return cursors;
 }
 
-// What this rank writes of weights and moments, so that each element is written once. `even_share`: its part
-// where all ranks have everything.
-std::vector<SliceBlock> optimizer_blocks(Parameters& parameters, ShardedOptimizer& optimizer,
-                                         ElementRange even_share, int rank) {
-  AdamW& own = optimizer.own();
-  const auto even = [&](const char* kind, const Tensor& flat) {
-    return flat_block(kind, parameters, {even_share},
-                      flat.detach().narrow(0, even_share.first, even_share.count));
-  };
-  const int64_t kept = own.first_moments().numel(), shared = optimizer.shared_elements();
-  if (shared == kept)  // replicated
-    return {even("weights", parameters.values()), even("first_moments", own.first_moments()),
-            even("second_moments", own.second_moments())};
-  std::vector<ElementRange> ranges = own.owned();
-  const int64_t written = kept - (rank == 0 ? 0 : shared);
-  if (rank != 0 && shared > 0) ranges.pop_back();
-  const auto spread = [&](const char* kind, const Tensor& flat) {
-    return flat_block(kind, parameters, ranges, flat.narrow(0, 0, written));
-  };
-  return {own.masters().defined() ? spread("weights", own.masters()) : even("weights", parameters.values()),
-          spread("first_moments", own.first_moments()), spread("second_moments", own.second_moments())};
-}
-
 }  // namespace
 
-// Where the launcher leaves a stopped run no time. On a GPU the host is ahead of the device, and steps are
-// short; with train.stream the carried state changes in the middle of a step.
+// Where the launcher leaves a stopped run no time. A save that has begun is always brought to its end.
 void Trainer::prepare_rescue() {
   const std::string too_soon = kills_too_soon(process_environment());
   if (too_soon.empty()) return;
-  if (is_first_rank()) log_warn(too_soon);
-  if (device_.is_cuda() || config_.train.stream) return;
+  const std::string only_saves =
+      rescues_steps() ? std::string()
+                      : cat(" What was trained since the last save is lost then: ",
+                            device_.is_cuda() ? "on a GPU" : "with train.stream",
+                            " a finished step cannot be saved while the next one is computed.");
+  if (is_first_rank()) log_warn(too_soon + only_saves);
   rescue_ = std::make_unique<Rescue>(
       config_.run_dir + "/checkpoints", Retention{config_.checkpoints.keep, config_.checkpoints.keep_every},
-      mesh_->host().rank(), [this](int64_t after) { return newest_finished_step(after); });
+      mesh_->host().rank(), *checkpointer_, [this](int64_t after) { return newest_finished_step(after); });
+}
+
+// On a GPU the host is ahead of the device, and steps are short; with train.stream the carried state changes
+// in the middle of a step.
+bool Trainer::rescues_steps() const {
+  return !device_.is_cuda() && !config_.train.stream;
 }
 
 // In the rescue's thread. Nothing of a run that diverges.
 std::optional<Rescue::FinishedStep> Trainer::newest_finished_step(int64_t after) {
+  if (!rescues_steps()) return std::nullopt;
   const std::unique_lock lock(state_, std::chrono::milliseconds(5));
-  if (!lock || progress_.step <= std::max(after, last_saved_step_) || !checkpointer_->is_idle())
-    return std::nullopt;
+  if (!lock || progress_.step <= std::max(after, last_saved_step_)) return std::nullopt;
   if (progress_.skipped_in_a_row > 0 || !is_last_loss_finite_) return std::nullopt;
   const at::NoGradGuard no_grad;
-  Rescue::FinishedStep step{checkpoint_info(), owned_blocks()};
+  Rescue::FinishedStep step{checkpoint_info(), owned_weights()};
   if (!is_sound(step.blocks)) return std::nullopt;
   for (SliceBlock& block : step.blocks) block.elements = block.elements.clone();
   return step;
 }
 
-// Rank 0 looks.
+// Collective over the world.
 void Trainer::check_run_folder() {
-  if (!is_first_rank()) return;
+  const TimeoutScope disk(mesh_->host(), config_.checkpoints.timeout_s);
+  const std::string checkpoints_dir = config_.run_dir + "/checkpoints";
+  on_all_ranks(mesh_->host(), [&] {
+    if (!is_first_rank()) return;
+    check_whose_folder();
+    require_writable(checkpoints_dir);
+  });
+  require_shared(checkpoints_dir, mesh_->host());
+}
+
+// Rank 0. What a start left that was ended before its first checkpoint is no run that could be mixed up: it
+// goes aside.
+void Trainer::check_whose_folder() {
   const std::string& from = config_.train.resume;
+  begins_run_ = from == "none";
   if (from != "none" && from != "auto") {
     const bool is_same = with_checkpoint(from, [&](const std::string& step_dir) {
       return is_of_run(read_checkpoint_info(step_dir), config_.run_dir);
     });
+    begins_run_ = !is_same;
     require<ConfigError>(
-        is_same || !holds_run(config_.run_dir), "run.dir '", config_.run_dir,
+        is_same || list_checkpoints(config_.run_dir + "/checkpoints").empty(), "run.dir '", config_.run_dir,
         "' holds a run, and train.resume = '", from,
         "' is of another one (their checkpoints and logs would be mixed, and checkpoints.keep would "
         "delete them). Choose another run.dir for the new run, or train.resume=auto to go on with the one "
         "that is there.");
   }
-  require_writable(config_.run_dir + "/checkpoints");
 }
 
-// Of weights and moments, with what HDF5 and the manifest need for each of them.
+// Of weights, moments and carried streams, with what HDF5 and the manifest need for each tensor.
 int64_t Trainer::checkpoint_bytes() {
   constexpr int64_t kPerTensor = 512, kPerCheckpoint = 16 << 10;
   const Parameters& parameters = step_->model().parameters();
   const auto element = static_cast<int64_t>(at::elementSize(step_->model().accumulation_type()));
+  const int64_t streams = config_.train.stream ? carried_elements(config_) : 0;
   return 3 * (element * parameters.count() + kPerTensor * static_cast<int64_t>(parameters.all().size())) +
-         kPerCheckpoint;
+         element * streams + kPerCheckpoint;
 }
 
 // What cannot be saved later is refused now.
@@ -192,13 +194,15 @@ void Trainer::resume(ConfigChanges changes) {
 }
 
 // Collective over the world. Why what there is now must not be saved; empty when it may.
-std::string Trainer::unsound() {
+std::string Trainer::unsound(const std::vector<SliceBlock>& blocks) {
   if (progress_.skipped_in_a_row > 0)
     return cat(progress_.skipped_in_a_row,
                " steps in a row had a non-finite loss or gradient and were skipped");
   if (!is_last_loss_finite_) return "the last step's loss is not finite";
-  const Vote vote = is_sound(owned_blocks()) ? Vote::kYes : Vote::kNo;
-  return all_agree(mesh_->host(), vote) ? std::string() : "weights or moments are not finite";
+  const Vote vote = is_sound(blocks) ? Vote::kYes : Vote::kNo;
+  if (all_agree(mesh_->host(), vote)) return {};
+  return cat("weights", config_.train.stream ? ", moments or carried states" : " or moments",
+             " are not finite");
 }
 
 CheckpointInfo Trainer::checkpoint_info() {
@@ -224,23 +228,20 @@ CheckpointInfo Trainer::checkpoint_info() {
                  config_.parallel.shard_optimizer, device_.str()};
   RunConfig stored = stored_form(config_);
   info.config_yaml = to_yaml(fields_of(stored));
-  info.is_finite = true;                                   // save() has seen to it
+  info.is_finite = true;  // whoever saves has seen to it
   info.tokenizer_kind = tokenizer.kind();
   if (info.tokenizer_kind != "byte") info.tokenizer_bytes = tokenizer.serialized();
   return info;
 }
 
-// The ranks share the elements evenly: N ranks write N times as fast as one.
-std::vector<SliceBlock> Trainer::owned_blocks() {
-  Parameters& parameters = step_->model().parameters();
-  const Communicator& ranks = mesh_->host();
-  return optimizer_blocks(parameters, step_->optimizer(),
-                          part_of({0, parameters.count()}, ranks.rank(), ranks.size()), ranks.rank());
+std::vector<SliceBlock> Trainer::owned_weights() {
+  return owned_blocks(step_->model().parameters(), step_->optimizer(), mesh_->host().rank(),
+                      mesh_->host().size());
 }
 
 // Collective over the mesh's sequence axis with train.stream.
 std::vector<SliceBlock> Trainer::owned_with_streams() {
-  std::vector<SliceBlock> blocks = owned_blocks();
+  std::vector<SliceBlock> blocks = owned_weights();
   if (!config_.train.stream) return blocks;
   const StreamState state = step_->gradient().stream_state();
   if (mesh_->sequence_rank() == 0)
@@ -286,10 +287,11 @@ void Trainer::save() {
     rescue_->end();
     mesh_->host().barrier();  // no rank writes into a folder that rank 0 now removes
   }
-  unsound_ = unsound();
+  const std::vector<SliceBlock> blocks = owned_with_streams();
+  unsound_ = unsound(blocks);
   if (unsound_.empty()) {
     last_saved_step_ = progress_.step;
-    return checkpointer_->begin(checkpoint_info(), owned_with_streams());
+    return checkpointer_->begin(checkpoint_info(), blocks);
   }
   if (is_first_rank()) log_warn(cat("no checkpoint of step ", progress_.step, ": ", unsound_, "."));
 }

@@ -14,6 +14,7 @@
 #include "core/base/clock.h"
 #include "core/base/error.h"
 #include "core/base/log.h"
+#include "parallel/launcher.h"
 #include "parallel/watchdog.h"
 
 namespace fwl {
@@ -82,7 +83,7 @@ void report_failure(int exit_code, const std::string& message) noexcept {
     first = !std::exchange(r.any, true);
   }
   if (!first) return;
-  if (dog == nullptr) return write_verdict(exit_code, 0, message);
+  if (dog == nullptr) return write_verdict(exit_code, rank_of_launcher(process_environment()), message);
   if (!dog->announce_end(exit_code)) return;  // another rank was first: it is told, and armed, already
   write_verdict(exit_code, dog->rank(), message);
   std::thread([exit_code] {

@@ -79,6 +79,12 @@ bool started_by_launcher(const Environment& environment) {
   return inside_slurm_step(environment);
 }
 
+int rank_of_launcher(const Environment& environment) {
+  for (const char* variable : kRankVariables)
+    if (environment.count(variable) > 0) return static_cast<int>(number_of(environment, variable));
+  return inside_slurm_step(environment) ? static_cast<int>(number_of(environment, "SLURM_PROCID")) : 0;
+}
+
 int ranks_of_host(const Environment& environment) {
   if (!started_by_launcher(environment)) return 1;
   // As under mpirun above: the nearest launcher's variable comes first.

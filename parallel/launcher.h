@@ -15,6 +15,9 @@ Environment process_environment();
 // Without one, MPI need not be initialised at all.
 bool started_by_launcher(const Environment& environment);
 
+// This process's rank, as its launcher says; 0 without one.
+int rank_of_launcher(const Environment& environment);
+
 // How many ranks the launcher started on this host; 1 without a launcher, or where it does not say.
 int ranks_of_host(const Environment& environment);
 

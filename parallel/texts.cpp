@@ -145,8 +145,11 @@ void on_all_ranks(Communicator& group, const std::function<void()>& body) {
   if (thrown) std::rethrow_exception(thrown);
   const auto first =
       std::find_if(problems.begin(), problems.end(), [](const auto& text) { return !text.empty(); });
-  throw Error(static_cast<ExitCode>(std::atoi(first->c_str())),
-              cat("rank ", first - problems.begin(), ": ", first->substr(first->find(' ') + 1)));
+  const auto of_first = static_cast<ExitCode>(std::atoi(first->c_str()));
+  const std::string message =
+      cat("rank ", first - problems.begin(), ": ", first->substr(first->find(' ') + 1));
+  if (of_first == ExitCode::kTryAgain) throw Interrupted(message);
+  throw Error(of_first, message);
 }
 
 }  // namespace fwl

@@ -35,8 +35,8 @@ struct EqualityVote {
 };
 
 // Runs `body` on every rank. When it throws on any, all throw: those where it did the same again, the others
-// an Error of the first of them with its text. For what each rank reads by itself: no rank waits for one that
-// has thrown.
+// an Error of the first of them with its text (Interrupted where that was one: to end early is no failure).
+// For what each rank reads by itself, or one alone does: no rank waits for one that has thrown.
 void on_all_ranks(Communicator& group, const std::function<void()>& body);
 
 }  // namespace fwl

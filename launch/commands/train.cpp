@@ -9,6 +9,7 @@
 #include "launch/command.h"
 #include "launch/config_notes.h"
 #include "launch/doctor/doctor.h"
+#include "launch/failure_message.h"
 #include "launch/run_config.h"
 #include "launch/trainer.h"
 #include "parallel/failure.h"
@@ -43,9 +44,10 @@ void run_train(const TrainArguments& arguments) {
     trainer.run();
   } catch (const Interrupted&) {
     throw;
-  } catch (const Error& error) {
+  } catch (const std::exception& error) {
     // Before the trainer is gone, whose writer and reader may wait for a disk.
-    report_failure(static_cast<int>(error.code()), error.what());
+    const FailureMessage failure = message_of(error);
+    report_failure(static_cast<int>(failure.code), failure.text);
     throw;
   }
   if (!trainer.is_first_rank()) return;

@@ -2,7 +2,6 @@
 
 #include <link.h>
 #include <sched.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -17,6 +16,7 @@
 #include "core/base/error.h"
 #include "core/base/file.h"
 #include "core/base/hash.h"
+#include "core/base/host.h"
 #include "core/base/json.h"
 #include "core/base/open_files.h"
 #include "launch/doctor/ports.h"
@@ -30,12 +30,6 @@ namespace fs = std::filesystem;
 constexpr std::array kComparedLibraries = {
     "libtorch", "libc10",  "libmpi.", "libopen-",     "libpmix", "libnccl",          "libcuda",
     "libhdf5",  "libgomp", "libz.",   "libstdc++.so", "libc.so", "libsentencepiece", "libzstd"};
-
-std::string host_name() {
-  std::array<char, 256> name{};
-  ::gethostname(name.data(), name.size() - 1);
-  return name.data();
-}
 
 std::vector<int> allowed_cores() {
   cpu_set_t set;
@@ -78,12 +72,6 @@ int64_t available_memory_bytes() {
     if (line.rfind("MemAvailable:", 0) == 0) return std::atoll(line.c_str() + 13) * 1024;
   }
   return 0;
-}
-
-int64_t free_bytes(const char* folder) {
-  struct statvfs status {};
-  if (::statvfs(folder, &status) != 0) return 0;
-  return static_cast<int64_t>(status.f_bavail) * static_cast<int64_t>(status.f_frsize);
 }
 
 int note_library(dl_phdr_info* info, size_t, void* found) {
@@ -131,7 +119,7 @@ RankFacts collect_facts(const Placement& place, const std::string& device, const
   facts.cores = allowed_cores();
   facts.numa_nodes = numa_nodes_of(facts.cores);
   facts.memory_bytes = available_memory_bytes();
-  facts.shared_memory_bytes = free_bytes("/dev/shm");
+  facts.shared_memory_bytes = static_cast<int64_t>(free_bytes("/dev/shm").value_or(0));
   facts.open_files = open_file_limit();
   facts.data_files = open_file_budget();
   facts.binary_hash = hash_text(read_file("/proc/self/exe", "program"));

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "checkpoints/identity.h"
 #include "core/base/error.h"
 #include "core/base/log.h"
 #include "launch/data_facts.h"
@@ -167,11 +168,18 @@ Inputs open_inputs(const ComparisonOptions& options, std::vector<std::string>* n
   return inputs;
 }
 
+Facts checkpoints_of(const Inputs& inputs) {
+  const auto of = [](const LoadedModel& model) { return checkpoint_identity_or_gone(model.info.path); };
+  return {{"checkpoint", of(inputs.model)}, {"control", inputs.reference ? of(*inputs.reference) : "none"}};
+}
+
 // What all ranks must have alike: node-local copies of a run or a text may be of two ages.
 Facts facts_of(const Inputs& inputs) {
   const EvaluationTexts& texts = inputs.texts;
   const auto of = [](const std::optional<Split>& split) { return split ? content_hash(*split) : "none"; };
   Facts facts = data_facts({&texts.data});
+  const Facts checkpoints = checkpoints_of(inputs);
+  facts.insert(facts.end(), checkpoints.begin(), checkpoints.end());
   facts.insert(facts.end(), {{"data", content_hash(texts.data)},
                              {"train data", of(texts.train)},
                              {"tune data", of(texts.tune)},
@@ -228,6 +236,9 @@ class Comparing {
     load_and_check(inputs_.model, options_.model);
     require_own_gpus(group_, inputs_.model.model->device());
     if (inputs_.reference) load_and_check(*inputs_.reference, reference_source(options_));
+    // Again: of a run that goes on, the newest may have taken the place of the one that was opened.
+    require_same_facts(group_, "what was loaded", checkpoints_of(inputs_),
+                       "(the run has removed it meanwhile). Start again.");
     return problems;
   }
 

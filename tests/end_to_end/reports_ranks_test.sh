@@ -57,6 +57,21 @@ if wanted eval-data; then
   two_folders eval "$work/one" --data data/test --modes slow --device cpu
   ended 3 30 'differs between ranks.*\(rank 1\)' "eval: two data sets"
 fi
+if wanted run-dir; then
+  two_folders "${train[@]}" --set data.path="$work/data" --set run.dir=runs/local
+  ended 2 30 'rank 1 on host .* does not see what rank 0 writes' "train: run.dir is a folder of each host's own"
+fi
+if wanted checkpoint; then
+  # The same path and step, other weights.
+  for row in "a 1e-3" "b 2e-3"; do
+    read -r folder rate <<<"$row"
+    quietly "$fwl" "${train[@]}" --set data.path="$work/data" --set run.dir="$work/$folder/first" --set train.learning_rate="$rate"
+  done
+  two_folders "${train[@]}" --set data.path="$work/data" --set run.dir="$work/forked" --set train.resume=first --allow-changes
+  ended 3 30 "checkpoint .*differs between ranks.*hash" "train: two checkpoints"
+  two_folders eval first --data "$work/data/test" --modes slow --device cpu
+  ended 3 30 'differs between ranks: checkpoint' "eval: two checkpoints"
+fi
 if wanted missing; then
   mv "$work/b/data" "$work/b/elsewhere"
   rm -f "$work/verdict"
@@ -82,6 +97,21 @@ if wanted config; then
   run_within 60 mpirun --bind-to none --oversubscribe -n 1 "$fwl" "${train[@]}" --set data.path="$work/data" \
     : -n 1 "$fwl" "${train[@]}" --set data.path="$work/data" --set train.seed=9
   ended 2 30 "config of rank\(s\) 1 differs" "train: two configs"
+fi
+
+# ---- what rank 0 alone does at the start
+
+if wanted between; then
+  # Another job takes the folder between the old run's going aside and the new lock.
+  start 2 between train.steps=1
+  preload=$injection environment="FWL_FAULT=flock:EWOULDBLOCK:/between/lock FWL_FAULT_FROM=2" start 2 between train.steps=1 parallel.timeout_s=5
+  expect 75 "the folder is taken at the last moment"
+fi
+if wanted verdict-early; then
+  rm -f "$work/verdict"
+  FWL_VERDICT=$work/verdict run_within 60 mpirun --bind-to none --oversubscribe -n 1 sleep 3 : -n 1 "$fwl" train "$work/none.yaml"
+  [[ $(cut -d' ' -f1-3 "$work/verdict") =~ ^[23]\ rank\ 1: ]] || fail "the verdict is '$(cat "$work/verdict")'"
+  echo "ok: a failure before MPI's start names its rank"
 fi
 
 # ---- endings
@@ -141,6 +171,8 @@ fi
 if wanted plain; then
   run_within 60 mpirun --bind-to none --oversubscribe -n 2 "$fwl" "${train[@]}" --set data.path="$work/data" --set run.dir="$work/plain"
   ended 0 60 'mpirun.* kills .*launch/mpirun.sh' "a plain mpirun is warned of"
+  run_within 60 mpirun --bind-to none --oversubscribe -n 2 "$fwl" "${train[@]}" --set data.path="$work/data" --set run.dir="$work/plain" --set train.stream=true
+  ended 0 60 'since the last save is lost then: with train.stream' "what a rescue cannot do is said"
   run_within 60 env FWL="$fwl" "$source/launch/mpirun.sh" -n 2 --no-check "${train[@]}" --set data.path="$work/data" --set run.dir="$work/launched"
   ended 0 60 'training' "launch/mpirun.sh"
   ! said ' kills ' || fail "launch/mpirun.sh is warned of"
@@ -156,6 +188,18 @@ if wanted rescue; then
   [[ -e $work/rescued/checkpoints/latest ]] || fail "the newest finished step was not saved"
   quietly "$fwl" inspect "$work/rescued" --verify
   echo "ok: Ctrl-C under a plain mpirun, in a long step -> $(cat "$work/rescued/checkpoints/latest")"
+fi
+if wanted begun; then
+  # As above, while a save is under way that later steps would have published.
+  export OMPI_MCA_odls_base_sigkill_timeout=4
+  start_in_background 2 begun train.steps=1000 train.save_every=1 train.global_batch=1024 train.micro_batch=8
+  wait_for_step 1
+  kill -TERM "$launcher"
+  wait "$launcher" || true
+  unset OMPI_MCA_odls_base_sigkill_timeout
+  [[ -e $work/begun/checkpoints/latest ]] || fail "a save that had begun was lost"
+  quietly "$fwl" inspect "$work/begun" --verify
+  echo "ok: Ctrl-C under a plain mpirun, while a save is under way -> $(cat "$work/begun/checkpoints/latest")"
 fi
 if wanted stopped; then
   # Rank 0's disk is slow when its peer stops: the job's end must not wait for the disk.

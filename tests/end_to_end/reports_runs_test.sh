@@ -77,6 +77,25 @@ cp -r runs/a runs/copy
 quietly T run.dir=runs/copy train.steps=12 train.resume=runs/a/checkpoints/step-0000008
 quietly T run.dir=runs/fork train.steps=12 train.resume=$b train.seed=7 data.path=data/test
 refused 2 "holds a run" T run.dir=runs/fork train.steps=12 train.resume=$b train.seed=7 data.path=data/test
+rm -rf runs/fork/checkpoints # ended before its first checkpoint: the same command starts it again
+quietly T run.dir=runs/fork train.steps=12 train.resume=$b train.seed=7 data.path=data/test
+[[ -e runs/fork.previous-1/log.jsonl && -e runs/fork/checkpoints/latest ]] || fail "the log of the first try is gone, or nothing was saved"
+
+echo "== a server that rests at the start is no wrong config (kind 1)"
+if [[ -e $injection ]]; then
+  while read -r code fault; do
+    expect_code "$code" "$fault" env LD_PRELOAD="$injection" FWL_FAULT="$fault" \
+      "$fwl" train "$source/launch/configs/tiny.yaml" --set data.path=data --set train.device=cpu --set run.dir=runs/e/run
+    [[ ! -e runs/e/run/log.jsonl ]] || fail "$fault: a run has begun"
+  done <<'ROWS'
+3 mkdir:EIO:runs/e/run
+3 mkdir:ESTALE:run/checkpoints
+3 create:ENFILE:run/lock
+3 create:EIO:.writing-probe-
+2 create:EACCES:run/lock
+2 mkdir:EROFS:run/checkpoints
+ROWS
+fi
 
 echo "== the same step again (systems 31)"
 for fault in "" "rename:EIO:/checkpoints/step-" "renameat2:EINVAL:/checkpoints/step-"; do
@@ -108,6 +127,13 @@ refused 3 "its weights or moments are not finite" T run.dir=runs/b train.seed=7 
 quietly T run.dir=runs/b train.seed=7 data.path=data/test train.steps=14 train.resume=auto --allow-changes
 says "Passed over: trying the checkpoint before it."
 says "resumed from runs/b/checkpoints/step-0000008"
+stream=(run.dir=runs/stream train.stream=true train.save_every=4)
+quietly T "${stream[@]}" train.steps=8
+carried=$(python3 -c 'import json; print(next(n for n in json.load(open("runs/stream/checkpoints/step-0000008/manifest.json"))["tensors"] if n.startswith("carried/fast")))')
+python3 "$source/tests/support/poison_checkpoint.py" runs/stream/checkpoints/step-0000008 "$carried"
+refused 3 "'$carried' is not finite" T "${stream[@]}" train.steps=12 train.resume=runs/stream/checkpoints/step-0000008 --allow-changes
+quietly T "${stream[@]}" train.steps=12 train.resume=auto --allow-changes
+says "resumed from runs/stream/checkpoints/step-0000004"
 mkdir empty
 for i in $(seq 60); do : >empty/$i.txt; done
 "$fwl" tokenize empty --tokenizer byte --out dempty >/dev/null 2>&1

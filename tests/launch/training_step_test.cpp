@@ -4,6 +4,8 @@
 
 #include <cmath>
 
+#include "launch/carried_size.h"
+#include "launch/carried_state.h"
 #include "launch/synthetic_batch.h"
 #include "tests/support/small_model.h"
 
@@ -66,6 +68,27 @@ TEST(TrainingStep, AGradientThatIsNotFiniteIsSkippedAndNamed) {
   EXPECT_EQ(run.step.optimizer().own().updates(), 1);
   EXPECT_FALSE(run.step.run(run.text(2), 96, 1e-2).wait().skipped);
   EXPECT_EQ(run.step.optimizer().own().updates(), 2);
+}
+
+TEST(TrainingStep, WhatStreamsCarryIsKnownBefore) {
+  using Change = void (*)(RunConfig&);
+  for (const Change change :
+       std::initializer_list<Change>{[](RunConfig&) {}, [](RunConfig& c) { c.data.order = "documents"; },
+                                     [](RunConfig& c) { c.model.window = 0; },
+                                     [](RunConfig& c) { c.model.fast_weight.fast_layers = "second"; },
+                                     [](RunConfig& c) { c.model.fast_weight.update = "none"; }}) {
+    SmallRun source;
+    RunConfig config = small_run();
+    config.train.stream = true;
+    change(config);
+    TrainingStep step(config, source.mesh, at::kCPU);
+    for (uint64_t i = 0; i < 3; ++i) step.run(source.text(i), 96, 1e-2);
+    std::vector<SliceBlock> blocks;
+    add_stream_blocks(step.gradient().stream_state(), 0, config.train.global_batch, &blocks);
+    int64_t elements = 0;
+    for (const SliceBlock& block : blocks) elements += block.elements.numel();
+    EXPECT_EQ(elements, carried_elements(config)) << to_yaml(fields_of(config));
+  }
 }
 
 }  // namespace

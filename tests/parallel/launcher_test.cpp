@@ -24,6 +24,14 @@ TEST(Launcher, IsSeenByItsRankVariable) {
   EXPECT_TRUE(started_by_launcher(kSlurmStep));
 }
 
+TEST(Launcher, SaysTheRankOfAProcess) {
+  EXPECT_EQ(rank_of_launcher({{"PATH", "/bin"}}), 0);
+  EXPECT_EQ(rank_of_launcher({{"OMPI_COMM_WORLD_RANK", "2"}, {"PMI_RANK", "0"}}), 2);
+  EXPECT_EQ(rank_of_launcher({{"PMI_RANK", "3"}}), 3);
+  EXPECT_EQ(rank_of_launcher({{"SLURM_PROCID", "5"}, {"SLURM_STEP_ID", "0"}}), 5);
+  EXPECT_EQ(rank_of_launcher({{"SLURM_PROCID", "5"}}), 0) << "a batch script";
+}
+
 TEST(Launcher, BatchScriptIsNoStep) {
   const Environment batch = {{"SLURM_PROCID", "0"}, {"SLURM_NTASKS", "8"}, {"SLURM_JOB_ID", "17"}};
   EXPECT_FALSE(started_by_launcher(batch));

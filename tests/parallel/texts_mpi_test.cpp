@@ -56,6 +56,13 @@ TEST(OnAllRanks, AFailureOfOneIsAFailureOfAllWithItsTextAndClass) {
   group->barrier();
 }
 
+TEST(OnAllRanks, AnEarlyEndOfOneIsAnEarlyEndOfAll) {
+  const auto group = make_world_communicator(60);
+  EXPECT_THROW(on_all_ranks(*group, [&] { require<Interrupted>(group->rank() != 0, "in use"); }),
+               Interrupted);
+  group->barrier();
+}
+
 TEST(EqualityVote, SeesOneOtherNumberAmongMany) {
   for (const int ranks : {1, 2, 3, 8192}) {
     for (const uint64_t number : {uint64_t{0}, uint64_t{0xfffff}, uint64_t{0x123456789abcdef0}}) {

@@ -1,6 +1,6 @@
 /* A library to preload (LD_PRELOAD) into a program under test. It makes file operations fail or slow:
  *
- *   FWL_FAULT=OPERATION:ERROR:PART   each OPERATION (open, read, write, fsync, rename, renameat2, mkdir) on a path
+ *   FWL_FAULT=OPERATION:ERROR:PART   each OPERATION (open, create, read, write, fsync, rename, renameat2, mkdir, flock) on a path
  *                                    that holds PART fails with ERROR (a name of the table below, or a number).
  *                                    PART may be empty; PART$ must end the path
  *   FWL_FAULT_FROM=N                 from the N-th such operation of the process on (default 1)
@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <unistd.h>
@@ -38,7 +39,7 @@ static int error_of(const char* name) {
   } known[] = {{"EIO", EIO},       {"ENOSPC", ENOSPC},       {"EROFS", EROFS},   {"EACCES", EACCES},
                {"EMFILE", EMFILE}, {"ENFILE", ENFILE},       {"ENOMEM", ENOMEM}, {"ESTALE", ESTALE},
                {"EPERM", EPERM},   {"ETIMEDOUT", ETIMEDOUT}, {"EINVAL", EINVAL}, {"EDQUOT", EDQUOT},
-               {"ENOSYS", ENOSYS}, {"EOPNOTSUPP", EOPNOTSUPP}};
+               {"ENOSYS", ENOSYS}, {"EWOULDBLOCK", EWOULDBLOCK}, {"EOPNOTSUPP", EOPNOTSUPP}};
   const size_t length = strcspn(name, ":");
   for (size_t i = 0; i < sizeof known / sizeof *known; ++i)
     if (strlen(known[i].name) == length && strncmp(name, known[i].name, length) == 0) return known[i].number;
@@ -91,13 +92,13 @@ static const char* path_of(int fd, char* path) {
   }                                              \
   return otherwise
 
-/* Opened to be read: files that are written have faults of their own. */
+/* open: to be read; create: all others. */
 #define OPEN_OR_FAIL(path, flags, call)                                \
   va_list arguments;                                                   \
   va_start(arguments, flags);                                          \
   const mode_t mode = (mode_t)va_arg(arguments, int);                  \
   va_end(arguments);                                                   \
-  const int error = (flags & O_ACCMODE) == O_RDONLY ? fault("open", path) : 0; \
+  const int error = fault((flags & O_ACCMODE) == O_RDONLY ? "open" : "create", path); \
   if (error) {                                                         \
     errno = error;                                                     \
     return -1;                                                         \
@@ -182,4 +183,10 @@ int renameat2(int from_folder, const char* from, int to_folder, const char* to, 
 int mkdir(const char* path, mode_t mode) {
   FIND_REAL(mkdir);
   FAIL_OR(path, "mkdir", real(path, mode));
+}
+
+int flock(int fd, int operation) {
+  FIND_REAL(flock);
+  char path[PATH_MAX + 1];
+  FAIL_OR(path_of(fd, path), "flock", real(fd, operation));
 }
