@@ -18,6 +18,7 @@
 #include "launch/command.h"
 #include "launch/path_options.h"
 #include "launch/signals.h"
+#include "launch/standard_output.h"
 #include "parallel/failure.h"
 #include "parallel/launcher.h"
 #include "parallel/session.h"
@@ -73,17 +74,15 @@ int fail(fwl::ExitCode code, const std::string& message) {
   return exit_code_of(code);
 }
 
-// Whose product is text on stdout: a reader that has seen enough (head) ends them, as it ends other such
-// programs. All others go on when a pipe behind their messages is closed.
-bool writes_to_stdout(const std::string& command) {
-  constexpr std::array kCommands = {"generate", "inspect", "data", "plan", "watch"};
-  return std::find(kCommands.begin(), kCommands.end(), command) != kCommands.end();
-}
-
 // Runs the command, and ends the session where all ranks have come to their end in good order.
 int run(CLI::App& app, int argc, char** argv) {
   try {
     app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    const int code = app.exit(error);  // prints: help and version are such errors too
+    if (code != 0) return exit_code_of(fwl::ExitCode::kConfig);
+  } catch (const fwl::ReaderGone&) {
+    // What was asked for, as far as anybody wanted to read it.
   } catch (const fwl::Interrupted& stop) {
     fwl::log_info(stop.what());
     fwl::write_verdict(exit_code_of(stop.code()), fwl::world().rank, stop.what());
@@ -91,12 +90,14 @@ int run(CLI::App& app, int argc, char** argv) {
     return exit_code_of(stop.code());
   }
   fwl::finalize_session();
+  fwl::finish_stdout();
   return exit_code_of(fwl::ExitCode::kOk);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
+  fwl::prepare_standard_streams();
   fwl::raise_open_file_limit();
   CLI::App app("fwl: trains, evaluates and runs Fast Weight Language Models", "fwl");
   take_signals_of_launcher(argc, argv);
@@ -104,14 +105,9 @@ int main(int argc, char** argv) {
     if (const char* level = std::getenv("FWL_LOG")) fwl::set_log_level(level);
     // Before anything that a new start would lose; signals that are blocked stay so.
     if (computes(argc, argv)) fwl::settle_waiting(fwl::ranks_of_host(fwl::process_environment()), argv);
-    const std::string command = argc > 1 ? argv[1] : "";
-    if (command == "train") fwl::install_stop_signals();
-    if (!writes_to_stdout(command)) std::signal(SIGPIPE, SIG_IGN);
+    if (argc > 1 && std::string(argv[1]) == "train") fwl::install_stop_signals();
     declare_commands(app);
     return run(app, argc, argv);
-  } catch (const CLI::ParseError& error) {
-    const int code = app.exit(error);
-    return code == 0 ? 0 : exit_code_of(fwl::ExitCode::kConfig);
   } catch (const fwl::Error& error) {
     return fail(error.code(), error.what());
   } catch (const c10::Error& error) {
