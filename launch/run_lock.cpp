@@ -22,15 +22,10 @@
 #include "core/base/error.h"
 #include "core/base/log.h"
 #include "launch/signals.h"
+#include "parallel/host.h"
 
 namespace fwl {
 namespace {
-
-std::string host_name() {
-  std::array<char, 256> name = {};
-  ::gethostname(name.data(), name.size() - 1);
-  return name.data();
-}
 
 std::string time_now() {
   const std::time_t now = std::time(nullptr);

@@ -20,6 +20,7 @@
 #include "core/base/json.h"
 #include "core/base/open_files.h"
 #include "launch/doctor/ports.h"
+#include "parallel/host.h"
 
 namespace fwl {
 namespace {
@@ -30,12 +31,6 @@ namespace fs = std::filesystem;
 constexpr std::array kComparedLibraries = {
     "libtorch", "libc10",  "libmpi.", "libopen-",     "libpmix", "libnccl",          "libcuda",
     "libhdf5",  "libgomp", "libz.",   "libstdc++.so", "libc.so", "libsentencepiece", "libzstd"};
-
-std::string host_name() {
-  std::array<char, 256> name{};
-  ::gethostname(name.data(), name.size() - 1);
-  return name.data();
-}
 
 std::vector<int> allowed_cores() {
   cpu_set_t set;
