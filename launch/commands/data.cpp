@@ -100,7 +100,6 @@ bool is_inside(const std::string& path, const std::string& folder) {
 }
 
 void run_text(const DataArguments& a) {
-  require_one_rank("data text");
   const std::string dir = dataset_folder(a.dir);
   require<ConfigError>(!fs::exists(a.out) || (fs::is_directory(a.out) && fs::is_empty(a.out)), "--out '",
                        a.out, "' is not empty (files would be mixed). Choose a new folder.");

@@ -37,7 +37,6 @@ constexpr const char* kConfig = "config.json";
 constexpr const char* kTokenizer = "tokenizer.model";
 
 void run_export(const std::string& checkpoint, const std::string& out, Existing existing) {
-  require_one_rank("export");
   for (const char* name : {kWeights, kConfig, kTokenizer})
     require<ConfigError>(existing == Existing::kReplace || !fs::exists(fs::path(out) / name), "--out '", out,
                          "' holds ", name,

@@ -91,7 +91,6 @@ std::string write_start(const std::string& checkpoints_dir, Gpt2Import& imported
 }
 
 void run_import(const ImportArguments& a) {
-  require_one_rank("import-gpt2");
   require<ConfigError>(!fs::exists(a.out + "/checkpoints") && !fs::exists(a.out + "/config.yaml"), "--out '",
                        a.out, "' holds a run (it would be mixed with the import). Choose another folder.");
   const auto tokenizer = tokenizer_for(a, config_of_gpt2(a.folder, a.settings));  // before a weight is read

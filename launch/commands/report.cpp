@@ -65,7 +65,6 @@ void keep_inputs(const Report& report, const ReportOptions& options) {
 }
 
 void make_report(const ReportOptions& options) {
-  require_one_rank("report");
   require<ConfigError>(
       !options.inputs.empty() || !options.evaluations.empty(),
       "nothing to report on (neither a run nor an evaluation is named). Give RUN_DIR, EVAL.json or "

@@ -248,9 +248,6 @@ std::unique_ptr<Communicator> join_ranks(const TokenizeArguments& a, BuildOption
 }
 
 void run_tokenize(TokenizeArguments& a) {
-  require<ConfigError>(a.mpi || world().size == 1, "`fwl tokenize` was started on ", world().size,
-                       " ranks without --mpi (each would write the same data set). Give --mpi, or start it "
-                       "without mpirun.");
   BuildOptions& build = a.build;
   require_options_that_fit(a);
   build.out = a.out;

@@ -56,7 +56,6 @@ void require_same_or_new(const TokenizerArguments& a, const std::string& model) 
 }
 
 void run_train(const TokenizerArguments& a) {
-  require_one_rank("tokenizer train");
   const auto start = std::chrono::steady_clock::now();
   SkippedEntries skipped;
   const std::vector<DocumentFile> documents =

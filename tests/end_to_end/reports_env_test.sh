@@ -343,19 +343,4 @@ to closed "${train[@]}" --set run.dir=silent
 [[ $code == 0 ]] || fail "training prints nothing: exit code $code"
 "$fwl" inspect silent --verify >out 2>&1 || fail "a checkpoint of a run without stdout"
 echo "ok: stdout"
-
-echo "== commands that write files and work on one rank"
-while IFS= read -r words; do
-  read -ra command <<<"$words"
-  ends 2 "was started on 2 ranks" mpirun --bind-to none --oversubscribe -n 2 "$fwl" "${command[@]}"
-  [[ ! -e twice ]] || fail "$words: it wrote"
-done <<'T'
-export shown --out twice
-import-gpt2 folder --out twice
-tokenizer train text --out twice
-tokenize text --tokenizer byte --out twice
-data text data --out twice
-report shown --out twice
-T
-echo "ok: one rank"
 echo "all checks passed"
