@@ -7,6 +7,7 @@
 
 #include "core/base/error.h"
 #include "core/optim/schedule.h"
+#include "launch/interval_times.h"
 
 namespace fwl {
 namespace {
@@ -18,6 +19,9 @@ struct Idle {
   std::vector<std::string> keys;  // a section by its name with a dot at the end
   std::vector<std::string> except = {};
 };
+
+// Written by the program itself: a config file holds what it wrote, and what the user sets is overwritten.
+constexpr const char* kOwnKey = "run.id";
 
 std::vector<Idle> idle_keys(const RunConfig& c) {
   const FastWeightConfig& f = c.model.fast_weight;
@@ -43,6 +47,9 @@ std::vector<Idle> idle_keys(const RunConfig& c) {
        {"parallel.attention", "parallel.state_exchange", "parallel.state_wire"}},
       {c.parallel.sequence != 1 && c.train.dtype == "fp64", "train.dtype=fp64", {"parallel.state_wire"}},
       {c.train.dtype == "fp64", "train.dtype=fp64", {"parallel.gradient_wire"}},
+      {c.train.log_every > kTimedSteps,
+       cat("train.log_every=", c.train.log_every, " (above ", kTimedSteps, ")"),
+       {"parallel.timing"}},
   };
 }
 
@@ -72,6 +79,11 @@ void add_doubled(const std::vector<std::string>& settings, std::vector<std::stri
           cat("--set ", key, " is given ", given.size(), " times: the last one counts, ", given.back()));
 }
 
+void add_own_key(const std::set<std::string>& set, std::vector<std::string>* notes) {
+  if (set.count(kOwnKey) == 0) return;
+  notes->push_back(cat("without effect: --set ", kOwnKey, " (each run gets an id of its own, and keeps it)"));
+}
+
 void add_warm_up(const TrainConfig& train, std::vector<std::string>* notes) {
   if (train.warmup_steps < train.steps || train.warmup_steps == 0) return;
   char rate[32];
@@ -89,6 +101,7 @@ std::vector<std::string> notes_on(RunConfig config, const std::vector<std::strin
   add_warm_up(config.train, &notes);
   std::set<std::string> set;
   for (const std::string& setting : settings) set.insert(key_of(setting));
+  add_own_key(set, &notes);
   RunConfig defaults;
   const FieldList now = fields_of(config), before = fields_of(defaults);
   for (const Idle& idle : idle_keys(config)) {

@@ -9,6 +9,9 @@
 
 namespace fwl {
 
+// Transfers keep their times until they are taken, once a logged interval: a longer one would hold too many.
+inline constexpr int64_t kTimedSteps = 100;
+
 struct IntervalTimes {
   double communication_s = 0;     // that this rank's computation waited for transfers
   int64_t peak_memory_bytes = 0;  // of the rank with the most

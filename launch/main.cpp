@@ -17,6 +17,7 @@
 #include "launch/failure_message.h"
 #include "launch/path_options.h"
 #include "launch/signals.h"
+#include "launch/standard_output.h"
 #include "parallel/failure.h"
 #include "parallel/launcher.h"
 #include "parallel/session.h"
@@ -89,17 +90,15 @@ int fail(const fwl::FailureMessage& failure) {
   return code;
 }
 
-// Whose product is text on stdout: a reader that has seen enough (head) ends them, as it ends other such
-// programs. All others go on when a pipe behind their messages is closed.
-bool writes_to_stdout(const std::string& command) {
-  constexpr std::array kCommands = {"generate", "inspect", "data", "plan", "watch"};
-  return std::find(kCommands.begin(), kCommands.end(), command) != kCommands.end();
-}
-
 // Runs the command, and ends the session where all ranks have come to their end in good order.
 int run(CLI::App& app, int argc, char** argv) {
   try {
     app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    const int code = app.exit(error);  // prints: help and version are such errors too
+    if (code != 0) return exit_code_of(fwl::ExitCode::kConfig);
+  } catch (const fwl::ReaderGone&) {
+    // What was asked for, as far as anybody wanted to read it.
   } catch (const fwl::Interrupted& stop) {
     fwl::log_info(stop.what());
     fwl::write_verdict(exit_code_of(stop.code()), fwl::world().rank, stop.what());
@@ -107,12 +106,14 @@ int run(CLI::App& app, int argc, char** argv) {
     return exit_code_of(stop.code());
   }
   fwl::finalize_session();
+  fwl::finish_stdout();
   return exit_code_of(fwl::ExitCode::kOk);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
+  fwl::prepare_standard_streams();
   fwl::raise_open_file_limit();
   fwl::set_source_commit(fwl::kSourceCommit);
   CLI::App app("fwl: trains, evaluates and runs Fast Weight Language Models", "fwl");
@@ -121,14 +122,9 @@ int main(int argc, char** argv) {
     if (const char* level = std::getenv("FWL_LOG")) fwl::set_log_level(level);
     // Before anything that a new start would lose; signals that are blocked stay so.
     if (computes(argc, argv)) fwl::settle_waiting(fwl::ranks_of_host(fwl::process_environment()), argv);
-    const std::string command = argc > 1 ? argv[1] : "";
-    if (command == "train") fwl::install_stop_signals();
-    if (!writes_to_stdout(command)) std::signal(SIGPIPE, SIG_IGN);
+    if (argc > 1 && std::string(argv[1]) == "train") fwl::install_stop_signals();
     declare_commands(app);
     return run(app, argc, argv);
-  } catch (const CLI::ParseError& error) {
-    const int code = app.exit(error);
-    return code == 0 ? 0 : exit_code_of(fwl::ExitCode::kConfig);
   } catch (const std::exception& error) {
     return fail(fwl::message_of(error));
   }

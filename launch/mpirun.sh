@@ -17,11 +17,36 @@
 # Environment: FWL (program, default build/bin/fwl), FWL_INTERFACE (network interface between hosts, e.g. ib0 or eth1; default:
 # all but loopback and bridges of containers), FWL_MPIRUN (default mpirun), FWL_BIND=none. Passed on to all hosts:
 # LD_LIBRARY_PATH, CUDA_DEVICE_ORDER and every exported variable that begins with FWL_, HDF5_, NCCL_, UCX_, FI_, OMP_, GOMP_, KMP_, MKL_,
-# TORCH_, PYTORCH_, OMPI_MCA_, PMIX_MCA_ or PRTE_MCA_. Open MPI's parameters that are set there are not set again here.
+# TORCH_, PYTORCH_, OMPI_MCA_, PMIX_MCA_ or PRTE_MCA_. Open MPI's parameters that are set there, or in its files of parameters
+# (~/.openmpi/mca-params.conf), are not set again here.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
+# ---- signals. mpirun would kill the ranks one second after a SIGTERM or SIGINT; SIGUSR1 it passes on.
+
+signals=0 pid='' checking='' interrupted=''
+# Repeated: mpirun and the ranks ignore the signal until they have their handlers.
+ask_to_save() {
+  while kill -USR1 "$pid" 2>/dev/null; do sleep 2; done >/dev/null 2>&1 </dev/null &
+}
+pass_on() {
+  signals=$((signals + 1)) interrupted=1
+  if ((signals > 1)) || [[ -n $checking ]]; then
+    if [[ -n $pid ]]; then kill -TERM "$pid" 2>/dev/null || true; fi
+  elif [[ -n $pid ]]; then
+    echo "launch/mpirun.sh: asking all ranks to save and end (once more ends them at once)" >&2
+    ask_to_save
+  fi
+}
+trap pass_on INT TERM HUP USR1 USR2
+end_if_asked() {
+  ((signals > 0)) || return 0
+  echo "launch/mpirun.sh: asked to end before anything was started. Start again to go on." >&2
+  exit 75
+}
+
 usage_error() {
+  end_if_asked # the signal may have ended what failed
   printf 'error: %s\n' "$*" >&2
   exit 2
 }
@@ -142,13 +167,37 @@ if [[ $(id -u) == 0 ]]; then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_R
 if [[ -e /.dockerenv || -e /run/.containerenv ]]; then
   export OMPI_MCA_btl_vader_single_copy_mechanism=${OMPI_MCA_btl_vader_single_copy_mechanism:-none}
 fi
+# parameter_files: Open MPI's own, of the user and of the machine: those of $OMPI_MCA_mca_base_param_files (or its older name),
+# else ~/.openmpi/mca-params.conf and the installation's.
+parameter_files() {
+  local listed=${OMPI_MCA_mca_base_param_files:-${OMPI_MCA_mca_param_files:-}} prefix
+  prefix=$(dirname "$(dirname "$(realpath "$(command -v "$mpirun")")")")
+  if [[ -n $listed ]]; then
+    tr ',:' '\n\n' <<<"$listed"
+  else
+    printf '%s\n' "${HOME:-}/.openmpi/mca-params.conf" "$prefix/etc/openmpi-mca-params.conf" /etc/openmpi/openmpi-mca-params.conf
+  fi
+  printf '%s\n' "${OMPI_MCA_mca_base_override_param_file:-}"
+}
+# sets_interfaces LAYER: whether the user, by a variable, or a parameter file says which interfaces a layer takes.
+sets_interfaces() {
+  local include=OMPI_MCA_$1_if_include exclude=OMPI_MCA_$1_if_exclude file
+  [[ -z ${!include:-}${!exclude:-} ]] || return 0
+  while IFS= read -r file; do
+    if [[ -f $file && -r $file ]] && grep -qE "^[[:blank:]]*$1_if_(include|exclude)[[:blank:]]*=" "$file"; then return 0; fi
+  done < <(parameter_files)
+  return 1
+}
 # choose_interfaces HOW NAMES: include or exclude, for MPI's messages and its start; Open MPI refuses both words at once, and
 # the user's own word counts.
 choose_interfaces() {
-  local layer include exclude
+  local layer
   for layer in btl_tcp oob_tcp; do
-    include=OMPI_MCA_${layer}_if_include exclude=OMPI_MCA_${layer}_if_exclude
-    if [[ -z ${!include:-} && -z ${!exclude:-} ]]; then flags+=(--mca "${layer}_if_$1" "$2"); fi
+    if ! sets_interfaces "$layer"; then
+      flags+=(--mca "${layer}_if_$1" "$2")
+    elif [[ -n ${FWL_INTERFACE:-} ]]; then
+      echo "launch/mpirun.sh: FWL_INTERFACE does not change ${layer}_if_*, which a variable or a file of Open MPI sets" >&2
+    fi
   done
 }
 if [[ -n ${FWL_INTERFACE:-} ]]; then
@@ -191,29 +240,15 @@ end_with() {
   exit 4
 }
 
-# ---- start. mpirun would kill the ranks one second after a SIGTERM or SIGINT; SIGUSR1 it passes on.
+# ---- start
 
-signals=0 pid='' checking=''
-# Repeated: mpirun and the ranks ignore the signal until they have their handlers.
-ask_to_save() {
-  while kill -USR1 "$pid" 2>/dev/null; do sleep 2; done >/dev/null 2>&1 </dev/null &
-}
-pass_on() {
-  signals=$((signals + 1)) interrupted=1
-  if ((signals > 1)) || [[ -n $checking ]]; then
-    if [[ -n $pid ]]; then kill -TERM "$pid" 2>/dev/null || true; fi
-  else
-    echo "launch/mpirun.sh: asking all ranks to save and end (once more ends them at once)" >&2
-    if [[ -n $pid ]]; then ask_to_save; fi
-  fi
-}
 # run COMMAND...: in a process group of its own, so that Ctrl-C reaches this script alone. Sets $code.
 run() {
   set -m
   (trap '' USR1 && exec "$@" </dev/null) &
   pid=$!
   set +m
-  if ((signals > 0)); then ask_to_save; fi
+  if ((signals > 0)); then if [[ -n $checking ]]; then kill -TERM "$pid" 2>/dev/null || true; else ask_to_save; fi; fi
   while :; do
     interrupted='' code=0
     wait "$pid" || code=$?
@@ -221,15 +256,12 @@ run() {
   done
   pid=''
 }
-trap pass_on INT TERM HUP USR1 USR2
+end_if_asked
 if [[ -n $check ]]; then
   checking=1
   run "${start[@]}" "${doctor[@]}"
   checking=
-  if ((signals > 0)); then
-    echo "launch/mpirun.sh: asked to end before anything was started. Start again to go on." >&2
-    exit 75
-  fi
+  end_if_asked
   ((code == 0)) || end_with "$code"
 fi
 run "${start[@]}" "$@"

@@ -22,12 +22,6 @@
 #include "parallel/session.h"
 
 namespace fwl {
-namespace {
-
-// Transfers keep their times until they are taken, once a logged interval: a longer one would hold too many.
-constexpr int64_t kTimedSteps = 100;
-
-}  // namespace
 
 Trainer::Trainer(RunConfig config, ConfigChanges changes)
     : config_(std::move(config)), device_(at::kCPU), changing_(state_), constructed_at_s_(now_s()) {

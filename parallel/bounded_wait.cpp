@@ -9,6 +9,12 @@
 #include "core/base/waiting.h"
 
 namespace fwl {
+namespace {
+
+// Bounds the waits that are longer than the group's own: those for disks (TimeoutScope).
+constexpr const char* kDiskSetting = "checkpoints.timeout_s";
+
+}  // namespace
 
 double BoundedWait::patience_s(const Operation& operation) const {
   return watchdog_ != nullptr ? watchdog_->patience_s(operation.group) : 0;
@@ -16,7 +22,8 @@ double BoundedWait::patience_s(const Operation& operation) const {
 
 void BoundedWait::rest(const Operation& operation) {
   const double elapsed_s = now_s() - start_s_;
-  bool give_up = elapsed_s >= timeout_s_ && elapsed_s >= timeout_s_ + patience_s(operation);
+  const bool is_over = elapsed_s >= timeout_s_ && elapsed_s >= timeout_s_ + patience_s(operation);
+  bool give_up = is_over;
   if (watchdog_ != nullptr && elapsed_s >= next_look_s_) {
     next_look_s_ += 1;
     // What a member sent before it ended may still arrive: one more round of polls.
@@ -29,9 +36,10 @@ void BoundedWait::rest(const Operation& operation) {
     give_up = give_up || looks_at_stopped_ > 1;
   }
   if (give_up) {
-    throw CommError(watchdog_ != nullptr ? watchdog_->describe_wait(operation, elapsed_s)
-                                         : cat(operation.what, " (operation ", operation.number, ") waited ",
-                                               elapsed_s, " s ", otherwise_));
+    require<CommError>(watchdog_ != nullptr, operation.what, " (operation ", operation.number, ") waited ",
+                       elapsed_s, " s ", otherwise_);
+    const bool for_disks = is_over && timeout_s_ != watchdog_->timeout_s(operation.group);
+    throw CommError(watchdog_->describe_wait(operation, elapsed_s, for_disks ? kDiskSetting : ""));
   }
   if (!waits_passively() && elapsed_s < rest_.yield_for_s) {
     sched_yield();

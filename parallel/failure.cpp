@@ -21,7 +21,9 @@ namespace fwl {
 namespace {
 
 constexpr int kCommExit = static_cast<int>(ExitCode::kComm);
-constexpr double kFinish_s = 4;
+// After the failure. Later than the grace: until then the failing rank itself waits for the others, and has
+// MPI end them.
+constexpr double kArmed_s = kFailureGrace_s + 2;
 // The first announcement goes along a tree, whose ranks may be dead; this long after it the rest are told
 // directly.
 constexpr double kTellAgain_s = 0.3;
@@ -53,7 +55,7 @@ FinishFirst::~FinishFirst() {
 }
 
 void exit_when_finished(int exit_code) noexcept {
-  for (const double end = now_s() + kFinish_s; unfinished > 0 && now_s() < end;) sleep_s(0.01);
+  for (const double end = now_s() + kFailureGrace_s; unfinished > 0 && now_s() < end;) sleep_s(0.01);
   std::_Exit(exit_code);
 }
 
@@ -89,7 +91,7 @@ void report_failure(int exit_code, const std::string& message) noexcept {
   std::thread([exit_code] {
     sleep_s(kTellAgain_s);
     if (Watchdog* still = watchdog()) still->announce_end_to_all();
-    sleep_s(kFailureGrace_s - kTellAgain_s);
+    sleep_s(kArmed_s - kTellAgain_s);
     exit_when_finished(exit_code);
   }).detach();
 }

@@ -72,7 +72,7 @@ void start(Session& s) {
   const Environment environment = process_environment();
   Placement placement;
   if (started_by_launcher(environment)) {
-    const Deadline deadline("MPI's set-up", session_timeout_s());
+    const Deadline deadline("MPI's set-up", session_timeout_s(), kSessionTimeoutSetting);
     initialize_mpi();
     FWL_MPI(MPI_Comm_rank(MPI_COMM_WORLD, &placement.rank));
     FWL_MPI(MPI_Comm_size(MPI_COMM_WORLD, &placement.size));
@@ -83,7 +83,7 @@ void start(Session& s) {
       s.watchdog = std::make_unique<Watchdog>(placement.rank, placement.size);
       std::vector<int> all(static_cast<size_t>(placement.size));
       std::iota(all.begin(), all.end(), 0);
-      s.group = s.watchdog->add_group("session", all, session_timeout_s());
+      s.group = s.watchdog->add_group("session", all, session_timeout_s(), kSessionTimeoutSetting);
     }
   }
   s.placement = placement;
@@ -127,7 +127,7 @@ std::unique_ptr<Communicator> make_world_communicator(double timeout_s) {
 std::unique_ptr<Communicator> make_axis_communicator(int color, const std::string& name, double timeout_s) {
   if (world().size == 1) return make_local_communicator();
   require<InternalError>(mpi_is_up(), "a communicator was asked for after the session's end.");
-  const Deadline deadline(cat("the set-up of group ", name), timeout_s);
+  const Deadline deadline(cat("the set-up of group ", name), timeout_s, timeout_setting());
   MPI_Comm own = MPI_COMM_NULL;
   FWL_MPI(MPI_Comm_split(MPI_COMM_WORLD, color, world().rank, &own));
   int size = 1;
@@ -144,7 +144,7 @@ void finalize_session() {
   Session& s = session();
   if (mpi_is_up()) {
     if (s.watchdog) wait_for_all(s);
-    const Deadline deadline("MPI's end", session_timeout_s());
+    const Deadline deadline("MPI's end", session_timeout_s(), kSessionTimeoutSetting);
     FWL_MPI(MPI_Finalize());
   }
   s.watchdog.reset();

@@ -1,5 +1,5 @@
-// Exact causal attention of a sequence whose positions lie on several ranks (fwl.md section 6). Every rank
-// holds L consecutive positions; queries, keys and values are rotated by global positions before.
+// Exact causal attention of a sequence whose positions lie on several ranks. Every rank holds L
+// consecutive positions; queries, keys and values are rotated by global positions before.
 //
 //   all_to_all  heads are scattered, tokens gathered; the unmodified attention; and back (Ulysses, Jacobs et
 //               al. 2023). The heads must divide.

@@ -1,15 +1,12 @@
 #include "parallel/side_channel.h"
 
 #include <arpa/inet.h>
-#include <ifaddrs.h>
 #include <mpi.h>
-#include <net/if.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
@@ -18,7 +15,9 @@
 #include <type_traits>
 
 #include "core/base/error.h"
+#include "core/base/host.h"
 #include "core/base/log.h"
+#include "parallel/interfaces.h"
 #include "parallel/mpi_check.h"
 
 namespace fwl {
@@ -44,30 +43,16 @@ bool is_ipv4(const NetAddress& address) {
   return IN6_IS_ADDR_V4MAPPED(&as_ipv6);
 }
 
-// Whether other hosts may reach this one there.
-bool leads_outside(const ifaddrs& i) {
-  if (i.ifa_addr == nullptr || (i.ifa_flags & IFF_UP) == 0 || (i.ifa_flags & IFF_LOOPBACK) != 0) return false;
-  if (is_container_bridge(i.ifa_name)) return false;
-  if (i.ifa_addr->sa_family == AF_INET) return true;
-  return i.ifa_addr->sa_family == AF_INET6 &&
-         !IN6_IS_ADDR_LINKLOCAL(&reinterpret_cast<const sockaddr_in6*>(i.ifa_addr)->sin6_addr);
-}
-
 void add_addresses(PeerInfo* info) {
-  ifaddrs* all = nullptr;
-  if (getifaddrs(&all) != 0) return;
-  for (const int family : {AF_INET, AF_INET6}) {
-    for (ifaddrs* i = all; i != nullptr && info->num_addresses < PeerInfo::kAddresses; i = i->ifa_next) {
-      if (!leads_outside(*i) || i->ifa_addr->sa_family != family) continue;
-      NetAddress& address = info->addresses[info->num_addresses++];
-      if (family == AF_INET) {
-        address = mapped(reinterpret_cast<const sockaddr_in*>(i->ifa_addr)->sin_addr);
-      } else {
-        std::memcpy(address.data(), &reinterpret_cast<const sockaddr_in6*>(i->ifa_addr)->sin6_addr, 16);
-      }
+  for (const sockaddr_storage& from : outside_addresses()) {
+    if (info->num_addresses == PeerInfo::kAddresses) return;
+    NetAddress& address = info->addresses[info->num_addresses++];
+    if (from.ss_family == AF_INET) {
+      address = mapped(reinterpret_cast<const sockaddr_in&>(from).sin_addr);
+    } else {
+      std::memcpy(address.data(), &reinterpret_cast<const sockaddr_in6&>(from).sin6_addr, address.size());
     }
   }
-  freeifaddrs(all);
 }
 
 // A socket of this family on a port that the system picks; -1 when there is none.
@@ -117,12 +102,6 @@ uint64_t code_of(const SipKey& key, const Datagram& datagram) {
 
 }  // namespace
 
-bool is_container_bridge(const std::string& interface) {
-  constexpr std::array kPrefixes = {"docker", "virbr", "br-", "cni", "lxc"};
-  return std::any_of(kPrefixes.begin(), kPrefixes.end(),
-                     [&](const char* prefix) { return interface.rfind(prefix, 0) == 0; });
-}
-
 SideChannel::SideChannel(int rank, int size) : rank_(rank), peers_(static_cast<size_t>(size)) {
   PeerInfo own{};
   for (const int family : {AF_INET6, AF_INET}) {
@@ -133,7 +112,7 @@ SideChannel::SideChannel(int rank, int size) : rank_(rank), peers_(static_cast<s
   if (socket_ < 0)
     log_warn(cat("rank ", rank, ": no UDP socket for the watchdog: ", std::strerror(errno),
                  " (errors cannot say which rank is late; training goes on). Allow local sockets."));
-  gethostname(own.host.data(), own.host.size() - 1);
+  host_name().copy(own.host.data(), own.host.size() - 1);
   own.place = own_process_place();
   add_addresses(&own);
   FWL_MPI(MPI_Allgather(&own, sizeof own, MPI_BYTE, peers_.data(), sizeof own, MPI_BYTE, MPI_COMM_WORLD));

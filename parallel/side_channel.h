@@ -64,8 +64,4 @@ class SideChannel {
   std::vector<PeerInfo> peers_;
 };
 
-// Whether an interface of this name is a bridge of containers or virtual machines, which has the same address
-// on every host (as launch/mpirun.sh leaves them out).
-bool is_container_bridge(const std::string& interface);
-
 }  // namespace fwl

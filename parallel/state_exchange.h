@@ -1,4 +1,4 @@
-// The exclusive prefix of fast-weight states over the ranks of a sequence (fwl.md section 5):
+// The exclusive prefix of fast-weight states over the ranks of a sequence:
 //   S_in(r) = sum_{r' < r} (prod_{r' < j < r} carry_j) total_r',
 // and, in the backward, the same sum from the other side over the cotangents of S_in. carry_j is what rank
 // j's shard leaves of a state: its decay to the power of its length, or 0 where a document starts in it.

@@ -51,6 +51,7 @@ struct Watchdog::Impl {
     uint64_t key;
     std::vector<int> members;
     double timeout_s;
+    std::string setting;
     int64_t entered = 0;
     std::string what;  // the last operation entered
     bool inside = false;
@@ -84,7 +85,7 @@ struct Watchdog::Impl {
   double patience_s(int group) const;
   int member_that_is(ProcessState state, int group) const;
   std::string late_members(const Operation& operation);
-  std::string describe(const Operation& operation, double waited_s);
+  std::string describe(const Operation& operation, double waited_s, const std::string& setting = {});
   std::string describe_member(const Group& group, int member, const Answer& answer, int64_t number) const;
 
   SideChannel channel;
@@ -307,13 +308,15 @@ std::string Watchdog::Impl::late_members(const Operation& operation) {
   return late.empty() ? "All ranks have arrived: what connects them hangs." : cat("Not arrived: ", late, ".");
 }
 
-std::string Watchdog::Impl::describe(const Operation& operation, double waited_s) {
+std::string Watchdog::Impl::describe(const Operation& operation, double waited_s,
+                                     const std::string& setting) {
   const std::string late = late_members(operation);
   const std::lock_guard lock(mutex);
   const Group& group = groups[static_cast<size_t>(operation.group)];
   return cat(operation.what, " (operation ", operation.number, " of group ", group.name, ") on rank ", rank,
              " of ", size, " waited ", waited_s, " s (the job cannot go on without the others). ", late,
-             " Look at the late ranks' logs; raise parallel.timeout_s when they only needed more time.");
+             " Look at the late ranks' logs; raise ", setting.empty() ? group.setting : setting,
+             " when they only needed more time.");
 }
 
 Watchdog::Watchdog(int rank, int size) : impl_(std::make_unique<Impl>(rank, size)) {
@@ -327,10 +330,12 @@ Watchdog::~Watchdog() {
   impl_->gpu_thread.join();
 }
 
-int Watchdog::add_group(const std::string& name, const std::vector<int>& members, double timeout_s) {
+int Watchdog::add_group(const std::string& name, const std::vector<int>& members, double timeout_s,
+                        const std::string& setting) {
   const std::lock_guard lock(impl_->mutex);
   const auto index = static_cast<int>(impl_->groups.size());
-  impl_->groups.push_back({name, hash_bytes(cat(index, ' ', name)), members, timeout_s, 0, {}, false});
+  impl_->groups.push_back(
+      {name, hash_bytes(cat(index, ' ', name)), members, timeout_s, setting, 0, {}, false});
   return index;
 }
 
@@ -353,8 +358,8 @@ void Watchdog::end(const Operation& operation) {
   if (g.entered == operation.number) g.inside = false;
 }
 
-std::string Watchdog::describe_wait(const Operation& operation, double waited_s) {
-  return impl_->describe(operation, waited_s);
+std::string Watchdog::describe_wait(const Operation& operation, double waited_s, const std::string& setting) {
+  return impl_->describe(operation, waited_s, setting);
 }
 
 int Watchdog::Impl::member_that_is(ProcessState state, int group) const {
@@ -425,10 +430,13 @@ int Watchdog::heard_end() const {
 }
 
 void Watchdog::wait_for_ends(double seconds) const {
-  const auto lives = [&](int r) { return impl_->channel.process_state(r) != ProcessState::kGone; };
+  const auto may_end = [&](int r) {
+    const ProcessState state = impl_->channel.process_state(r);
+    return state != ProcessState::kGone && state != ProcessState::kStopped;
+  };
   const Clock::time_point start = Clock::now();
   for (int r = 0; r < impl_->size && seconds_since(start) < seconds;) {
-    if (r == impl_->rank || !lives(r)) {
+    if (r == impl_->rank || !may_end(r)) {
       ++r;
     } else {
       std::this_thread::sleep_for(std::chrono::milliseconds(20));

@@ -12,6 +12,8 @@
 #include <string>
 #include <vector>
 
+#include "parallel/deadline.h"
+
 namespace fwl {
 
 // One operation of one group.
@@ -40,7 +42,9 @@ class Watchdog {
   Watchdog& operator=(const Watchdog&) = delete;
 
   // Groups are registered in the same order on all their members. `members`: world ranks, in group order.
-  int add_group(const std::string& name, const std::vector<int>& members, double timeout_s);
+  // `setting`: what the user raises for a longer `timeout_s`.
+  int add_group(const std::string& name, const std::vector<int>& members, double timeout_s,
+                const std::string& setting = timeout_setting());
   // The next operation of the group has been entered by this rank.
   Operation begin(int group, const std::string& what);
   void end(const Operation& operation);
@@ -51,11 +55,11 @@ class Watchdog {
   // the more the later it comes. So the lowest rank that is not late asks and tells all others, and they need
   // not.
   double patience_s(int group) const;
-  // The message of a wait that has lasted `waited_s`: operation, number, this rank, and who has not arrived.
-  // Asks the group's other members; takes up to 1.5 s.
-  std::string describe_wait(const Operation& operation, double waited_s);
-  // A member whose process is for certain gone (same host, no process), or stopped, or -1. Cheap enough to ask
-  // every second.
+  // The message of a wait that has lasted `waited_s`: operation, number, this rank, who has not arrived, and
+  // the `setting` that bounds it (empty: the group's). Asks the group's other members; takes up to 1.5 s.
+  std::string describe_wait(const Operation& operation, double waited_s, const std::string& setting = {});
+  // A member whose process is for certain gone (same host, no process), or stopped, or -1. Cheap enough to
+  // ask every second.
   int gone_member(int group) const;
   int stopped_member(int group) const;
   // As the group was registered.
@@ -77,7 +81,8 @@ class Watchdog {
   void announce_end_to_all();
   // The exit code with which another rank has ended the job; -1: none has.
   int heard_end() const;
-  // Waits until all other processes have ended, as far as that can be seen from here, at most `seconds`.
+  // Waits until all other processes have ended or are stopped, as far as that can be seen from here, at most
+  // `seconds`.
   void wait_for_ends(double seconds) const;
   int rank() const;
 

@@ -1,6 +1,6 @@
 // Dynamic evaluation (Krause, Kahembwe, Murray, Renals 2018, 2019): the method that the Fast Weight Layer
 // replaces. Scores a segment, then takes a gradient step on ALL weights with that segment's loss. Every token
-// is scored before any update uses it. fwl.md section 11. With Pass::kFast it goes on top of the layer: the
+// is scored before any update uses it. With Pass::kFast it goes on top of the layer: the
 // fast weights score, and the slow ones follow the gradient of that score.
 #pragma once
 

@@ -6,7 +6,7 @@
 
 namespace fwl {
 
-// Its name, for messages.
+// Its name, for messages; "localhost" where the system has none.
 std::string host_name();
 // Bytes that this user may still fill on the disk of `folder`; none where the file system does not tell.
 std::optional<double> free_bytes(const std::string& folder);

@@ -1,4 +1,4 @@
-// The Fast Weight Layer (Clark, Guu, Chang, Pasupat, Hinton, Norouzi 2022; exact form: fwl.md section 2).
+// The Fast Weight Layer (Clark, Guu, Chang, Pasupat, Hinton, Norouzi 2022; formulas: core/README.md).
 //
 // A position-wise block (norm, dense, squared ReLU, dense, residual, norm, unembedding) is applied twice. The
 // SLOW pass gives every token's loss and its gradient with respect to the dense layers' outputs, all at the

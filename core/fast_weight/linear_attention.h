@@ -8,9 +8,9 @@
 //
 // The sum is taken apart where a sequence is: what the shard's own positions give (`local_states`, which
 // needs no queries, then `attend_local`), and what came before the shard (`attend_inbound`). So the state
-// before the shard can be on its way from other ranks while the shard's own part is computed. fwl.md section
-// 4 (forward, both backward sweeps, gradient of log_decay) and 5; state and decay are kept in the
-// accumulation type (float32 under bfloat16).
+// before the shard can be on its way from other ranks while the shard's own part is computed. The backward
+// sweeps the chunks twice, from the left for queries and from the right for keys and values. State and decay
+// are kept in the accumulation type (float32 under bfloat16).
 //
 // Shape suffixes: b batch, t position, k key dim, v value dim, g chunk of the sequence, c, i, j position in a
 // chunk, n chunk of the batch (b and g flattened).

@@ -1,5 +1,5 @@
 // The two unembedding heads. Logits exist only for a block of tokens at a time: no [tokens, vocabulary]
-// tensor is kept for the backward. Source: fwl.md section 3 (head op and its vector-Jacobian product).
+// tensor is kept for the backward, which is written by hand (softmax_rows.h has its formulas).
 //
 // Shape suffixes: n token (batch and position flattened), d width, v vocabulary.
 #pragma once

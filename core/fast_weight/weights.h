@@ -49,7 +49,7 @@ struct FastWeightWeights {
   // heads (rows of the first layer, columns of the second; the constant input of a fast second bias is the
   // last head's). Both layers have the same heads. The norm's is used with fast_norm only.
   Tensor log_decay1, log_decay2, log_decay_norm;
-  // Optional gains of the queries (fwl.md: kappa), [d] and [f].
+  // Optional gains of the queries, learned, [d] and [f].
   Tensor query_gain1_d, query_gain2_f;
   // Optional: the fast pass starts from dense + start; never decayed, not seen by the inner gradients.
   Tensor start1_fd, start2_df;

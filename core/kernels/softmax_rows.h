@@ -22,7 +22,7 @@ Tensor cross_entropy_errors_(Tensor& logits_nv, const Tensor& label_n, double th
 Tensor cross_entropy(const Tensor& logits_nv, const Tensor& label_n);
 
 // Backward of the op (l, e) = (nll, weight * (p - onehot)) with p = softmax(logits), for cotangents
-// `nll_bar_n` of l and `error_bar_nv` of e (fwl.md section 3, head op). `nll_n` is what the forward returned
+// `nll_bar_n` of l and `error_bar_nv` of e. `nll_n` is what the forward returned
 // for these logits. In place:
 //   error_bar_nv <- nll_bar (p - y) + weight p (error_bar - <p, error_bar>)     the cotangent of the logits
 //   logits_nv    <- weight (p - y)                                              e again

@@ -5,7 +5,7 @@
 // state is written or read.
 //
 // d model width, h feed-forward width, f hidden width of the layer, V vocabulary, C chunk, W window. Per
-// token, forward (fwl.md section 4 has the layer's and the heads'):
+// token, forward:
 //   body        per block 8 d^2 (query, key, value, out) + 4 d h (6 d h with swiglu)
 //   attention   per block 4 d for each key that the token may look at: min(W, keys so far)
 //   slow layer  4 d f                      slow head  2 V d

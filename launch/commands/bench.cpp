@@ -160,7 +160,8 @@ void add_bench_command(CLI::App& app) {
   CLI::App* bench = app.add_subcommand("bench", "measure speed, bytes sent and memory on this machine");
   bench->require_subcommand(1);
   add_benchmark(bench, "train",
-                "training steps of a config in its layout on random text; under `mpirun -n N` on N ranks",
+                "training steps of a config in its layout on random text; under `launch/mpirun.sh -n N` on N "
+                "ranks",
                 std::make_shared<BenchArguments>(), run_bench);
   const auto evaluation = std::make_shared<BenchArguments>();
   add_evaluation_options(

@@ -6,6 +6,7 @@
 
 #include "core/base/error.h"
 #include "launch/command.h"
+#include "launch/doctor/checks.h"
 #include "launch/doctor/doctor.h"
 #include "launch/run_config.h"
 
@@ -18,12 +19,6 @@ struct DoctorArguments {
   bool quick = false, this_node = false;
   double timeout_s = 60;
 };
-
-std::string joined(const std::vector<std::string>& parts) {
-  std::string text;
-  for (const std::string& part : parts) text += (text.empty() ? "" : ", ") + part;
-  return text;
-}
 
 // The nearest folder that exists: a run's folder is made by the run.
 std::string existing_folder(const std::string& path) {

@@ -146,8 +146,8 @@ void add_eval_command(CLI::App& app) {
   ComparisonOptions& o = a->options;
   CLI::App* command = app.add_subcommand("eval",
                                          "score held-out documents: static, fast weights, dynamic evaluation "
-                                         "side by side; under `mpirun -n N` on "
-                                         "N ranks, with the same result");
+                                         "side by side; under `launch/mpirun.sh -n N` on N ranks, with "
+                                         "the same result");
   add_model_options(*command, o.model);
   add_inner_logits_option(*command, o.model.inner);
   command->add_option("--data", o.data, "split to score, e.g. DIR/test")->required()->type_name("DIR");

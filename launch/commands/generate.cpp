@@ -15,6 +15,7 @@
 #include "launch/generation/text_stream.h"
 #include "launch/load_model.h"
 #include "launch/number_option.h"
+#include "launch/standard_output.h"
 
 namespace fwl {
 namespace {
@@ -178,9 +179,11 @@ void run_generate(const GenerateArguments& a) {
       titles.push_back(samples > 1 ? cat(title, ", sample ", i % samples + 1) : title);
   }
   Screen screen(heads, titles);
-  const std::vector<Continuation> results = generator.run(
-      before, sampled,
-      [&](size_t prompt, const std::string& piece, bool ended) { screen.show(prompt, piece, ended); });
+  const std::vector<Continuation> results =
+      generator.run(before, sampled, [&](size_t prompt, const std::string& piece, bool ended) {
+        screen.show(prompt, piece, ended);
+        if (a.json_path.empty()) require_reader();
+      });
 
   const GenerationCost& cost = generator.cost();
   log_info(cat("read ", cost.tokens_read, " tokens in ", cost.reading_s, " s, drew ", cost.tokens_drawn,
@@ -253,8 +256,8 @@ void add_generate_command(CLI::App& app) {
       ->allow_extra_args(false);
   command
       ->add_option("--prompt-file", a->prompt_files,
-                   "file that holds a text to continue, .gz and .zst too; -: standard input, as without any "
-                   "prompt (may be given again)")
+                   "file that holds a text to continue, compressed too (gzip, zstd, bzip2, xz); -: standard "
+                   "input, as without any prompt (may be given again)")
       ->type_name("FILE")
       ->allow_extra_args(false);
   command

@@ -84,9 +84,7 @@ class ScoreJson {
   void add(const json& token) { out() << (std::exchange(first_, false) ? "\n" : ",\n") << json_text(token); }
   void finish(const json& totals) {
     out() << "\n],\n\"totals\": " << json_text(totals) << "}\n" << std::flush;
-    require<DataError>(out().good(), path_.empty() ? "standard output" : path_,
-                       ": cannot be written (disk full, or closed). Choose another file.");
-    if (path_.empty()) return;
+    if (path_.empty()) return;  // main() looks after stdout
     file_.close();
     require<DataError>(!file_.fail() && std::rename(temporary().c_str(), path_.c_str()) == 0, path_,
                        ": cannot be written (disk full, or the folder is read-only). Choose another file.");
@@ -177,7 +175,9 @@ void add_score_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand(
       "score", "log-probability of every token of a text under slow and fast weights, as JSON and as a page");
   add_model_options(*command, a->source);
-  command->add_option("file", a->file, "text to score, .gz and .zst too; -: standard input")
+  command
+      ->add_option("file", a->file,
+                   "text to score, compressed too (gzip, zstd, bzip2, xz); -: standard input")
       ->required()
       ->type_name("FILE");
   command->add_option("--context", a->options.context, "tokens per window; 0: as trained")

@@ -160,10 +160,9 @@ void add_parallel_commands(CLI::App& verify) {
   auto a = std::make_shared<ParallelArguments>();
   CLI::App* parallel = verify.add_subcommand(
       "parallel",
-      "under `mpirun -n N`: some steps of a config in its layout against the same batches on one rank; loss, "
-      "gradients, weights within 1e-5 (fp32, or as far as rounding moves one rank's own gradient), 1e-11 "
-      "(fp64). "
-      "Random text unless data.path is set");
+      "under `launch/mpirun.sh -n N`: some steps of a config in its layout against the same batches on one "
+      "rank; loss, gradients, weights within 1e-5 (fp32, or as far as rounding moves one rank's own "
+      "gradient), 1e-11 (fp64). Random text unless data.path is set");
   parallel->add_option("config", a->config, "run config")->required()->type_name("CONFIG.yaml");
   parallel->add_option("--steps", a->steps, "optimizer steps")
       ->check(CLI::PositiveNumber)

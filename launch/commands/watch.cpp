@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <thread>
 
 #include "core/base/error.h"
@@ -82,13 +83,14 @@ std::string text_of(const std::vector<std::string>& lines) {
   return text;
 }
 
-// Draws over what was drawn before; returns how many lines are there now.
-size_t redraw(std::vector<std::string> lines, size_t drawn, size_t rows) {
+// Draws over what was drawn before; returns how many lines are there now, or nothing when there is no
+// terminal any more.
+std::optional<size_t> redraw(std::vector<std::string> lines, size_t drawn, size_t rows) {
   if (rows > 2 && lines.size() > rows - 1) lines.resize(rows - 1);
   std::string text = drawn > 0 ? cat("\r\033[", drawn, "A\033[J") : "";
   text += text_of(lines);
   std::fputs(text.c_str(), stdout);
-  std::fflush(stdout);
+  if (std::fflush(stdout) != 0) return std::nullopt;
   return lines.size();
 }
 
@@ -104,7 +106,9 @@ void watch(const WatchOptions& options) {
     // One column is left free: terminals break a full line.
     const size_t width = options.width > 0 ? options.width : size.columns - 1;
     const WatchedRun run = look(log, options.folder);
-    drawn = redraw(dashboard(run, width, glyphs), drawn, live ? size.rows : 0);
+    const std::optional<size_t> lines = redraw(dashboard(run, width, glyphs), drawn, live ? size.rows : 0);
+    if (!lines) return;
+    drawn = *lines;
     const bool finished = run.total_steps > 0 && !run.points.empty() &&
                           static_cast<double>(run.points.back().step) >= run.total_steps;
     if (!live || finished) return;

@@ -14,12 +14,6 @@ std::vector<std::string> sorted(const std::set<std::string>& names) {
   return {names.begin(), names.end()};
 }
 
-std::string joined(const std::vector<std::string>& parts) {
-  std::string text;
-  for (const std::string& part : parts) text += (text.empty() ? "" : ", ") + part;
-  return text;
-}
-
 // The value that most ranks have; of equally frequent ones the one of the lowest rank.
 template <typename Value>
 std::string most_frequent(const std::vector<RankFacts>& ranks, const Value& value) {
@@ -89,6 +83,12 @@ std::string core_warning(const std::vector<const RankFacts*>& host) {
 }
 
 }  // namespace
+
+std::string joined(const std::vector<std::string>& parts) {
+  std::string text;
+  for (const std::string& part : parts) text += (text.empty() ? "" : ", ") + part;
+  return text;
+}
 
 const char* name_of(Verdict verdict) {
   return verdict == Verdict::kOk ? "ok" : verdict == Verdict::kWarning ? "warning" : "FAILED";

@@ -18,6 +18,9 @@ struct Check {
   std::vector<std::string> hosts;  // at fault, sorted
 };
 
+// "a, b, c"
+std::string joined(const std::vector<std::string>& parts);
+
 // Build, config and libraries: all ranks the same. Those that differ from the most frequent one are at fault.
 Check check_same_binary(const std::vector<RankFacts>& ranks);
 Check check_same_config(const std::vector<RankFacts>& ranks);

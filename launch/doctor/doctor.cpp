@@ -10,6 +10,7 @@
 #include "core/base/log.h"
 #include "core/base/threads.h"
 #include "launch/doctor/ports.h"
+#include "parallel/deadline.h"
 #include "parallel/mesh.h"
 #include "parallel/session.h"
 
@@ -154,6 +155,7 @@ DoctorReport run_doctor(const DoctorOptions& options) {
   const Placement& place = world();
   set_log_rank(place.rank, place.size);
   set_thread_count(place.local_size);
+  name_timeout_setting("--timeout");
   const auto host = make_world_communicator(options.timeout_s);
   return Doctor(options, place, *host).run();
 }

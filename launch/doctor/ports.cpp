@@ -2,8 +2,6 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
-#include <ifaddrs.h>
-#include <net/if.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -16,24 +14,18 @@
 #include <memory>
 
 #include "core/base/error.h"
+#include "parallel/interfaces.h"
 
 namespace fwl {
 namespace {
 
 constexpr int kAcceptPoll_ms = 50;
 
-bool is_useful(const ifaddrs& interface) {
-  if (interface.ifa_addr == nullptr || (interface.ifa_flags & IFF_UP) == 0) return false;
-  if ((interface.ifa_flags & IFF_LOOPBACK) != 0) return false;
-  if (interface.ifa_addr->sa_family == AF_INET) return true;
-  if (interface.ifa_addr->sa_family != AF_INET6) return false;
-  return !IN6_IS_ADDR_LINKLOCAL(&reinterpret_cast<const sockaddr_in6*>(interface.ifa_addr)->sin6_addr);
-}
-
-std::string address_text(const sockaddr& address) {
+std::string address_text(const sockaddr_storage& address) {
   std::array<char, NI_MAXHOST> text{};
-  const socklen_t size = address.sa_family == AF_INET ? sizeof(sockaddr_in) : sizeof(sockaddr_in6);
-  if (::getnameinfo(&address, size, text.data(), text.size(), nullptr, 0, NI_NUMERICHOST) != 0) return {};
+  const socklen_t size = address.ss_family == AF_INET ? sizeof(sockaddr_in) : sizeof(sockaddr_in6);
+  const auto* plain = reinterpret_cast<const sockaddr*>(&address);
+  if (::getnameinfo(plain, size, text.data(), text.size(), nullptr, 0, NI_NUMERICHOST) != 0) return {};
   return text.data();
 }
 
@@ -85,16 +77,8 @@ int connect_error(const std::string& address, int port, double timeout_s) {
 }  // namespace
 
 std::vector<std::string> host_addresses() {
-  ifaddrs* first = nullptr;
-  if (::getifaddrs(&first) != 0) return {};
-  const std::unique_ptr<ifaddrs, decltype(&::freeifaddrs)> owner(first, ::freeifaddrs);
   std::vector<std::string> addresses;
-  for (const int family : {AF_INET, AF_INET6}) {
-    for (const ifaddrs* each = first; each != nullptr; each = each->ifa_next) {
-      if (is_useful(*each) && each->ifa_addr->sa_family == family)
-        addresses.push_back(address_text(*each->ifa_addr));
-    }
-  }
+  for (const sockaddr_storage& address : outside_addresses()) addresses.push_back(address_text(address));
   return addresses;
 }
 

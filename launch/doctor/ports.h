@@ -8,7 +8,7 @@
 
 namespace fwl {
 
-// Addresses of this host's interfaces that are up (IPv4 first), without loopback and link-local ones.
+// Where other hosts may reach this one (outside_addresses), as text.
 std::vector<std::string> host_addresses();
 
 // Free ports of this process, held open while the object lives. A thread accepts what connects, and closes

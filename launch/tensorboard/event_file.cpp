@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <chrono>
 #include <cmath>
 #include <cstring>
@@ -14,6 +13,7 @@
 #include <sstream>
 
 #include "core/base/error.h"
+#include "core/base/host.h"
 
 namespace fwl {
 namespace {
@@ -22,11 +22,6 @@ namespace fs = std::filesystem;
 
 double wall_time_s() {
   return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
-
-std::string host_name() {
-  std::array<char, 256> name{};
-  return gethostname(name.data(), name.size() - 1) == 0 && name[0] != '\0' ? name.data() : "localhost";
 }
 
 constexpr const char* kBegin = "events.out.tfevents.";

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The figures of README's "Speed of one GPU", fwl's side, in one call: training and evaluation steps on random tokens, each as JSON, and a
+# The figures of RESULTS.md's "Speed of one GPU", fwl's side, in one call: training and evaluation steps on random tokens, each as JSON, and a
 # table. `fwl plan CONFIG --calibrate OUT/NAME.json` takes them.
 #
 #   tests/benchmarks/one_gpu.sh [--fwl BINARY] [--out FOLDER] [--only TEXT] [-- ARGUMENTS OF fwl bench...]

@@ -49,16 +49,17 @@ OMP_NUM_THREADS= FWL_WAIT=auto|^.* [0-9]+ threads? \([0-9]+ cores?.*\), waiting
 T
 taskset -c 0 env -u OMP_NUM_THREADS "${train[@]}" --set run.dir=run >out 2>&1 || fail "bound to one core"
 grep -q ' 1 thread (1 core' out || fail "bound to one core: $(head -n 1 out)"
-# OpenMP's library reads its variables while it is loaded: it must have been loaded with them.
+# OpenMP's library reads its variables while it is loaded: it must have been loaded with them. The program is looked at while
+# it waits for its text, long after that.
+mkfifo held
 while IFS='|' read -r settings variable; do
   read -ra pairs <<<"$settings"
-  env "${pairs[@]}" "$fwl" score nothing text/0000.txt >out 2>&1 &
-  pid=$! seen=
-  for ((i = 0; i < 100; i++)); do
-    seen=$(tr '\0' '\n' 2>/dev/null <"/proc/$pid/environ" | grep -E '^(OMP_WAIT_POLICY|GOMP_SPINCOUNT)=' | sort | paste -sd, - || true)
-    [[ -d /proc/$pid && $seen != "$variable" ]] || break
-    sleep 0.02
-  done
+  env -u OMP_WAIT_POLICY -u GOMP_SPINCOUNT "${pairs[@]}" "$fwl" score nothing held >out 2>&1 &
+  pid=$!
+  # The opening ends when the program opens the other end.
+  # shellcheck disable=SC2016
+  seen=$(timeout 30 bash -c 'exec 8>held; tr "\0" "\n" <"/proc/$0/environ"' "$pid" | grep -E '^(OMP_WAIT_POLICY|GOMP_SPINCOUNT)=|^HOME=' |
+    grep -v ^HOME= | sort | paste -sd, - || echo "it never opened its text")
   wait "$pid" || true
   [[ $seen == "$variable" ]] || fail "$settings: started with '$seen', not '$variable'"
 done <<'T'
@@ -160,6 +161,22 @@ done
 ends 0 "btl_tcp_if_exclude" env FWL="$work/program" "$start" --hostfile hosts --dry-run doctor
 env FWL="$work/program" OMPI_MCA_btl_tcp_if_include=lo OMPI_MCA_oob_tcp_if_exclude=eth9 "$start" --hostfile hosts --dry-run doctor >out
 ! grep -q -- '--mca' out || fail "the user's own interfaces are set again: $(cat out)"
+# Open MPI's files of parameters: FILE|LINE|what the script still sets.
+mkdir -p home/.openmpi
+while IFS='|' read -r file line set; do
+  rm -f home/.openmpi/mca-params.conf
+  printf '%s\n' "$line" >"$file"
+  env FWL="$work/program" HOME="$work/home" OMPI_MCA_mca_base_param_files="$([[ $file != own.conf ]] || echo "$work/none.conf,$work/own.conf")" \
+    "$start" --hostfile hosts --dry-run doctor >out
+  [[ $(grep -oE -- '--mca (btl|oob)_tcp_if_[a-z]+' out | sed 's/.*mca //' | paste -sd, -) == "$set" ]] || fail "$file: $line: $(cat out)"
+done <<'T'
+home/.openmpi/mca-params.conf|btl_tcp_if_include = ib0|oob_tcp_if_exclude
+home/.openmpi/mca-params.conf|  btl_tcp_if_exclude=lo,eth9|oob_tcp_if_exclude
+home/.openmpi/mca-params.conf|oob_tcp_if_include=ib0|btl_tcp_if_exclude
+home/.openmpi/mca-params.conf|# btl_tcp_if_include = ib0|btl_tcp_if_exclude,oob_tcp_if_exclude
+home/.openmpi/mca-params.conf|btl_tcp_if_include_more = ib0|btl_tcp_if_exclude,oob_tcp_if_exclude
+own.conf|btl_tcp_if_include = ib0|oob_tcp_if_exclude
+T
 echo "ok: variables"
 
 echo "== a rank's place, by launcher"
@@ -191,15 +208,139 @@ for arguments in "$tiny --json out.json" "--json out.json $tiny" "--set train.se
   ends 0 'ok: config: hash' "$start" -n 1 train "${words[@]}" --set data.path=data --set train.device=cpu --set train.steps=1 --set run.dir=r45 --set model.context=64 --set train.global_batch=2
   [[ -s out.json ]] || fail "$arguments: no out.json"
 done
-for signal in TERM HUP USR1 USR2; do
-  "$start" -n 1 train "$tiny" --set data.path=data --set run.dir=early >out 2>&1 &
-  pid=$!
-  sleep 0.3
+# Signals at two places of the script: while it looks for GPUs, and while the ranks are checked. Each place tells by a file that
+# it is reached.
+mkdir stubs
+printf '#!/bin/sh\n: >begun\nsleep 0.3\n' >stubs/nvidia-smi
+cat >checked <<'S'
+#!/usr/bin/env bash
+[[ " $* " != *" --doctor "* ]] || { : >begun; exec sleep 20; }
+: >trained
+S
+chmod +x stubs/nvidia-smi checked
+# signalled SIGNAL COMMAND...: sends it once the file `begun` is there; into $code. (A shell's background job ignores SIGINT.)
+signalled() {
+  local signal=$1 i
+  shift
+  rm -f begun trained
+  env --default-signal=INT,QUIT "$@" >out 2>&1 </dev/null &
+  pid=$! code=0
+  for ((i = 0; i < 600; i++)); do [[ ! -e begun ]] || break; sleep 0.05; done
+  [[ -e begun ]] || fail "$*: nothing began"
   kill -"$signal" "$pid"
-  code=0
   wait "$pid" || code=$?
-  [[ $code == 75 && ! -e early/log.jsonl ]] || fail "SIG$signal while the ranks are checked: exit code $code"
-  rm -rf early
+}
+for signal in INT TERM HUP USR1 USR2; do
+  for where in "before the first rank||" "while the ranks are checked|-n|1"; do
+    IFS='|' read -r what option count <<<"$where"
+    signalled "$signal" env PATH="$work/stubs:$PATH" FWL="$work/checked" "$start" ${option:+"$option" "$count"} train "$tiny"
+    [[ $code == 75 && ! -e trained ]] || fail "SIG$signal $what: exit code $code"
+    says "asked to end before anything was started" "SIG$signal $what"
+  done
 done
 echo "ok: options and early signals"
+
+echo "== train.sbatch, with stubs for Slurm: whose fault a check is, and early signals"
+cat >stubs/srun <<'S'
+#!/usr/bin/env bash
+[[ $1 == --mpi=none ]] || { : >trained; exit 0; }
+: >>checks
+echo x >>checks
+case $HEALTH in
+  none) exit 1 ;;
+  once) [[ $(wc -l <checks) == 1 ]] && exit 1; printf 'health n%d 0\n' 1 2 ;;
+  sick) printf 'health n1 0\nhealth n2 1\n' ;;
+  silent) printf 'health n1 0\n' ;;
+  no-program) printf 'health n%d 127\n' 1 2 ;;
+  *) printf 'health n%d 0\n' 1 2 ;;
+esac
+S
+cat >stubs/scontrol <<'S'
+#!/bin/sh
+[ "$2" != hostnames ] || printf 'n1\nn2\n'
+S
+printf '#!/bin/sh\necho "Submitted batch job 8"\n' >stubs/sbatch
+printf '#!/bin/sh\necho COMPLETING\n' >stubs/squeue
+printf '#!/bin/sh\n: >begun\nsleep 0.3\nprintf "run:\\n  dir: %s\\n"\n' "$work/job" >planned
+chmod +x stubs/* planned
+sbatch=(env PATH="$work/stubs:$PATH" SLURM_SUBMIT_DIR="$work" SLURM_JOB_ID=7 SLURM_JOB_NAME=fwl SLURM_JOB_NODELIST='n[1-2]' SLURM_JOB_NUM_NODES=2
+  SLURM_NTASKS=2 FWL="$work/planned" FWL_ROOT="$source" FWL_BACKOFF_S=0 bash "$source/slurm/train.sbatch" "$tiny")
+while IFS='|' read -r health limit want excluded trained text; do
+  rm -rf job checks trained
+  code=0
+  HEALTH=$health FWL_MAX_FAILURES=$limit "${sbatch[@]}" >out 2>&1 || code=$?
+  cat job/slurm/job-7.log >>out
+  [[ $code == "$want" ]] || fail "health '$health': exit code $code, not $want"
+  [[ $(cut -d' ' -f2 job/slurm/excluded 2>/dev/null | paste -sd, -) == "$excluded" ]] || fail "health '$health': left out: $(cat job/slurm/excluded)"
+  [[ $([[ ! -e trained ]] || echo trained) == "$trained" ]] || fail "health '$health': trained: '$trained' is wrong"
+  says "$text" "health '$health'"
+done <<'T'
+fine|3|0||trained|training ended with 0
+none|1|1|||the health check ran on no node
+none|2|1|||2 failures without progress
+once|3|0||trained|the health check ran on no node
+no-program|1|1|||no node is to blame
+sick|3|1|n2||a new job without n2
+silent|3|1|n2||failed health checks: n2
+T
+for signal in INT TERM HUP USR1 USR2; do
+  rm -rf job
+  signalled "$signal" "${sbatch[@]}"
+  [[ $code == 75 && ! -e trained ]] || fail "SIG$signal to train.sbatch before the check: exit code $code"
+done
+echo "ok: train.sbatch"
+
+echo "== stdout that cannot be written, and readers that have seen enough"
+"${train[@]}" --set run.dir=shown >out 2>&1 || fail "a run of one step"
+# to WHERE COMMAND...: stdout goes to a full disk, nowhere (closed), or into a pipe that nobody reads; into $code, the rest into `out`.
+to() {
+  local where=$1
+  shift
+  code=0
+  case $where in
+    full) timeout 60 "$@" >/dev/full 2>out || code=$? ;;
+    closed) timeout 60 "$@" >&- 2>out || code=$? ;;
+    pipe)
+      exec 7> >(:)
+      wait $!
+      timeout 60 "$@" >&7 2>out || code=$?
+      exec 7>&-
+      ;;
+  esac
+}
+while IFS= read -r words; do
+  read -ra command <<<"$words"
+  to full "$fwl" "${command[@]}"
+  [[ $code == 3 ]] || fail "$words >/dev/full: exit code $code"
+  says "standard output could not be written: No space left on device" "$words"
+  to closed "$fwl" "${command[@]}"
+  [[ $code == 3 ]] || fail "$words >&-: exit code $code"
+  says "standard output could not be written: Bad file descriptor" "$words"
+  to pipe "$fwl" "${command[@]}"
+  [[ $code == 0 ]] || fail "$words | (nobody): exit code $code"
+  ! grep -iqE 'error|warning|pipe|terminate' out || fail "$words | (nobody): it says something: $(cat out)"
+done <<T
+--help
+--version
+train $tiny --print-config
+inspect shown
+inspect shown --verify
+data check data
+plan $tiny
+watch shown --once
+score shown text/0000.txt --device cpu
+generate shown --prompt a --max-tokens 3 --device cpu
+T
+# What else a command makes is whole, whatever becomes of its words; a text that nobody reads ends.
+for where in full pipe; do
+  rm -f made.json
+  to "$where" "$fwl" generate shown --prompt a --max-tokens 3 --device cpu --json made.json
+  python3 -c 'import json; assert json.load(open("made.json"))["continuations"][0]["tokens"]' || fail "$where: made.json"
+done
+to pipe "$fwl" generate shown --prompt a --max-tokens 100000000 --device cpu
+[[ $code == 0 ]] || fail "a text without end, for nobody: exit code $code"
+to closed "${train[@]}" --set run.dir=silent
+[[ $code == 0 ]] || fail "training prints nothing: exit code $code"
+"$fwl" inspect silent --verify >out 2>&1 || fail "a checkpoint of a run without stdout"
+echo "ok: stdout"
 echo "all checks passed"

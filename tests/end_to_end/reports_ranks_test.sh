@@ -185,6 +185,7 @@ if wanted rescue; then
   kill -TERM "$launcher"
   wait "$launcher" || true
   unset OMPI_MCA_odls_base_sigkill_timeout
+  said 'saved step [0-9]+ at once, while the next one is computed' || fail "nothing was saved at once"
   [[ -e $work/rescued/checkpoints/latest ]] || fail "the newest finished step was not saved"
   quietly "$fwl" inspect "$work/rescued" --verify
   echo "ok: Ctrl-C under a plain mpirun, in a long step -> $(cat "$work/rescued/checkpoints/latest")"
@@ -203,7 +204,7 @@ if wanted begun; then
 fi
 if wanted stopped; then
   # Rank 0's disk is slow when its peer stops: the job's end must not wait for the disk.
-  preload=$injection environment="FWL_FAULT_SLOW_PART=.writing- FWL_FAULT_SLOW_US=3000000" \
+  preload=$injection environment="FWL_FAULT_RANK=0 FWL_FAULT_SLOW_PART=.writing- FWL_FAULT_SLOW_US=3000000" \
     start_in_background 2 stopped train.steps=100000 train.save_every=1 parallel.timeout_s=2
   wait_until "a save" compgen -G "$work/stopped/checkpoints/.writing-*" >/dev/null
   kill -STOP "$(rank_process 1)"

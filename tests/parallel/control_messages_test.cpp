@@ -56,7 +56,8 @@ TEST(Scenario, DISABLED_Control) {
 TEST(ControlMessages, ConnectARankWithFewOthers) {
   const std::string program = std::filesystem::read_symlink("/proc/self/exe");
   const std::string command =
-      cat("exec timeout 100 mpirun --allow-run-as-root --oversubscribe --bind-to none --mca btl tcp,self -n ",
+      cat("exec timeout 100 mpirun --allow-run-as-root --oversubscribe --bind-to none --mca btl tcp,self "
+          "--mca btl_tcp_if_include lo -n ",
           kRanks, " '", program,
           "' --gtest_also_run_disabled_tests --gtest_filter=Scenario.DISABLED_Control 2>&1");
   std::string output;

@@ -14,6 +14,7 @@
 
 #include "core/base/clock.h"
 #include "core/base/error.h"
+#include "parallel/failure.h"
 #include "parallel/session.h"
 
 namespace fwl {
@@ -98,6 +99,55 @@ TEST(Scenario, DISABLED_LateForAnExchange) {
     group.start_all_gather(all, own, purpose::kState)->wait();
   });
 }
+TEST(Scenario, DISABLED_LateForADisk) {
+  const auto group = make_world_communicator(kNever_s);
+  group->barrier();
+  if (group->rank() == 0) sleep_s(kNever_s);
+  try {
+    const TimeoutScope disk(*group, kTimeout_s);
+    group->barrier();
+  } catch (const CommError& error) {
+    end_job(error);
+  }
+}
+TEST(Scenario, DISABLED_LateForTheSessionsEnd) {
+  if (world().rank == 0) sleep_s(kNever_s);
+  try {
+    finalize_session();
+  } catch (const CommError& error) {
+    end_job(error);
+  }
+}
+TEST(Scenario, DISABLED_LateForANewGroup) {
+  if (world().rank == 0) sleep_s(kNever_s);
+  make_world_communicator(kTimeout_s);
+}
+// Rank 1 fails while rank 0 finishes what takes longer than others have to end.
+TEST(Scenario, DISABLED_FailsWhileAnotherFinishes) {
+  constexpr int kConfigExit = static_cast<int>(ExitCode::kConfig);
+  const auto group = make_world_communicator(kNever_s);
+  group->barrier();
+  if (group->rank() == 1) {
+    report_failure(kConfigExit, "bad setting on rank 1");
+    abort_if_parallel(kConfigExit);
+  }
+  {
+    const FinishFirst whole;
+    sleep_s(3);
+    fprintf(stderr, "rank 0 has published\n");
+  }
+  sleep_s(kNever_s);
+}
+TEST(Scenario, DISABLED_StoppedWhileOthersWaitForTheirDisks) {
+  const auto group = make_world_communicator(kTimeout_s);
+  group->barrier();
+  try {
+    if (group->rank() == 2) raise(SIGSTOP);
+    group->wait_for_own("writing to the disk", [] { return false; });
+  } catch (const CommError& error) {
+    end_job(error);
+  }
+}
 // Rank 2 gets `signal` while the others wait for it.
 void signal_rank_two(int signal) {
   const auto group = make_world_communicator(signal == SIGKILL ? kNever_s : kTimeout_s);
@@ -171,6 +221,44 @@ TEST(FailingRanks, AStoppedRankIsNamedAndEveryRankEnds) {
   EXPECT_LT(end.seconds, kTimeout_s + 10 + 4) << "ranks must end within 10 s of the deadline";
   EXPECT_NE(end.output.find("rank 2 (host "), std::string::npos) << end.output;
   EXPECT_NE(end.output.find("is stopped (SIGSTOP or a debugger)"), std::string::npos) << end.output;
+}
+
+TEST(FailingRanks, AStoppedRankEndsAWaitForTheOwnDisk) {
+  const JobEnd end = run_job("StoppedWhileOthersWaitForTheirDisks", 4);
+  EXPECT_EQ(end.exit_code, kCommExit) << end.output;
+  EXPECT_LT(end.seconds, kTimeout_s + 10 + 4);
+  EXPECT_NE(end.output.find("writing to the disk (operation 2 of group world (mpi)) on rank "),
+            std::string::npos)
+      << end.output;
+  EXPECT_NE(end.output.find("rank 2 (host "), std::string::npos) << end.output;
+  EXPECT_NE(end.output.find("is stopped (SIGSTOP or a debugger)"), std::string::npos) << end.output;
+}
+
+// Each wait's message names the setting that bounds it.
+TEST(FailingRanks, AreToldWhichSettingAllowsMoreTime) {
+  struct Row {
+    const char* scenario;
+    const char* option;
+    const char* said;
+  };
+  for (const Row& row : {
+           Row{"LateForABarrier", "", "raise parallel.timeout_s when they only needed more time"},
+           Row{"LateForADisk", "", "raise checkpoints.timeout_s when they only needed more time"},
+           Row{"LateForTheSessionsEnd", "-x FWL_SESSION_TIMEOUT_S=1",
+               "raise FWL_SESSION_TIMEOUT_S when they only needed more time"},
+           Row{"LateForANewGroup", "", "parallel.timeout_s allows more seconds"},
+       }) {
+    const JobEnd end = run_job(row.scenario, 2, row.option);
+    EXPECT_EQ(end.exit_code, kCommExit) << row.scenario << ": " << end.output;
+    EXPECT_NE(end.output.find(row.said), std::string::npos) << row.scenario << ": " << end.output;
+  }
+}
+
+TEST(FailingRanks, LetARankFinishWhatIsNearlyWhole) {
+  const JobEnd end = run_job("FailsWhileAnotherFinishes", 2);
+  EXPECT_LT(end.seconds, kSoon_s);
+  EXPECT_EQ(end.exit_code, static_cast<int>(ExitCode::kConfig)) << end.output;
+  EXPECT_NE(end.output.find("rank 0 has published"), std::string::npos) << end.output;
 }
 
 TEST(FailingRanks, AKilledRankEndsTheJobLongBeforeAnyTimeout) {

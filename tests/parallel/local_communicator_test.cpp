@@ -21,6 +21,12 @@ TEST(LocalCommunicator, IsTheGroupOfOneRank) {
   EXPECT_TRUE(at::equal(out[0], tensor));
 }
 
+TEST(LocalCommunicator, WaitsForItsOwnWorkUntilItIsDone) {
+  int looks = 0;
+  make_local_communicator()->wait_for_own("a disk", [&] { return ++looks == 3; });
+  EXPECT_EQ(looks, 3);
+}
+
 // Code that runs on one rank must not pass what would fail on two.
 TEST(LocalCommunicator, RefusesWhatTheOtherGroupsRefuse) {
   const auto group = make_local_communicator();

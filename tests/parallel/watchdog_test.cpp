@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <deque>
 
-#include "parallel/side_channel.h"
+#include "parallel/interfaces.h"
 
 namespace fwl {
 namespace {

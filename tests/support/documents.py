@@ -14,8 +14,10 @@ import subprocess
 import sys
 
 WIDTH = 110
+DECISION_LINES = 15
 FWL, SOURCE = sys.argv[1], pathlib.Path(sys.argv[2]).resolve()
 RESULTS = ["tests/benchmarks", "tests/benchmarks/study"]  # peers' has a test of its own
+SPLITS = ("train", "valid", "test")
 INDEX_HEAD = "## Index of decisions\n"
 findings = []
 
@@ -88,8 +90,8 @@ def index():
             words = status.group(1).strip().lower().split(",")[0] if status else "?"
             words = next((w for w in ("superseded", "tried", "open", "stands") if words.startswith(w)), "tried")
             lines.append(f"| {title} | {words} | {folder} |")
-            if body.count("\n") > 17:
-                fail(f"{folder}/DECISIONS.md: '{title}' has more than 15 lines")
+            if len(body.strip().split("\n")) > DECISION_LINES:
+                fail(f"{folder}/DECISIONS.md: '{title}' has more than {DECISION_LINES} lines")
     return "\n".join(lines) + "\n"
 
 
@@ -114,15 +116,19 @@ def options_of(all_commands):
     return {path: set(re.findall(r"(--[a-z0-9][a-z0-9-]*|(?<![\w-])-[a-z]\b)", text)) for path, text in all_commands}
 
 
-def fenced_lines(lines):
+def fenced_lines(path, lines):
     """(number, whole command) of fenced blocks; lines that end with a backslash go on."""
     inside, held, start = False, "", 0
     for number, line in enumerate(lines, 1):
         if line.startswith("```"):
+            if held:
+                fail(f"{path.relative_to(SOURCE)}:{number}: the block ends in a line that goes on")
             inside, held = not inside, ""
         elif inside:
             if not held:
                 start = number
+            if line.endswith("\\") and re.search(r"(^|\s)#\s", line):
+                fail(f"{path.relative_to(SOURCE)}:{number}: a comment cannot go on in the next line")
             held += line.rstrip("\\")
             if line.endswith("\\"):
                 continue
@@ -133,8 +139,14 @@ def fenced_lines(lines):
 def check_command(where, text, options, keys):
     try:
         words = shlex.split(text, comments=True)
-    except ValueError:
+    except ValueError as error:
+        # Blocks hold output and files too; what begins like a command must be one.
+        if re.match(r"([A-Z_]+=\S+ +)*((\S*/)?fwl|mpirun|srun|sbatch|tar|xz|apt-get|\.?/?(launch|tests|slurm)/\S+)(\s|$)", text):
+            fail(f"{where}: no shell reads this ({error}): {text[:60]}")
         return
+    for word in words:
+        if re.match(r"(core|parallel|checkpoints|launch|slurm|tests)/[\w./-]+$", word) and not any((SOURCE / w).exists() for w in (word, word + ".example")):
+            fail(f"{where}: no file {word}")
     while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
         words.pop(0)
     if not words:
@@ -147,7 +159,7 @@ def check_command(where, text, options, keys):
         words = ["fwl", *words[first:]] if first else []
     elif words[0].endswith("train.sbatch") or words[0] == "sbatch":
         words = ["fwl", "train", *[w for i, w in enumerate(words) if w == "--set" or words[i - 1] == "--set"]]
-    elif words[0].startswith(("./", "launch/", "tests/", "slurm/")) and not (SOURCE / words[0]).exists():
+    elif words[0].startswith("./") and not (SOURCE / words[0]).exists():
         fail(f"{where}: no file {words[0]}")
     if not words or not (words[0] == "fwl" or words[0].endswith("/fwl")):
         return
@@ -185,8 +197,8 @@ def check_paths(path, lines):
                 continue
             if re.search(r"[A-Z]{3,}", name.split("/")[-1].split(".")[0]) and not name.endswith(".md"):
                 continue
-            if name.startswith("data/") and not (SOURCE / name.split("/")[0] / name.split("/")[1]).suffix:
-                continue  # a user's data set
+            if name.split("/")[:1] == ["data"] and name.split("/")[1] in SPLITS:
+                continue  # of a user's data set
             fail(f"{path.relative_to(SOURCE)}:{number}: no file {name}")
 
 
@@ -208,7 +220,7 @@ def main():
         lines = path.read_text().split("\n")
         check_width(path, lines)
         check_paths(path, lines)
-        for number, text in fenced_lines(lines):
+        for number, text in fenced_lines(path, lines):
             check_command(f"{path.relative_to(SOURCE)}:{number}", text, options, keys)
     for finding in findings:
         print("error:", finding)

@@ -6,6 +6,7 @@
  *   FWL_FAULT_FROM=N                 from the N-th such operation of the process on (default 1)
  *   FWL_FAULT_COUNT=N                for N of them (default: all)
  *   FWL_FAULT_EVERY=N                every N-th of them alone
+ *   FWL_FAULT_RANK=R                 all of it in rank R of an Open MPI job alone
  *   FWL_FAULT_SLOW_US=N              every write on a path that holds FWL_FAULT_SLOW_PART takes N microseconds longer
  *
  * read stands for read and pread, write for write and pwrite. Paths of descriptors come from /proc/self/fd.
@@ -53,11 +54,16 @@ static int is_at(const char* path, const char* part) {
   return all >= length - 1 && strncmp(path + all - (length - 1), part, length - 1) == 0;
 }
 
+static int is_meant(void) {
+  const char *wanted = getenv("FWL_FAULT_RANK"), *rank = getenv("OMPI_COMM_WORLD_RANK");
+  return !wanted || (rank && strcmp(wanted, rank) == 0);
+}
+
 /* The error with which the operation must fail, or 0. */
 static int fault(const char* operation, const char* path) {
   const char* wanted = getenv("FWL_FAULT");
   const size_t length = strlen(operation);
-  if (!wanted || strncmp(wanted, operation, length) != 0 || wanted[length] != ':') return 0;
+  if (!wanted || strncmp(wanted, operation, length) != 0 || wanted[length] != ':' || !is_meant()) return 0;
   const char* error = wanted + length + 1;
   const char* part = strchr(error, ':');
   if (!part || !is_at(path, part + 1)) return 0;
@@ -69,7 +75,7 @@ static int fault(const char* operation, const char* path) {
 
 static void slow(const char* path) {
   const char* part = getenv("FWL_FAULT_SLOW_PART");
-  if (part && strstr(path, part)) usleep((useconds_t)number_of("FWL_FAULT_SLOW_US", 0));
+  if (part && strstr(path, part) && is_meant()) usleep((useconds_t)number_of("FWL_FAULT_SLOW_US", 0));
 }
 
 static const char* path_of(int fd, char* path) {

@@ -98,8 +98,8 @@ TEST(Flops, OfLabelledPositionsAloneAreInLayerAndHead) {
   EXPECT_EQ(part.head * 3, all.head);
 }
 
-// fwl.md section 4, "total": static 12 df + 6 Vd, second order 48 df + 18 Vd, first order 36 df + 10 Vd,
-// without the products within chunks.
+// Layer and head together, forward and backward: static 12 df + 6 Vd, second order 48 df + 18 Vd, first order
+// 36 df + 10 Vd, without the products within chunks.
 TEST(Flops, OfTrainingAreTheTablesOfTheDesign) {
   ModelConfig c = tiny();
   c.width = 768;
