@@ -16,10 +16,6 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-bool ends_with(const std::string& text, const std::string& end) {
-  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
-}
-
 json describe_split(const SplitEntry& split) {
   return {{"documents", split.documents()},
           {"tokens", split.tokens()},
@@ -42,10 +38,10 @@ bool looks_like_dataset(const std::string& path) {
   return fs::is_directory(path) && fs::exists(fs::path(dataset_folder(path)) / kManifestName);
 }
 bool looks_like_shard(const std::string& path) {
-  return fs::is_regular_file(path) && (ends_with(path, ".h5") || ends_with(path, ".hdf5"));
+  return fs::is_regular_file(path) && (path.ends_with(".h5") || path.ends_with(".hdf5"));
 }
 bool looks_like_tokenizer(const std::string& path) {
-  return fs::is_regular_file(path) && ends_with(path, ".model");
+  return fs::is_regular_file(path) && path.ends_with(".model");
 }
 
 json describe_dataset(const std::string& path) {
