@@ -16,6 +16,12 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
+// False too where it cannot be looked at.
+bool holds(const fs::path& folder, const char* name) {
+  std::error_code error;
+  return fs::exists(folder / name, error);
+}
+
 json describe_split(const SplitEntry& split) {
   return {{"documents", split.documents()},
           {"tokens", split.tokens()},
@@ -34,8 +40,15 @@ std::string dataset_folder(const std::string& path) {
   return (clean.has_filename() ? clean : clean.parent_path()).string();
 }
 
+bool is_checkpoint_folder(const std::string& folder) {
+  return holds(folder, kManifestName) &&
+         (holds(folder, "rank-00000.h5") || fs::path(folder).filename().string().starts_with("step-"));
+}
+bool is_dataset_folder(const std::string& folder) {
+  return holds(folder, kManifestName) && !is_checkpoint_folder(folder);
+}
 bool looks_like_dataset(const std::string& path) {
-  return fs::is_directory(path) && fs::exists(fs::path(dataset_folder(path)) / kManifestName);
+  return fs::is_directory(path) && is_dataset_folder(dataset_folder(path));
 }
 bool looks_like_shard(const std::string& path) {
   return fs::is_regular_file(path) && (path.ends_with(".h5") || path.ends_with(".hdf5"));

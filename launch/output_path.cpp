@@ -11,6 +11,7 @@
 
 #include "core/base/error.h"
 #include "core/base/file.h"
+#include "launch/data_inspection.h"
 
 namespace fwl {
 namespace {
@@ -37,12 +38,12 @@ bool holds(const fs::path& folder, const char* name) {
 }
 
 bool is_checkpoint(const fs::path& folder) {
-  const std::string name = folder.filename().string();
-  return holds(folder, "manifest.json") && (holds(folder, "rank-00000.h5") || name.starts_with("step-"));
+  return is_checkpoint_folder(folder.string());
 }
 
+// An unfinished one too.
 bool is_dataset(const fs::path& folder) {
-  return (holds(folder, "manifest.json") && !is_checkpoint(folder)) || holds(folder, "journal.json");
+  return is_dataset_folder(folder.string()) || holds(folder, "journal.json");
 }
 
 bool is_checkpoints_folder(const fs::path& folder) {
