@@ -149,7 +149,7 @@ bool holds_shards(const std::string& dir) {
   for (auto it = fs::recursive_directory_iterator(dir, error); it != fs::recursive_directory_iterator();
        it.increment(error)) {
     if (error) return true;
-    if (begins_with(it->path().filename().string(), "shard-") && it->path().extension() == ".h5") return true;
+    if (it->path().filename().string().starts_with("shard-") && it->path().extension() == ".h5") return true;
   }
   return false;
 }

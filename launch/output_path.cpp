@@ -28,7 +28,7 @@ bool is_there(const fs::path& path) {
   return fs::exists(path, error);
 }
 
-bool is_directory(const fs::path& path) {
+bool is_folder_at(const fs::path& path) {
   std::error_code error;
   return fs::is_directory(path, error);
 }
@@ -119,7 +119,7 @@ void require_output_folder(const std::string& path, FolderOf what) {
                        " (files that are not its own would lie in it). Choose another folder.");
   fs::path there = folder;
   while (!is_there(there) && there.has_relative_path()) there = there.parent_path();
-  require<ConfigError>(is_directory(there), "'", path, "' cannot be a folder: '", there.string(),
+  require<ConfigError>(is_folder_at(there), "'", path, "' cannot be a folder: '", there.string(),
                        "' is a file. Choose another.");
   require_writable(there, path);
 }
@@ -156,7 +156,7 @@ void require_apart(const CLI::Option& output, const std::string& path, const CLI
 void require_output_file(const std::string& path) {
   require_usable_name(path);
   const fs::path above = fs::path(path).parent_path();
-  require<DataError>(above.empty() || is_directory(above), "the folder of '", path,
+  require<DataError>(above.empty() || is_folder_at(above), "the folder of '", path,
                      "' does not exist (nothing could be written there). Make it first.");
   require_replaceable(path);
   const fs::path folder = folder_of(path);
