@@ -133,6 +133,7 @@ void ScorePage::add(const ScoredToken& token) {
 void ScorePage::finish(const std::string& title, const std::string& about, const ScoreTotals& totals) {
   if (!group_.empty()) write_group();
   body_.flush();
+  const std::string mark = "<!-- text -->";
   std::string page = html_page(title, cat("<p>", escape_html(about), "</p>\n", legend(), summary(totals),
                                           "<div class=\"text\">", mark, "</div>\n"));
   page.insert(page.find("</head>"), cat("<style>", kStyle, "</style>\n"));
