@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/base/error.h"
+#include "core/base/hex.h"
 #include "core/base/system_error.h"
 
 namespace fwl {
@@ -42,12 +43,6 @@ class ReadOnlyFile {
   int fd_;
 };
 
-std::string hexadecimal(uint64_t value, int digits) {
-  char text[24];
-  std::snprintf(text, sizeof text, "%0*llx", digits, static_cast<unsigned long long>(value));
-  return text;
-}
-
 }  // namespace
 
 uint32_t checksum_of(const void* data, int64_t bytes, uint32_t start) {
@@ -69,10 +64,7 @@ FileChecksum checksum_of_file(const std::string& path) {
 }
 
 std::string checksum_text(uint32_t checksum) {
-  return hexadecimal(checksum, 8);
-}
-std::string hash_text(uint64_t hash) {
-  return hexadecimal(hash, 16);
+  return to_hex(uint64_t{checksum}).substr(8);
 }
 
 uint64_t parse_hash(const std::string& text, const std::string& where) {

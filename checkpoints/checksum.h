@@ -19,9 +19,8 @@ struct FileChecksum {
 // Reads the whole file. Throws UnavailableError (path, cause) when it cannot be read.
 FileChecksum checksum_of_file(const std::string& path);
 
-// Numbers as the manifest writes them: 8 and 16 hexadecimal digits.
+// As the manifest writes it: 8 hexadecimal digits. Hashes have 16 (to_hex, core/base/hex.h).
 std::string checksum_text(uint32_t checksum);
-std::string hash_text(uint64_t hash);
 // Inverse of both. Throws DataError when `text` is something else; `where` begins the message.
 uint64_t parse_hash(const std::string& text, const std::string& where);
 

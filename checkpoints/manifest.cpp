@@ -7,6 +7,7 @@
 
 #include "core/base/error.h"
 #include "core/base/hash.h"
+#include "core/base/hex.h"
 #include "core/base/json.h"
 
 namespace fwl {
@@ -105,7 +106,7 @@ FileChecksum file_from_json(const json& from, const std::string& where) {
 
 json anchor_to_json(const OrderAnchor& anchor) {
   return {{"sample", anchor.sample},
-          {"rolling_hash", hash_text(anchor.rolling_hash)},
+          {"rolling_hash", to_hex(anchor.rolling_hash)},
           {"stream_dealt", anchor.stream_dealt},
           {"stream_first_window", anchor.stream_first_window}};
 }
@@ -131,8 +132,8 @@ json info_to_json(const CheckpointInfo& info) {
               {"skipped_in_a_row", p.skipped_in_a_row},
               {"data",
                {{"sample", p.samples},
-                {"sequence_hash", hash_text(info.data.sequence_hash)},
-                {"rolling_hash", hash_text(info.data.rolling_hash)},
+                {"sequence_hash", to_hex(info.data.sequence_hash)},
+                {"rolling_hash", to_hex(info.data.rolling_hash)},
                 {"streams", info.data.streams},
                 {"stream_position", info.data.stream_position},
                 {"stream_tokens", info.data.stream_tokens},
@@ -276,7 +277,7 @@ std::string print_manifest(const CheckpointManifest& manifest) {
   json out = info_to_json(manifest.info);
   out["format"] = kFormat;
   out["version"] = kVersion;
-  out["tokenizer"] = {{"kind", manifest.info.tokenizer_kind}, {"hash", hash_text(manifest.tokenizer_hash)}};
+  out["tokenizer"] = {{"kind", manifest.info.tokenizer_kind}, {"hash", to_hex(manifest.tokenizer_hash)}};
   out["tensors"] = tensors_to_json(manifest.tensors);
   out["files"] = json::object();
   for (const auto& [name, file] : manifest.files) out["files"][name] = file_to_json(file);

@@ -1,7 +1,5 @@
 #include "checkpoints/safetensors.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <cerrno>
@@ -9,8 +7,8 @@
 #include <fstream>
 
 #include "core/base/error.h"
-#include "core/base/file.h"
 #include "core/base/json.h"
+#include "core/base/new_file.h"
 #include "core/base/system_error.h"
 
 namespace fwl {
@@ -206,19 +204,9 @@ Tensor SafetensorsFile::read(const std::string& name) const {
 
 void write_safetensors(const std::string& path, const std::vector<std::pair<std::string, Tensor>>& tensors,
                        const std::map<std::string, std::string>& metadata) {
-  const std::string temporary = cat(path, ".tmp-", ::getpid());
-  try {
-    write_content(temporary, tensors, metadata);
-    sync_path(temporary);
-    std::error_code error;
-    fs::rename(temporary, path, error);
-    require<DataError>(!error, "renaming '", temporary, "' failed: ", error.message(), ".");
-    sync_path(fs::absolute(path).parent_path().string());
-  } catch (...) {
-    std::error_code ignored;
-    fs::remove(temporary, ignored);
-    throw;
-  }
+  NewFile file(path);
+  write_content(file.temporary(), tensors, metadata);
+  file.publish();
 }
 
 }  // namespace fwl

@@ -22,21 +22,17 @@ namespace {
 
 namespace fs = std::filesystem;
 
-bool begins_with(const std::string& text, const std::string& start) {
-  return text.compare(0, start.size(), start) == 0;
-}
-
 // Files of the format, under their final or their temporary names.
 bool is_own_file(const fs::path& file) {
   const std::string name = file.filename().string();
-  return begins_with(name, kManifestName) || begins_with(name, kTokenizerName) ||
-         begins_with(name, kJournalName);
+  return name.starts_with(kManifestName) || name.starts_with(kTokenizerName) ||
+         name.starts_with(kJournalName);
 }
 
 bool is_split_folder(const fs::path& folder) {
   return std::all_of(
       fs::directory_iterator(folder), fs::directory_iterator(), [](const fs::directory_entry& entry) {
-        return entry.is_regular_file() && begins_with(entry.path().filename().string(), "shard-");
+        return entry.is_regular_file() && entry.path().filename().string().starts_with("shard-");
       });
 }
 
@@ -146,7 +142,7 @@ bool holds_shards(const std::string& dir) {
   for (auto it = fs::recursive_directory_iterator(dir, error); it != fs::recursive_directory_iterator();
        it.increment(error)) {
     if (error) return true;
-    if (begins_with(it->path().filename().string(), "shard-") && it->path().extension() == ".h5") return true;
+    if (it->path().filename().string().starts_with("shard-") && it->path().extension() == ".h5") return true;
   }
   return false;
 }

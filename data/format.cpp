@@ -213,12 +213,6 @@ void write_manifest(const std::string& dataset_dir, const Manifest& m) {
   publish_file(dataset_dir + "/" + kManifestName, root.dump(1) + "\n");
 }
 
-std::string to_hex(uint64_t value) {
-  char text[17];
-  std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(value));
-  return text;
-}
-
 uint64_t hash_tokens(const uint32_t* tokens, int64_t count, uint64_t hash) {
   for (int64_t i = 0; i < count; ++i) {
     for (int shift = 0; shift < 32; shift += 8)

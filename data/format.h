@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "core/base/hex.h"
+
 namespace fwl {
 
 inline constexpr int64_t kDatasetVersion = 3;        // written
@@ -61,7 +63,6 @@ void write_manifest(const std::string& dataset_dir, const Manifest& manifest);
 std::string to_json_text(const ShardEntry& shard);
 ShardEntry shard_from_json_text(const std::string& text, const std::string& where);
 
-std::string to_hex(uint64_t value);
 // FNV-1a over tokens as little-endian 32-bit words; feed parts in order, starting from kTokenHashSeed.
 inline constexpr uint64_t kTokenHashSeed = 0xCBF29CE484222325ull;
 uint64_t hash_tokens(const uint32_t* tokens, int64_t count, uint64_t hash);

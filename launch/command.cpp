@@ -37,6 +37,13 @@ CLI::Validator below_one() {
   return finite_number("number from 0 to 1 (excluded)", [](double value) { return value >= 0 && value < 1; });
 }
 
+std::vector<std::string> given_options(const CLI::App& command) {
+  std::vector<std::string> names;
+  for (const CLI::Option* option : command.get_options())
+    if (option->count() > 0) names.push_back(option->get_name());
+  return names;
+}
+
 void require_one_rank(const char* command) {
   require<ConfigError>(world().size == 1, "`fwl ", command, "` was started on ", world().size,
                        " ranks (it works on one; the others would do the same). Start it without mpirun.");

@@ -4,6 +4,7 @@
 
 #include <nlohmann/json_fwd.hpp>
 #include <string>
+#include <vector>
 
 #include "launch/output_path.h"
 
@@ -42,6 +43,8 @@ void add_json_option(CLI::App& command, std::string& path);
 CLI::Validator above_zero();
 CLI::Validator zero_or_more();
 CLI::Validator below_one();
+// Names of the options that the command line has: "--carry".
+std::vector<std::string> given_options(const CLI::App& command);
 // Refuses more than one MPI rank (each would do the same and write the same files). Throws ConfigError.
 void require_one_rank(const char* command);
 // Writes `result` to `path` by temporary file and rename; does nothing for an empty path. Bytes that are no

@@ -53,13 +53,9 @@ std::vector<Idle> idle_keys(const RunConfig& c) {
   };
 }
 
-bool begins_with(const std::string& text, const std::string& start) {
-  return text.compare(0, start.size(), start) == 0;
-}
-
 bool covers(const Idle& idle, const std::string& path) {
   const auto names = [&](const std::string& key) {
-    return key.back() == '.' ? begins_with(path, key) : path == key;
+    return key.back() == '.' ? path.starts_with(key) : path == key;
   };
   return std::any_of(idle.keys.begin(), idle.keys.end(), names) &&
          std::none_of(idle.except.begin(), idle.except.end(), names);

@@ -16,8 +16,10 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-bool ends_with(const std::string& text, const std::string& end) {
-  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
+// False too where it cannot be looked at.
+bool holds(const fs::path& folder, const char* name) {
+  std::error_code error;
+  return fs::exists(folder / name, error);
 }
 
 json describe_split(const SplitEntry& split) {
@@ -38,14 +40,21 @@ std::string dataset_folder(const std::string& path) {
   return (clean.has_filename() ? clean : clean.parent_path()).string();
 }
 
+bool is_checkpoint_folder(const std::string& folder) {
+  return holds(folder, kManifestName) &&
+         (holds(folder, "rank-00000.h5") || fs::path(folder).filename().string().starts_with("step-"));
+}
+bool is_dataset_folder(const std::string& folder) {
+  return holds(folder, kManifestName) && !is_checkpoint_folder(folder);
+}
 bool looks_like_dataset(const std::string& path) {
-  return fs::is_directory(path) && fs::exists(fs::path(dataset_folder(path)) / kManifestName);
+  return fs::is_directory(path) && is_dataset_folder(dataset_folder(path));
 }
 bool looks_like_shard(const std::string& path) {
-  return fs::is_regular_file(path) && (ends_with(path, ".h5") || ends_with(path, ".hdf5"));
+  return fs::is_regular_file(path) && (path.ends_with(".h5") || path.ends_with(".hdf5"));
 }
 bool looks_like_tokenizer(const std::string& path) {
-  return fs::is_regular_file(path) && ends_with(path, ".model");
+  return fs::is_regular_file(path) && path.ends_with(".model");
 }
 
 json describe_dataset(const std::string& path) {

@@ -9,6 +9,9 @@ namespace fwl {
 // The folder with the manifest: the path itself, or the one above a split.
 std::string dataset_folder(const std::string& path);
 
+// Whether a folder is a checkpoint's, or holds the manifest of a data set (whose name is the same).
+bool is_checkpoint_folder(const std::string& folder);
+bool is_dataset_folder(const std::string& folder);
 bool looks_like_dataset(const std::string& path);
 bool looks_like_shard(const std::string& path);
 bool looks_like_tokenizer(const std::string& path);

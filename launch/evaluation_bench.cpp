@@ -8,14 +8,17 @@
 #include "core/base/device.h"
 #include "core/base/error.h"
 #include "core/base/log.h"
+#include "core/base/median.h"
 #include "core/base/profile.h"
 #include "core/base/threads.h"
+#include "core/model/flops.h"
 #include "core/model/fused_parts.h"
 #include "data/loader.h"
 #include "launch/batches.h"
 #include "launch/evaluation/speed.h"
 #include "launch/load_model.h"
 #include "launch/named_split.h"
+#include "launch/plan/memory.h"
 #include "launch/synthetic_batch.h"
 #include "parallel/session.h"
 
@@ -40,6 +43,36 @@ void dynamic_step(LanguageModel& model, const TokenBatch& batch) {
                            -kDynamicRate / static_cast<double>(batch.label_bt.numel()));
 }
 
+// Of a token of the batch. `inner_rows`: as SequenceRead's, of the fast pass.
+double flops_of(const std::string& mode, const LanguageModel& model, double inner_rows) {
+  SequenceRead read;
+  read.positions = model.config().context;
+  read.device = model.device();
+  if (mode == "fast") read.inner_rows = inner_rows;
+  Flops sum = forward_flops(model.config(), mode == "fast" ? Pass::kFast : Pass::kSlow, read);
+  if (mode == "dynamic") sum += backward_flops(model.config(), Pass::kSlow, read);
+  return sum.total() / static_cast<double>(read.positions);
+}
+
+// Every time against the slow pass's, repetition by repetition, and against its share of the work.
+void compare_times(std::vector<Mode>& modes, EvaluationBenchResult& result) {
+  const EvaluationTime& slow = modes.front().time;
+  std::vector<SpeedFigure> figures;
+  for (Mode& mode : modes) {
+    EvaluationTime& time = mode.time;
+    time.relative_time = slow.median() / time.median();
+    std::vector<double> ratios;
+    for (size_t r = 0; r < time.tokens_per_s.size(); ++r)
+      ratios.push_back(slow.tokens_per_s[r] / time.tokens_per_s[r]);
+    time.relative_time_spread = spread_of(ratios);
+    time.relative_flops = time.flops_per_token / slow.flops_per_token;
+    time.is_disturbed = is_below_its_work(time.relative_time, time.relative_time_spread, time.relative_flops);
+    figures.push_back({time.mode, time.mode, 1 / time.median(), time.flops_per_token, "", time.is_disturbed});
+    result.modes.push_back(time);
+  }
+  result.speed_problems = problems_of(figures);
+}
+
 std::vector<Mode> modes_of(LanguageModel& model, const TokenBatch& batch, const InnerApproximation& inner) {
   std::vector<Mode> modes;
   const auto add = [&](const char* name, std::function<void()> run) {
@@ -55,6 +88,22 @@ std::vector<Mode> modes_of(LanguageModel& model, const TokenBatch& batch, const 
   }
   add("dynamic", [&] { dynamic_step(model, batch); });
   return modes;
+}
+
+// The config's vocabulary where it names none: that of the weights, or of the benchmark. Weights of another
+// model are refused before one is made.
+void fit_to_weights(RunConfig& config, const EvaluationBenchOptions& options) {
+  int64_t& vocabulary = config.model.vocab_size;
+  if (options.weights.empty()) {
+    if (vocabulary == 0) vocabulary = kBenchVocabulary;
+    return;
+  }
+  const LoadedModel trained = open_model({options.weights, "cpu", ""});
+  if (vocabulary == 0) vocabulary = trained.config.model.vocab_size;
+  const int64_t own = count_parameters(config.model), theirs = count_parameters(trained.config.model);
+  require<ConfigError>(own == theirs, "--weights ", options.weights, " is of a model of ", theirs,
+                       " parameters, this config is one of ", own,
+                       " (they do not fit). Give the run's own config.yaml.");
 }
 
 // The text that is read, checked before a model is made. A model without trained weights has no tokenizer:
@@ -94,9 +143,7 @@ void repeat(Mode& mode, int64_t times, at::Device device) {
 }  // namespace
 
 double EvaluationTime::median() const {
-  std::vector<double> sorted = tokens_per_s;
-  std::sort(sorted.begin(), sorted.end());
-  return sorted[sorted.size() / 2];
+  return fwl::median(tokens_per_s);
 }
 
 EvaluationBenchResult bench_evaluation(RunConfig config, const EvaluationBenchOptions& options) {
@@ -105,7 +152,7 @@ EvaluationBenchResult bench_evaluation(RunConfig config, const EvaluationBenchOp
                        ". Start it without mpirun.");
   if (config.train.deterministic) make_deterministic();
   set_thread_count(place.local_size);
-  if (config.model.vocab_size == 0) config.model.vocab_size = kBenchVocabulary;
+  fit_to_weights(config, options);
   const std::optional<Split> split = open_text(config, options);
   const at::Device device = choose_device(config.train.device, place.local_rank);
   LanguageModel model(config.model, device, parse_dtype(config.train.dtype),
@@ -122,7 +169,7 @@ EvaluationBenchResult bench_evaluation(RunConfig config, const EvaluationBenchOp
   if (const std::string kernels = describe(fused_parts(config.model, shape)); !kernels.empty())
     log_info(kernels);
   EvaluationBenchResult result{
-      device.str(), config.train.dtype, batch.label_bt.numel(), model.parameters().count(), 0, {}};
+      device.str(), config.train.dtype, batch.label_bt.numel(), model.parameters().count(), 0, {}, {}};
   result.loss = model.token_losses(batch, Pass::kSlow).mean().item<double>();
   std::vector<Mode> modes = modes_of(model, batch, options.inner);
   for (Mode& mode : modes) {
@@ -130,6 +177,9 @@ EvaluationBenchResult bench_evaluation(RunConfig config, const EvaluationBenchOp
     reset_peak_memory(device);
     repeat(mode, 1, device);
     mode.time.peak_memory_bytes = peak_memory_bytes(device);
+    const LanguageModel::InnerUse use = model.take_inner_use();
+    mode.time.flops_per_token =
+        flops_of(mode.time.mode, model, use.gradients > 0 ? use.kept / use.gradients : -1);
   }
   for (int64_t r = 0; r < options.repetitions; ++r) {
     for (Mode& mode : modes) {
@@ -139,14 +189,7 @@ EvaluationBenchResult bench_evaluation(RunConfig config, const EvaluationBenchOp
                                        (now_s() - start));
     }
   }
-  for (Mode& mode : modes) {
-    mode.time.relative_time = modes.front().time.median() / mode.time.median();
-    std::vector<double> ratios;  // of each repetition, in which the modes took turns
-    for (size_t r = 0; r < mode.time.tokens_per_s.size(); ++r)
-      ratios.push_back(modes.front().time.tokens_per_s[r] / mode.time.tokens_per_s[r]);
-    mode.time.relative_time_spread = spread_of(ratios);
-    result.modes.push_back(mode.time);
-  }
+  compare_times(modes, result);
   return result;
 }
 

@@ -23,6 +23,9 @@ struct EvaluationTime {
   std::vector<double> tokens_per_s;  // of each repetition
   double relative_time = 1;          // median, relative to slow
   double relative_time_spread = 0;   // over the repetitions (spread_of); NaN for one alone
+  double flops_per_token = 0;
+  double relative_flops = 1;  // relative to slow
+  bool is_disturbed = false;  // less time than its share of the FLOPs needs (evaluation/speed.h)
   int64_t peak_memory_bytes = 0;
 
   double median() const;
@@ -33,6 +36,7 @@ struct EvaluationBenchResult {
   int64_t tokens_per_batch = 0, parameters = 0;
   double loss = 0;  // of the static pass, nats per token: shows which weights read which text
   std::vector<EvaluationTime> modes;
+  std::vector<std::string> speed_problems;  // in sentences; empty: the times say something of the model
 };
 
 // A batch is config.train.global_batch x config.model.context tokens. The modes take turns, repetition by

@@ -19,24 +19,16 @@ constexpr const char* kIndex = "model.safetensors.index.json";
 constexpr const char* kPrefix = "transformer.";  // of all but the output matrix, or of none
 constexpr const char* kHead = "lm_head.weight";
 
-bool starts_with(const std::string& text, const std::string& start) {
-  return text.rfind(start, 0) == 0;
-}
-
-bool ends_with(const std::string& text, const std::string& end) {
-  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
-}
-
 // Masks that old versions of transformers stored beside the weights.
 bool is_mask(const std::string& name) {
-  return starts_with(name, "h.") && (ends_with(name, ".attn.bias") || ends_with(name, ".attn.masked_bias"));
+  return name.starts_with("h.") && (name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias"));
 }
 
 bool is_part_of_gpt2(const std::string& name) {
   if (name == "wte.weight" || name == "wpe.weight" || name == "ln_f.weight" || name == "ln_f.bias" ||
       name == kHead)
     return true;
-  if (!starts_with(name, "h.")) return false;
+  if (!name.starts_with("h.")) return false;
   const size_t digits = 2, dot = name.find('.', digits);
   if (dot == std::string::npos || dot == digits || name.find_first_not_of("0123456789", digits) != dot)
     return false;
@@ -52,9 +44,9 @@ std::string other_format(const std::string& folder) {
   std::error_code ignored;
   for (const auto& entry : fs::directory_iterator(folder, ignored)) {
     const std::string name = entry.path().filename().string();
-    const bool known = starts_with(name, "pytorch_model") || name == "tf_model.h5" ||
-                       name == "flax_model.msgpack" || ends_with(name, ".gguf") || ends_with(name, ".pt") ||
-                       ends_with(name, ".pth") || ends_with(name, ".ckpt") || starts_with(name, "model.ckpt");
+    const bool known = name.starts_with("pytorch_model") || name == "tf_model.h5" ||
+                       name == "flax_model.msgpack" || name.ends_with(".gguf") || name.ends_with(".pt") ||
+                       name.ends_with(".pth") || name.ends_with(".ckpt") || name.starts_with("model.ckpt");
     if (known) return name;
   }
   return "";
@@ -139,7 +131,7 @@ void Gpt2Weights::add_file(const std::string& path, const std::vector<std::strin
 void Gpt2Weights::name_tensors() {
   std::map<std::string, Place> named;
   for (const auto& [name, place] : places_) {
-    const bool has_prefix = starts_with(name, kPrefix);
+    const bool has_prefix = name.starts_with(kPrefix);
     const std::string own = has_prefix ? name.substr(std::string(kPrefix).size()) : name;
     if (is_mask(own)) continue;
     require<DataError>(

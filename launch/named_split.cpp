@@ -8,6 +8,7 @@
 #include "core/base/error.h"
 #include "core/base/hash.h"
 #include "launch/batch_feed.h"
+#include "launch/data_inspection.h"
 
 namespace fwl {
 namespace {
@@ -19,11 +20,6 @@ std::string list_of_splits(const Manifest& manifest, const std::string& folder) 
   for (const auto& [name, split] : manifest.splits)
     list += cat(list.empty() ? "" : ", ", folder, "/", name, " (", split.tokens(), " tokens)");
   return list;
-}
-
-bool is_dataset(const fs::path& folder) {
-  std::error_code ignored;
-  return fs::exists(folder / kManifestName, ignored);
 }
 
 std::string without_slashes(std::string path) {
@@ -62,7 +58,7 @@ nlohmann::json to_json(const TokenizerIdentity& identity) {
 }
 
 Split open_split(const std::string& option, const std::string& path) {
-  if (is_dataset(path)) {
+  if (is_dataset_folder(path)) {
     const Manifest manifest = read_manifest(path);
     throw ConfigError(cat(option, " '", path,
                           "' is a whole data set (a model is measured on one split of it). "

@@ -11,6 +11,7 @@
 
 #include "core/base/error.h"
 #include "core/base/file.h"
+#include "launch/data_inspection.h"
 
 namespace fwl {
 namespace {
@@ -20,22 +21,29 @@ namespace fs = std::filesystem;
 constexpr const char* kOutputMark = "file to write";
 constexpr size_t kLongestName = 255 - 16;  // a temporary name is longer
 
-bool begins_with(const std::string& text, const std::string& start) {
-  return text.compare(0, start.size(), start) == 0;
+// False too where the path cannot be looked at: a user's word may be longer than any name, or lead through a
+// file or a folder without rights.
+bool is_there(const fs::path& path) {
+  std::error_code error;
+  return fs::exists(path, error);
+}
+
+bool is_folder_at(const fs::path& path) {
+  std::error_code error;
+  return fs::is_directory(path, error);
 }
 
 bool holds(const fs::path& folder, const char* name) {
-  std::error_code error;
-  return fs::exists(folder / name, error);
+  return is_there(folder / name);
 }
 
 bool is_checkpoint(const fs::path& folder) {
-  const std::string name = folder.filename().string();
-  return holds(folder, "manifest.json") && (holds(folder, "rank-00000.h5") || begins_with(name, "step-"));
+  return is_checkpoint_folder(folder.string());
 }
 
+// An unfinished one too.
 bool is_dataset(const fs::path& folder) {
-  return (holds(folder, "manifest.json") && !is_checkpoint(folder)) || holds(folder, "journal.json");
+  return is_dataset_folder(folder.string()) || holds(folder, "journal.json");
 }
 
 bool is_checkpoints_folder(const fs::path& folder) {
@@ -47,16 +55,23 @@ bool is_run(const fs::path& folder) {
   return holds(folder, "config.yaml") && (holds(folder, "checkpoints") || holds(folder, "log.jsonl"));
 }
 
+bool holds_shards_of_its_own(const fs::path& folder) {
+  std::error_code error;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error))
+    if (entry->path().filename().string().starts_with("shard-")) return true;
+  return false;
+}
+
 // What a file called `name` in `folder` belongs to, when it must not be written; else nothing.
 const char* owner_of(const fs::path& folder, const std::string& name) {
   for (fs::path above = folder; above.has_relative_path(); above = above.parent_path())
     if (is_checkpoint(above) || is_checkpoints_folder(above)) return "a checkpoint";
   const bool of_dataset =
-      begins_with(name, "manifest.json") || begins_with(name, "journal") || name == "tokenizer.model";
+      name.starts_with("manifest.json") || name.starts_with("journal") || name == "tokenizer.model";
   if (of_dataset && is_dataset(folder)) return "a data set";
-  if (begins_with(name, "shard-") && is_dataset(folder.parent_path())) return "a data set";
+  if (name.starts_with("shard-") && is_dataset(folder.parent_path())) return "a data set";
   const bool of_run = name == "config.yaml" || name == "log.jsonl" || name == "lock" ||
-                      name == "checkpoints" || begins_with(name, "events.");
+                      name == "checkpoints" || name.starts_with("events.");
   return of_run && is_run(folder) ? "a run" : nullptr;
 }
 
@@ -81,34 +96,31 @@ void require_writable(const fs::path& folder, const std::string& path) {
 }
 
 void require_usable_name(const std::string& path) {
+  require<ConfigError>(!path.empty(), "a path to write to is empty (nothing would be kept). Give a name.");
   const std::string name = fs::path(path).filename().string();
   require<ConfigError>(name.size() <= kLongestName, "'", path, "': the file's name has ", name.size(),
                        " bytes (too long to be written). Give one of at most ", kLongestName, ".");
 }
 
-void require_output_file(const std::string& path) {
-  const fs::path above = fs::path(path).parent_path();
-  require<DataError>(above.empty() || fs::is_directory(above), "the folder of '", path,
-                     "' does not exist (nothing could be written there). Make it first.");
-  require_usable_name(path);
-  require_replaceable(path);
-  const fs::path folder = folder_of(path);
-  const char* owner = owner_of(folder, fs::path(path).filename().string());
-  require<ConfigError>(owner == nullptr, "'", path, "' is a file of ", owner == nullptr ? "" : owner,
-                       " (it would be destroyed). Choose another file.");
-  require_writable(folder, path);
+// The folder of a split, or what lies in it.
+bool is_inside_dataset(const fs::path& folder) {
+  for (fs::path above = folder; above.has_relative_path(); above = above.parent_path())
+    if (is_dataset(above.parent_path()) && holds_shards_of_its_own(above)) return true;
+  return false;
 }
 
-void require_output_folder(const std::string& path) {
+void require_output_folder(const std::string& path, FolderOf what) {
   require_usable_name(path);
   const fs::path folder = resolved(path);
-  require<ConfigError>(!fs::exists(folder) || fs::is_directory(folder), "'", path,
-                       "' is a file. Choose a folder.");
-  const char* owner = is_dataset(folder) ? "a data set" : owner_of(folder, "");
-  require<ConfigError>(owner == nullptr, "'", path, "' is the folder of ", owner == nullptr ? "" : owner,
-                       " (its files would be replaced). Choose another folder.");
+  const bool replaces = what == FolderOf::kDataset;  // by its own rules
+  const char* owner = owner_of(folder, "");
+  if (is_inside_dataset(folder) || (!replaces && is_dataset(folder))) owner = "a data set";
+  require<ConfigError>(owner == nullptr, "'", path, "' is a folder of ", owner == nullptr ? "" : owner,
+                       " (files that are not its own would lie in it). Choose another folder.");
   fs::path there = folder;
-  while (!fs::exists(there) && there.has_relative_path()) there = there.parent_path();
+  while (!is_there(there) && there.has_relative_path()) there = there.parent_path();
+  require<ConfigError>(is_folder_at(there), "'", path, "' cannot be a folder: '", there.string(),
+                       "' is a file. Choose another.");
   require_writable(there, path);
 }
 
@@ -132,13 +144,27 @@ bool is_output(const CLI::Option& option) {
 void require_apart(const CLI::Option& output, const std::string& path, const CLI::Option& other) {
   if (&other == &output) return;
   for (const std::string& value : other.results()) {
-    if (!is_output(other) && !fs::is_regular_file(value)) continue;
+    std::error_code ignored;  // a text may be longer than any name
+    if (!is_output(other) && !fs::is_regular_file(value, ignored)) continue;
     require<ConfigError>(!is_same_file(path, value), output.get_name(), " '", path, "' is the file that ",
                          other.get_name(), " names too (it would be replaced). Choose another file.");
   }
 }
 
 }  // namespace
+
+void require_output_file(const std::string& path) {
+  require_usable_name(path);
+  const fs::path above = fs::path(path).parent_path();
+  require<DataError>(above.empty() || is_folder_at(above), "the folder of '", path,
+                     "' does not exist (nothing could be written there). Make it first.");
+  require_replaceable(path);
+  const fs::path folder = folder_of(path);
+  const char* owner = owner_of(folder, fs::path(path).filename().string());
+  require<ConfigError>(owner == nullptr, "'", path, "' is a file of ", owner == nullptr ? "" : owner,
+                       " (it would be destroyed). Choose another file.");
+  require_writable(folder, path);
+}
 
 CLI::Validator file_in_a_folder() {
   CLI::Validator check(
@@ -151,10 +177,10 @@ CLI::Validator file_in_a_folder() {
   return check;
 }
 
-CLI::Validator folder_to_fill() {
+CLI::Validator folder_to_fill(FolderOf what) {
   return CLI::Validator(
-      [](std::string& path) {
-        require_output_folder(path);
+      [what](std::string& path) {
+        require_output_folder(path, what);
         return std::string();
       },
       "");
@@ -173,7 +199,7 @@ void keep_outputs_apart(CLI::App& command) {
 
 void require_no_input(const std::string& option, const std::string& path,
                       const std::vector<std::string>& inputs) {
-  if (path.empty() || !fs::exists(path)) return;
+  if (path.empty() || !is_there(path)) return;
   for (const std::string& input : inputs)
     require<ConfigError>(!is_same_file(path, input), option, " '", path,
                          "' is one of the files that are read ('", input,

@@ -15,9 +15,12 @@ namespace fwl {
 // For options that name a file to write: its folder exists and can be written, and `path` is no folder,
 // device or file of a checkpoint, a run or a data set. Throws DataError, UnavailableError, ConfigError.
 CLI::Validator file_in_a_folder();
-// For options that name a folder to fill: it can be made or written, and is no part of a checkpoint or a data
-// set.
-CLI::Validator folder_to_fill();
+// The same of a file whose name comes of another's.
+void require_output_file(const std::string& path);
+// For options that name a folder to fill: it can be made or written, is no file, and no part of a checkpoint
+// or a data set. kDataset: a data set itself may be there (whoever writes one knows when it is replaced).
+enum class FolderOf { kFiles, kDataset };
+CLI::Validator folder_to_fill(FolderOf what = FolderOf::kFiles);
 
 // Refuses a command line on which a file to write (file_in_a_folder) is named by another option or argument
 // too, by the same or another path. add_json_option() calls it.

@@ -10,9 +10,9 @@ namespace fwl {
 namespace {
 
 bool is_path(const CLI::Option& option) {
-  static const std::array<const char*, 10> types = {"FILE",       "DIR",          "PATH",   "FOLDER",
-                                                    "CHECKPOINT", "RUN",          "CONFIG", "BENCH.json",
-                                                    "TOKENIZER",  "FILES_OR_DIRS"};
+  static const std::array<const char*, 11> types = {"FILE",       "DIR",           "PATH",  "FOLDER",
+                                                    "CHECKPOINT", "RUN",           "SPLIT", "BENCH.json",
+                                                    "TOKENIZER",  "FILES_OR_DIRS", "CONFIG"};
   const std::string type = option.get_type_name();
   return std::any_of(types.begin(), types.end(), [&](const char* name) { return type.rfind(name, 0) == 0; });
 }

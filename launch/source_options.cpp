@@ -20,6 +20,18 @@ void warn_of_links(const std::vector<std::string>& links, const char* what) {
 
 }  // namespace
 
+void add_filter_options(CLI::App& command, std::vector<std::string>& include,
+                        std::vector<std::string>& exclude) {
+  command.add_option("--include", include, "read only files that match (name or relative path; repeatable)")
+      ->type_name("GLOB")
+      ->allow_extra_args(false);
+  command
+      .add_option("--exclude", exclude,
+                  "leave out files whose name or relative path matches; may be repeated")
+      ->type_name("GLOB")
+      ->allow_extra_args(false);
+}
+
 void add_format_options(CLI::App& command, DocumentFormat& format) {
   command
       .add_option("--field", format.field, "of JSON lines: the object's string that is the document's text")
@@ -61,6 +73,22 @@ void say_what_was_skipped(const SkippedEntries& skipped) {
   }
   warn_of_links(skipped.broken, "leads to nothing");
   warn_of_links(skipped.circular, "leads in a circle");
+}
+
+void add_to(SkippedEntries& sum, const SkippedEntries& more) {
+  sum.folders += more.folders;
+  sum.repeated += more.repeated;
+  sum.broken.insert(sum.broken.end(), more.broken.begin(), more.broken.end());
+  sum.circular.insert(sum.circular.end(), more.circular.begin(), more.circular.end());
+}
+
+void say_bad_lines(int64_t count, const std::vector<BadLine>& first) {
+  if (count == 0) return;
+  std::printf("%lld bad line(s) were passed over%s\n", static_cast<long long>(count),
+              first.empty() ? "" : ", the first:");
+  for (const BadLine& line : first)
+    std::printf("  %s, line %lld: %s\n", line.file.c_str(), static_cast<long long>(line.line),
+                line.problem.c_str());
 }
 
 }  // namespace fwl

@@ -6,6 +6,7 @@
 #include "core/base/device.h"
 #include "core/base/error.h"
 #include "core/base/log.h"
+#include "core/base/median.h"
 #include "core/base/profile.h"
 #include "core/base/threads.h"
 #include "launch/synthetic_batch.h"
@@ -14,11 +15,6 @@
 
 namespace fwl {
 namespace {
-
-double median_of(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
 
 class Bench {
  public:
@@ -91,7 +87,7 @@ void profile_steps(Bench& bench, at::Device device) {
 }  // namespace
 
 double BenchResult::median() const {
-  return median_of(tokens_per_s);
+  return fwl::median(tokens_per_s);
 }
 
 BenchResult bench_training(RunConfig config, const BenchOptions& options) {

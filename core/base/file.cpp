@@ -11,6 +11,7 @@
 
 #include "core/base/error.h"
 #include "core/base/log.h"
+#include "core/base/new_file.h"
 #include "core/base/system_error.h"
 
 namespace fwl {
@@ -49,20 +50,6 @@ int error_of(const Call& call) {
 void require_no_error(int error, const char* doing, const std::string& path) {
   if (error != 0)
     throw DataError(cat(doing, " '", path, "' failed: ", system_words(error), ". ", advice_for(error)));
-}
-
-void write_all(const std::string& path, const std::string& content) {
-  const FileDescriptor file(path, O_WRONLY | O_CREAT | O_TRUNC);
-  require_no_error(file.error(), "opening", path);
-  size_t done = 0;
-  while (done < content.size()) {
-    ssize_t wrote = 0;
-    const int error =
-        error_of([&] { return wrote = ::write(file.get(), content.data() + done, content.size() - done); });
-    require_no_error(error, "writing", path);
-    done += static_cast<size_t>(wrote);
-  }
-  require_no_error(error_of([&] { return ::fsync(file.get()); }), "syncing", path);
 }
 
 std::string read_once(const std::string& path, const std::string& what, int64_t most_bytes) {
@@ -136,20 +123,9 @@ void require_replaceable(const std::string& path) {
 }
 
 void publish_file(const std::string& path, const std::string& content) {
-  require_replaceable(path);
-  const std::string temporary = cat(path, ".tmp-", ::getpid());
-  try {
-    write_all(temporary, content);
-    std::error_code error;
-    fs::rename(temporary, path, error);
-    require<DataError>(!error, "renaming '", temporary, "' to '", path, "' failed: ", error.message(), ".");
-    const std::string folder = fs::path(path).parent_path().string();
-    sync_path(folder.empty() ? "." : folder);
-  } catch (...) {
-    std::error_code ignored;
-    fs::remove(temporary, ignored);
-    throw;
-  }
+  NewFile file(path);
+  file.write(content);
+  file.publish();
 }
 
 void sync_path(const std::string& path) {

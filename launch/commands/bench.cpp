@@ -5,6 +5,8 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "core/base/error.h"
+#include "core/base/json_number.h"
 #include "launch/command.h"
 #include "launch/evaluation_bench.h"
 #include "launch/report/page.h"
@@ -51,7 +53,8 @@ json to_json(RunConfig c, const BenchResult& r) {
           {"exposed_s", r.exposed_s},
           {"hidden_share", r.hidden_share()},
           {"peak_memory_bytes", r.peak_memory_bytes},
-          {"loss", r.loss}};
+          {"finite", std::isfinite(r.loss)},
+          {"loss", number_or_null(r.loss)}};
 }
 
 void print(const RunConfig& c, const BenchResult& r) {
@@ -76,6 +79,9 @@ json to_json(const RunConfig& c, const EvaluationBenchResult& r) {
     modes[m.mode] = {{"tokens_per_s", {{"min", *least}, {"median", m.median()}, {"max", *most}}},
                      {"relative_time", m.relative_time},
                      {"relative_time_spread", number_or_null(m.relative_time_spread)},
+                     {"time_is_disturbed", m.is_disturbed},
+                     {"flops_per_token", m.flops_per_token},
+                     {"relative_flops", m.relative_flops},
                      {"peak_memory_bytes", m.peak_memory_bytes}};
   }
   return {{"device", r.device},
@@ -83,8 +89,18 @@ json to_json(const RunConfig& c, const EvaluationBenchResult& r) {
           {"context", c.model.context},
           {"batch", c.train.global_batch},
           {"parameters", r.parameters},
-          {"loss", r.loss},
+          {"finite", std::isfinite(r.loss)},
+          {"loss", number_or_null(r.loss)},
+          {"speed_is_reliable", r.speed_problems.empty()},
           {"modes", modes}};
+}
+
+// The speed of a model that computes no numbers is none: multiplying NaNs can be faster or slower.
+void require_finite(double loss, const char* what) {
+  require<CheckFailed>(
+      std::isfinite(loss), what,
+      " is not finite (null in the JSON; the speed of what computes no numbers says nothing). "
+      "Lower the learning rate, or give other weights.");
 }
 
 void run_evaluation_bench(const BenchArguments& a) {
@@ -98,11 +114,15 @@ void run_evaluation_bench(const BenchArguments& a) {
     const auto [least, most] = std::minmax_element(m.tokens_per_s.begin(), m.tokens_per_s.end());
     const std::string spread =
         std::isfinite(m.relative_time_spread) ? " \u00b1 " + fixed(m.relative_time_spread, 2) : "";
-    std::printf("  %-8s tokens/s  min %.0f  median %.0f  max %.0f;  %.2f%s x static;  peak memory %.2f GB\n",
-                m.mode.c_str(), *least, m.median(), *most, m.relative_time, spread.c_str(),
-                static_cast<double>(m.peak_memory_bytes) / 1e9);
+    std::printf(
+        "  %-8s tokens/s  min %.0f  median %.0f  max %.0f;  %.2f%s x static%s;  FLOPs %.2fx;  peak memory "
+        "%.2f GB\n",
+        m.mode.c_str(), *least, m.median(), *most, m.relative_time, spread.c_str(),
+        m.is_disturbed ? " !" : "", m.relative_flops, static_cast<double>(m.peak_memory_bytes) / 1e9);
   }
+  for (const std::string& problem : result.speed_problems) std::printf("note: %s\n", problem.c_str());
   write_json(a.json_path, to_json(config, result));
+  require_finite(result.loss, "the static loss");
 }
 
 void run_bench(const BenchArguments& a) {
@@ -111,6 +131,7 @@ void run_bench(const BenchArguments& a) {
   if (world().rank != 0) return;
   print(config, result);
   write_json(a.json_path, to_json(config, result));
+  require_finite(result.loss, "the loss of the last step");
 }
 
 using SharedArguments = std::shared_ptr<BenchArguments>;

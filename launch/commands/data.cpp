@@ -140,7 +140,10 @@ void add_data_command(CLI::App& app) {
   check->callback([a] { run_check(*a); });
   CLI::App* text = data->add_subcommand("text", "write the documents back as files, byte for byte");
   text->add_option("dir", a->dir, "folder of the data set")->required()->type_name("DIR");
-  text->add_option("--out", a->out, "new folder for the files")->required()->type_name("FOLDER");
+  text->add_option("--out", a->out, "new folder for the files")
+      ->required()
+      ->type_name("FOLDER")
+      ->check(folder_to_fill());
   text->add_option("--split", a->split, "only this split (default: all)")->type_name("NAME");
   add_json_option(*text, a->json_path);
   text->callback([a] { run_text(*a); });

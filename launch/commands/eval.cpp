@@ -177,7 +177,10 @@ void add_eval_command(CLI::App& app) {
   add_dynamic_options(*command, o);
   add_tuning_options(*command, o);
   add_json_option(*command, a->json_path);
-  command->callback([a] { run_eval(*a); });
+  command->callback([a, command] {
+    a->options.given = given_options(*command);
+    run_eval(*a);
+  });
 }
 
 }  // namespace fwl

@@ -26,6 +26,7 @@ struct GenerateArguments {
   ModelSource source;
   std::vector<std::string> prompts, prompt_files;
   std::string adapt, state_in, state_out, json_path;
+  std::vector<std::string> given;  // options of the command line
   int64_t seed = 1;
   bool echo = true;
   GenerationOptions options;
@@ -140,6 +141,38 @@ std::vector<size_t> lengths_of(const std::vector<std::vector<int32_t>>& prompts)
   return lengths;
 }
 
+// A state that is not finite is not kept: the JSON says why.
+void write_finite_state(const GenerateArguments& a, const LoadedModel& loaded, const ReadingState& state,
+                        uint64_t identity) {
+  const std::string broken = nonfinite_part(state);
+  if (!broken.empty())
+    write_json(a.json_path, {{"checkpoint", loaded.info.path},
+                             {"finite", false},
+                             {"nonfinite_state", broken},
+                             {"continuations", json::array()}});
+  write_state(a.state_out, state, identity);
+}
+
+// A sentence for each option that was given and changes nothing.
+std::vector<std::string> idle_options(const GenerateArguments& a) {
+  const bool is_greedy = a.options.sampling.temperature == 0, draws = a.options.max_tokens > 0;
+  const std::string greedy = "--temperature 0 always takes the most probable token",
+                    nothing = "--max-tokens 0 generates nothing";
+  std::vector<std::string> sentences;
+  for (const std::string& option : a.given) {
+    const bool samples = option == "--top-k" || option == "--top-p" || option == "--seed";
+    const bool generates =
+        samples || option == "--samples" || option == "--stop" || option == "--temperature";
+    if (!draws && generates)
+      sentences.push_back(cat(option, " has no effect: ", nothing, "."));
+    else if (is_greedy && samples)
+      sentences.push_back(cat(option, " has no effect: ", greedy, "."));
+    else if (is_greedy && option == "--samples")
+      sentences.push_back(cat(option, ": all texts of a prompt are the same, since ", greedy, "."));
+  }
+  return sentences;
+}
+
 void run_generate(const GenerateArguments& a) {
   require_one_rank("generate");
   set_thread_count(1);
@@ -151,7 +184,14 @@ void run_generate(const GenerateArguments& a) {
   std::vector<std::vector<int32_t>> prompts = tokens_of(texts, *loaded.tokenizer);
   const std::vector<size_t> lengths = lengths_of(prompts);
   const GenerationOptions options = options_of(a, loaded.config.model);
-  check_prompts(loaded.config.model, lengths, a.state_in.empty() ? 0 : position_of_state(a.state_in));
+  check_adapt(loaded.config.model, options.adapt);
+  StateHead before_prompts;
+  if (!a.state_in.empty()) {
+    before_prompts = head_of_state(a.state_in);
+    check_state(before_prompts.has_fast_weights ? FastState::kHeld : FastState::kAbsent, options.adapt);
+  }
+  check_prompts(loaded.config.model, lengths, before_prompts.position);
+  for (const std::string& idle : idle_options(a)) log_warn(idle);
   load_weights(loaded, a.source);
   refuse_nonfinite(a, loaded);
   const LanguageModel& model = *loaded.model;
@@ -165,7 +205,7 @@ void run_generate(const GenerateArguments& a) {
   if (!a.state_out.empty()) {
     before = generator.read(before, prompts.front());
     prompts.front().clear();
-    write_state(a.state_out, *before, identity);
+    write_finite_state(a, loaded, *before, identity);
   }
   const auto samples = static_cast<size_t>(options.samples);
   std::vector<std::string> heads, titles;
@@ -275,7 +315,10 @@ void add_generate_command(CLI::App& app) {
   add_sampling_options(*command, *a);
   command->add_flag("!--no-echo", a->echo, "print the continuation without its prompt");
   add_json_option(*command, a->json_path);
-  command->callback([a] { run_generate(*a); });
+  command->callback([a, command] {
+    a->given = given_options(*command);
+    run_generate(*a);
+  });
 }
 
 }  // namespace fwl

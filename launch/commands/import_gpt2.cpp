@@ -120,7 +120,10 @@ void add_import_gpt2_command(CLI::App& app) {
                    "holds config.json and model.safetensors, or its shards with their index")
       ->required()
       ->type_name("DIR");
-  command->add_option("--out", a->out, "folder of the new run")->required()->type_name("RUN");
+  command->add_option("--out", a->out, "folder of the new run")
+      ->required()
+      ->type_name("RUN")
+      ->check(folder_to_fill());
   command
       ->add_option("--tokenizer", a->tokenizer,
                    "whose ids the model reads: `byte` or a SentencePiece model (default: data.path's, the "

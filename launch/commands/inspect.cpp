@@ -8,6 +8,7 @@
 #include "checkpoints/checkpoint.h"
 #include "core/base/error.h"
 #include "core/base/hdf5.h"
+#include "core/base/hex.h"
 #include "core/base/json.h"
 #include "launch/command.h"
 #include "launch/data_inspection.h"
@@ -38,7 +39,7 @@ json describe_checkpoint(const std::string& path) {
           {"tokens", info.progress.tokens},
           {"samples", info.progress.samples},
           {"skipped", info.progress.skipped},
-          {"rolling_hash", hash_text(info.data.rolling_hash)},
+          {"rolling_hash", to_hex(info.data.rolling_hash)},
           {"learning_rate", info.learning_rate.next},
           {"written_by",
            {{"ranks", info.layout.ranks},
@@ -96,7 +97,8 @@ std::vector<std::string> checkpoints_at(const std::string& path) {
 }
 
 // Checks every byte of the checkpoint, or of all checkpoints of the run. Throws DataError, after the report,
-// when one is damaged, UnavailableError when one cannot be read, CheckFailed when one holds what is not finite.
+// when one is damaged, UnavailableError when one cannot be read, CheckFailed when one holds what is not
+// finite.
 void verify_checkpoints(const std::string& path, const std::string& json_path) {
   require<DataError>(fs::exists(path), "'", path, "' does not exist. Give a run's folder or a checkpoint.");
   json report = {{"kind", "verification"}, {"checkpoints", json::array()}};

@@ -31,27 +31,63 @@ std::filesystem::path stem_of(const std::string& html_path) {
   return std::filesystem::path(html_path).replace_extension();
 }
 
-// The tables first, so that a page never points to what is not there.
-void write_page(const Report& report, const ReportOptions& options) {
-  const std::filesystem::path stem = stem_of(options.html_path);
-  std::vector<std::string> files;
-  const auto write = [&](const std::string& ending, const std::string& content) {
-    publish_file(stem.string() + ending, content);
-    files.push_back(stem.filename().string() + ending);
-  };
-  for (const DataTable& table : data_tables(report)) write("." + table.name + ".csv", csv_of(table));
-  write(".json", json_text(report_json(report), 2) + "\n");
-  publish_file(options.html_path, report_html(report, files));
+struct Output {
+  std::string path, content;
+  std::string first_line;  // of a table, by which one of a report is known
+};
+
+// What lies beside the page, its tables and the JSON: named after it, not by the user.
+std::vector<Output> files_beside(const Report& report, const ReportOptions& options) {
+  const std::string stem = stem_of(options.html_path).string();
+  std::vector<Output> files;
+  for (const DataTable& table : data_tables(report)) {
+    const std::string csv = csv_of(table);
+    files.push_back({cat(stem, ".", table.name, ".csv"), csv, csv.substr(0, csv.find(','))});
+  }
+  files.push_back({stem + ".json", json_text(report_json(report), 2) + "\n", ""});
+  return files;
 }
 
-// Everything that is written: the page, its tables and the JSON beside it, --json.
+// The tables first, so that a page never points to what is not there.
+void write_page(const Report& report, const ReportOptions& options) {
+  std::vector<std::string> names;
+  for (const Output& file : files_beside(report, options)) {
+    publish_file(file.path, file.content);
+    names.push_back(std::filesystem::path(file.path).filename().string());
+  }
+  publish_file(options.html_path, report_html(report, names));
+}
+
+// Whether what lies there is what an earlier report has written.
+bool is_of_a_report(const Output& file) {
+  try {
+    const std::string content = read_file(file.path, "file beside the page");
+    if (!file.first_line.empty()) return content.starts_with(file.first_line + ",");
+    const nlohmann::json there = parse_json(content);
+    return there.is_object() && there.contains("evaluation") && there.contains("gaps");
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+// `--out e.html` writes e.json too, which may be an evaluation, or part of something else.
+void keep_files_beside(const Report& report, const ReportOptions& options) {
+  if (options.html_path.empty()) return;
+  for (const Output& file : files_beside(report, options)) {
+    require_output_file(file.path);
+    require<ConfigError>(!std::filesystem::exists(file.path) || is_of_a_report(file), "--out ",
+                         options.html_path, " would replace '", file.path,
+                         "', which no report has written. Choose another name for the page.");
+  }
+}
+
+// Everything that is written.
 std::vector<std::string> outputs_of(const Report& report, const ReportOptions& options) {
   std::vector<std::string> outputs;
   if (!options.json_path.empty()) outputs.push_back(options.json_path);
   if (options.html_path.empty()) return outputs;
-  const std::string stem = stem_of(options.html_path).string();
-  outputs.insert(outputs.end(), {options.html_path, stem + ".json"});
-  for (const DataTable& table : data_tables(report)) outputs.push_back(cat(stem, ".", table.name, ".csv"));
+  outputs.push_back(options.html_path);
+  for (const Output& file : files_beside(report, options)) outputs.push_back(file.path);
   return outputs;
 }
 
@@ -73,7 +109,9 @@ void make_report(const ReportOptions& options) {
   for (const auto& evaluation : options.evaluations) report.rows.push_back(read_eval_row(evaluation));
   for (const auto& input : options.inputs) add_input(report, input);
   compare_with_baseline(report.rows);
+  require_comparable(report.rows);
   keep_inputs(report, options);
+  keep_files_beside(report, options);
   if (!report.rows.empty()) std::fputs(plain_table(evaluation_table(report.rows)).c_str(), stdout);
   for (const std::string& caution : cautions_of(report)) std::printf("%s\n", caution.c_str());
   if (!options.html_path.empty()) write_page(report, options);
@@ -105,7 +143,12 @@ void add_report_command(CLI::App& app) {
           "write the page to this file (self-contained, no script, no network), and its tables beside it as "
           "CSV and JSON")
       ->type_name("FILE.html")
-      ->check(file_in_a_folder());
+      ->check(file_in_a_folder())
+      ->check([](const std::string& path) {
+        const bool is_page = path.ends_with(".html");
+        return std::string(is_page ? ""
+                                   : "its name must end with .html (files beside it are named after it)");
+      });
   command->add_option("--title", options->title, "title of the page")->capture_default_str();
   add_json_option(*command, options->json_path);
   command->callback([options] { make_report(*options); });

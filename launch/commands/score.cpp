@@ -1,17 +1,16 @@
 #include <CLI/CLI.hpp>
 #include <cmath>
 #include <cstdio>
-#include <filesystem>
-#include <fstream>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 
 #include "core/base/error.h"
-#include "core/base/file.h"
+#include "core/base/hex.h"
 #include "core/base/json.h"
 #include "core/base/log.h"
+#include "core/base/new_file.h"
 #include "core/base/threads.h"
 #include "data/utf8.h"
 #include "launch/command.h"
@@ -31,23 +30,13 @@ struct ScoreArguments {
   ScoreOptions options;
 };
 
-std::string hex_of(const std::string& bytes) {
-  std::string text;
-  for (const char c : bytes) {
-    char pair[3];
-    std::snprintf(pair, sizeof pair, "%02x", static_cast<unsigned char>(c));
-    text += pair;
-  }
-  return text;
-}
-
 // "text" when the token's bytes are whole characters, else "bytes" in hexadecimal.
 json token_json(const ScoredToken& t, bool has_fast) {
   json token = {{"id", t.id}};
   if (invalid_utf8_bytes(t.bytes) == 0) {
     token["text"] = t.bytes;
   } else {
-    token["bytes"] = hex_of(t.bytes);
+    token["bytes"] = to_hex(t.bytes);
   }
   token["slow"] = t.slow;
   token["fast"] = has_fast ? json(t.fast) : json();
@@ -65,37 +54,27 @@ json pass_json(double sum, const ScoreTotals& totals) {
 // One JSON object, written token by token: to standard output, or to a file that appears when it is whole.
 class ScoreJson {
  public:
-  explicit ScoreJson(const std::string& path) : path_(path) {
-    if (path_.empty()) return;
-    file_.open(temporary(), std::ios::binary);
-    require<DataError>(file_.good(), path_,
-                       ": cannot be written (its folder is missing or read-only). Choose "
-                       "another file.");
-  }
-  ~ScoreJson() {
-    std::error_code ignored;
-    if (!path_.empty()) std::filesystem::remove(temporary(), ignored);
+  explicit ScoreJson(const std::string& path) {
+    if (!path.empty()) file_.emplace(path);
   }
   // `head`: members that come first.
   void begin(const json& head) {
     const std::string text = json_text(head);
-    out() << text.substr(0, text.size() - 1) << ",\n\"tokens\": [";
+    write(cat(text.substr(0, text.size() - 1), ",\n\"tokens\": ["));
   }
-  void add(const json& token) { out() << (std::exchange(first_, false) ? "\n" : ",\n") << json_text(token); }
+  void add(const json& token) { write((std::exchange(first_, false) ? "\n" : ",\n") + json_text(token)); }
   void finish(const json& totals) {
-    out() << "\n],\n\"totals\": " << json_text(totals) << "}\n" << std::flush;
-    if (path_.empty()) return;  // main() looks after stdout
-    file_.close();
-    require<DataError>(!file_.fail() && std::rename(temporary().c_str(), path_.c_str()) == 0, path_,
-                       ": cannot be written (disk full, or the folder is read-only). Choose another file.");
-    sync_path(path_);
+    write(cat("\n],\n\"totals\": ", json_text(totals), "}\n"));
+    if (file_) return file_->publish();
+    std::cout << std::flush;  // main() looks after stdout
   }
 
  private:
-  std::ostream& out() { return path_.empty() ? std::cout : file_; }
-  std::string temporary() const { return path_ + ".tmp"; }
-  std::string path_;
-  std::ofstream file_;
+  void write(const std::string& text) {
+    if (file_) return file_->write(text);
+    std::cout << text;
+  }
+  std::optional<NewFile> file_;
   bool first_ = true;
 };
 
@@ -132,6 +111,7 @@ void run_score(const ScoreArguments& a) {
                        "(model.fast_weight.update is none). Leave it out.");
   TextTokens text(*source, *loaded.tokenizer);
   check_length(config, text, a.options);
+  require<DataError>(!text.is_empty(), "the text is empty (there is no token to score). Give another file.");
   const std::string name = a.file == "-" ? "standard input" : a.file;
   const int64_t context = a.options.context > 0 ? a.options.context : config.context;
   ScoreJson report(a.json_path);
@@ -141,7 +121,7 @@ void run_score(const ScoreArguments& a) {
   json head = {
       {"file", name},
       {"checkpoint", loaded.info.path},
-      {"tokenizer", {{"kind", loaded.tokenizer->kind()}, {"hash", hash_text(loaded.tokenizer->hash())}}},
+      {"tokenizer", {{"kind", loaded.tokenizer->kind()}, {"hash", to_hex(loaded.tokenizer->hash())}}},
       {"context", context},
       {"carry", a.options.carry}};
   const std::vector<std::string> broken = nonfinite_parameters(loaded.model->parameters());

@@ -99,15 +99,6 @@ nlohmann::json describe(const SkippedLines& lines) {
   return first;
 }
 
-void say_bad_lines(const BuildResult& result) {
-  if (result.manifest.bad_lines == 0) return;
-  std::printf("%lld bad line(s) were passed over%s\n", static_cast<long long>(result.manifest.bad_lines),
-              result.skipped_lines.first.empty() ? "" : ", the first:");
-  for (const BadLine& line : result.skipped_lines.first)
-    std::printf("  %s, line %lld: %s\n", line.file.c_str(), static_cast<long long>(line.line),
-                line.problem.c_str());
-}
-
 nlohmann::json report_on(const TokenizeArguments& a, const BuildResult& result, double seconds) {
   const Manifest& manifest = result.manifest;
   nlohmann::json report = {{"out", a.out},
@@ -133,7 +124,7 @@ nlohmann::json report_on(const TokenizeArguments& a, const BuildResult& result, 
   if (result.json_files > 0 && result.text_files > 0)
     std::printf("sources: %lld text, %lld JSON lines\n", static_cast<long long>(result.text_files),
                 static_cast<long long>(result.json_files));
-  say_bad_lines(result);
+  say_bad_lines(manifest.bad_lines, result.skipped_lines.first);
   if (invalid > 0)
     std::printf("%lld bytes are no valid UTF-8; they are kept as byte tokens\n",
                 static_cast<long long>(invalid));
@@ -232,10 +223,7 @@ void add_held_out(const std::vector<std::string>& paths, const std::string& spli
     file.split = split;
   }
   files.insert(files.end(), own.begin(), own.end());
-  skipped.folders += left.folders;
-  skipped.repeated += left.repeated;
-  skipped.broken.insert(skipped.broken.end(), left.broken.begin(), left.broken.end());
-  skipped.circular.insert(skipped.circular.end(), left.circular.begin(), left.circular.end());
+  add_to(skipped, left);
 }
 
 std::vector<DocumentFile> list_sources(const TokenizeArguments& a, SkippedEntries& skipped) {
@@ -253,9 +241,11 @@ std::vector<DocumentFile> list_sources(const TokenizeArguments& a, SkippedEntrie
 std::unique_ptr<Communicator> join_ranks(const TokenizeArguments& a, BuildOptions& build) {
   if (!a.mpi) return nullptr;
   set_log_rank(world().rank, world().size);
-  const bool reads_stdin = std::find(a.paths.begin(), a.paths.end(), kStandardInput) != a.paths.end();
-  require<ConfigError>(!reads_stdin || world().size == 1,
-                       "--mpi cannot read standard input (only one rank has it). Give files.");
+  for (const auto* const given : {&a.paths, &a.valid, &a.test}) {
+    const bool reads_stdin = std::find(given->begin(), given->end(), kStandardInput) != given->end();
+    require<ConfigError>(!reads_stdin || world().size == 1,
+                         "--mpi cannot read standard input (only one rank has it). Give files.");
+  }
   std::unique_ptr<Communicator> group = make_world_communicator(kBarrierTimeoutS);
   build.rank = world().rank;
   build.ranks = world().size;
@@ -319,15 +309,7 @@ void add_source_options(CLI::App& command, TokenizeArguments& a) {
                   "is standard input")
       ->required()
       ->type_name("FILES_OR_DIRS");
-  command
-      .add_option("--include", a.include, "read only files that match (name or relative path; repeatable)")
-      ->type_name("GLOB")
-      ->allow_extra_args(false);
-  command
-      .add_option("--exclude", a.exclude,
-                  "leave out files whose name or relative path matches; may be repeated")
-      ->type_name("GLOB")
-      ->allow_extra_args(false);
+  add_filter_options(command, a.include, a.exclude);
   command
       .add_option("--shuffle", a.shuffle,
                   "take the files in an order that this seed picks (default: that of their names); for "
@@ -379,7 +361,8 @@ void add_source_options(CLI::App& command, TokenizeArguments& a) {
 void add_writing_options(CLI::App& command, TokenizeArguments& a) {
   command.add_option("--out", a.out, "folder of the data set; an unfinished one is gone on with")
       ->required()
-      ->type_name("DIR");
+      ->type_name("DIR")
+      ->check(folder_to_fill(FolderOf::kDataset));
   command
       .add_option("--split", a.split,
                   "parts by hash of the document's name, e.g. valid=0.02,test=0.02; what is left is train")

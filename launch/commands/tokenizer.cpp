@@ -1,10 +1,10 @@
 #include <CLI/CLI.hpp>
-#include <chrono>
 #include <cstdio>
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "core/base/clock.h"
 #include "core/base/error.h"
 #include "core/base/file.h"
 #include "data/document_source.h"
@@ -56,7 +56,7 @@ void require_same_or_new(const TokenizerArguments& a, const std::string& model) 
 }
 
 void run_train(const TokenizerArguments& a) {
-  const auto start = std::chrono::steady_clock::now();
+  const double start = now_s();
   SkippedEntries skipped;
   const std::vector<DocumentFile> documents =
       find_documents(a.paths, a.include, a.exclude, "stdin", &skipped);
@@ -70,12 +70,9 @@ void run_train(const TokenizerArguments& a) {
   const auto tokenizer = make_tokenizer("sentencepiece", model, a.out);
   require_same_or_new(a, model);
   publish_file(a.out, model);
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const double seconds = now_s() - start;
   say_what_was_skipped(skipped);
-  if (bad_lines.count > 0)
-    std::printf("%lld bad line(s) were passed over, the first: %s, line %lld: %s\n",
-                static_cast<long long>(bad_lines.count), bad_lines.first[0].file.c_str(),
-                static_cast<long long>(bad_lines.first[0].line), bad_lines.first[0].problem.c_str());
+  say_bad_lines(bad_lines.count, bad_lines.first);
   std::printf("%s: %lld pieces from %zu documents, %.1f s\n", a.out.c_str(),
               static_cast<long long>(tokenizer->vocab_size()), documents.size(), seconds);
   write_json(a.json_path, {{"model", a.out},
@@ -103,16 +100,7 @@ void add_tokenizer_command(CLI::App& app) {
       ->type_name("FILE.model")
       ->check(file_in_a_folder());
   train->add_flag("--overwrite", a->overwrite, "replace another tokenizer that is in --out already");
-  train
-      ->add_option("--include", a->include,
-                   "read only files whose name or relative path matches; may be repeated")
-      ->type_name("GLOB")
-      ->allow_extra_args(false);
-  train
-      ->add_option("--exclude", a->exclude,
-                   "leave out files whose name or relative path matches; may be repeated")
-      ->type_name("GLOB")
-      ->allow_extra_args(false);
+  add_filter_options(*train, a->include, a->exclude);
   add_format_options(*train, a->training.format);
   train
       ->add_option("--sample-bytes", a->training.sample_bytes,

@@ -16,6 +16,7 @@
 #include "core/base/error.h"
 #include "core/base/file.h"
 #include "core/base/hash.h"
+#include "core/base/hex.h"
 #include "core/base/host.h"
 #include "core/base/json.h"
 #include "core/base/open_files.h"
@@ -88,12 +89,6 @@ int note_library(dl_phdr_info* info, size_t, void* found) {
   return 0;
 }
 
-std::string hash_text(std::string_view bytes) {
-  std::ostringstream out;
-  out << std::hex << hash_bytes(bytes);
-  return out.str();
-}
-
 void describe_gpu(RankFacts& facts, const std::string& device) {
   try {
     const at::Device chosen = choose_device(device, facts.local_rank);
@@ -122,8 +117,8 @@ RankFacts collect_facts(const Placement& place, const std::string& device, const
   facts.shared_memory_bytes = static_cast<int64_t>(free_bytes("/dev/shm").value_or(0));
   facts.open_files = open_file_limit();
   facts.data_files = open_file_budget();
-  facts.binary_hash = hash_text(read_file("/proc/self/exe", "program"));
-  if (!config_yaml.empty()) facts.config_hash = hash_text(config_yaml);
+  facts.binary_hash = to_hex(hash_bytes(read_file("/proc/self/exe", "program")));
+  if (!config_yaml.empty()) facts.config_hash = to_hex(hash_bytes(config_yaml));
   describe_gpu(facts, device);
   ::dl_iterate_phdr(note_library, &facts.libraries);
   return facts;

@@ -17,6 +17,7 @@
 #include "core/base/error.h"
 #include "core/base/file.h"
 #include "core/base/hash.h"
+#include "core/base/median.h"
 #include "launch/doctor/ports.h"
 
 namespace fwl {
@@ -80,11 +81,6 @@ void read_back(const std::string& next, const std::string& expected, FolderTrial
   const std::string content = read_file(next, "doctor's file");
   trial->read_bytes_s = static_cast<double>(content.size()) / (now_s() - start);
   if (content != expected) trial->problem = cat("'", next, "' does not hold what the next rank has written");
-}
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
 }
 
 // Median time of `call` on this rank, all ranks of the group starting together.

@@ -1,5 +1,7 @@
 #include "launch/evaluation/comparison.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -9,9 +11,11 @@
 #include "launch/data_facts.h"
 #include "launch/evaluation/breakdown.h"
 #include "launch/evaluation/counts.h"
+#include "launch/evaluation/idle_options.h"
 #include "launch/evaluation/mode_settings.h"
 #include "launch/evaluation/texts.h"
 #include "launch/evaluation/turns.h"
+#include "launch/evaluation/untrained.h"
 #include "parallel/mesh.h"
 #include "parallel/session.h"
 
@@ -20,22 +24,21 @@ namespace {
 
 using nlohmann::json;
 
+std::string host_name() {
+  char name[256] = "";
+  ::gethostname(name, sizeof name - 1);
+  return name;
+}
+
 // Before anything is computed.
 void check_modes(const std::vector<EvalMode>& modes, const ModelConfig& model,
                  const InnerApproximation& inner) {
   for (const EvalMode mode : modes) {
     const bool needs = traits_of(mode).pass == Pass::kFast && mode != EvalMode::kFastUntrained;
-    require<ConfigError>(!needs || model.fast_weight.learns(), "--modes ", name_of(mode),
-                         ": this model has no fast weights (it was trained with "
-                         "model.fast_weight.update=none). Leave it out.");
-    require<ConfigError>(
-        mode != EvalMode::kFastUntrained || !model.fast_weight.learns(),
-        "--modes fast-untrained: this model was trained with fast weights (the mode adds them "
-        "to a control, model.fast_weight.update=none). Give a control, or leave the mode out.");
-    require<ConfigError>(mode != EvalMode::kFastUntrained || model.fast_weight.has_block(),
-                         "--modes fast-untrained: this model has no layer that could be fast "
-                         "(model.fast_weight.update is absent: an ordinary transformer). Give a control with "
-                         "update none, or leave the mode out.");
+    if (mode == EvalMode::kFastUntrained)
+      require_control(model);
+    else
+      require_fast_weights(mode, model);
     require<ConfigError>(
         inner.exact() || !needs || !traits_of(mode).adapts,
         inner.threshold > 0 ? "--inner-threshold" : "--inner-logits fp8", " with --modes ", name_of(mode),
@@ -165,6 +168,10 @@ Inputs open_inputs(const ComparisonOptions& options, std::vector<std::string>* n
   if (inputs.modes.empty()) inputs.modes = default_modes(options, inputs, notices);
   check_modes(inputs.modes, inputs.model.config.model, options.model.inner);
   for (const EvalMode mode : inputs.modes) require_texts_of(mode, options, inputs.texts);
+  for (const std::string& idle : idle_options(options, inputs.modes, inputs.carries))
+    notices->push_back(idle);
+  if (const std::string left_out = rules_left_out(options, inputs.modes, inputs.texts); !left_out.empty())
+    notices->push_back(left_out);
   return inputs;
 }
 
@@ -345,8 +352,15 @@ Comparison compare(const ComparisonOptions& options, Communicator& group) {
   if (resolved.eval.reading.context == 0) resolved.eval.reading.context = inputs.model.config.model.context;
   for (const Carry& carry : inputs.carries) check_carry(carry, resolved.eval.reading.context);
   const ReadingPlan plan(inputs.texts.data, resolved.eval.reading);
-  for (const Entry& entry : entries_of(inputs.modes, inputs.carries))
-    check_positions(inputs.model.config.model, plan, entry.mode, entry.carry, options.dynamic);
+  for (const Entry& entry : entries_of(inputs.modes, inputs.carries)) {
+    const ModelConfig& model = inputs.model.config.model;
+    check_positions(model, plan, entry.mode, entry.carry, options.dynamic);
+    const std::optional<ReadingOptions> tuning = tuning_reading(resolved, entry.mode);
+    if (!tuning) continue;
+    const Split& tune = *inputs.texts.tune;
+    check_positions(model, ReadingPlan(tune, *tuning), entry.mode, entry.carry, options.dynamic,
+                    cat(" of '", tune.path(), "/", tune.name(), "', which it is tuned on,"));
+  }
   if (inputs.reference)
     check_positions(inputs.reference->config.model, plan, EvalMode::kSlow, {}, options.dynamic);
   Comparing(resolved, inputs, group).run(comparison);
@@ -367,6 +381,7 @@ Comparison compare(const ComparisonOptions& options, Communicator& group) {
       {"carry", json_of(inputs.carries)},
       {"streams", resolved.eval.streams},
       {"ranks", group.size()},
+      {"host", host_name()},
       {"device", inputs.model.model->device().str()},
       {"intervals",
        {{"share", 0.95}, {"over", "documents"}, {"resamples", kResamples}, {"seed", kResampleSeed}}}};

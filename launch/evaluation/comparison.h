@@ -29,6 +29,8 @@ struct ComparisonOptions {
   std::optional<double> untrained_step_size;  // times the model's width
   std::string tune_data, train_data;          // empty: `valid` and `train` beside the data
   int64_t tune_documents = 0;
+
+  std::vector<std::string> given;  // options of the command line ("--carry"): what has no effect is said
 };
 
 struct Comparison {

@@ -324,10 +324,7 @@ EvalResult Evaluator::run(EvalMode mode, const DynamicSetup& dynamic) {
 }
 
 void Evaluator::begin(EvalMode mode, const DynamicSetup& dynamic) {
-  require<ConfigError>(traits_of(mode).pass == Pass::kSlow || model_.has_fast_weights(), "--modes ",
-                       traits_of(mode).name,
-                       ": this model has no fast weights (it was trained with "
-                       "model.fast_weight.update=none). Leave it out.");
+  require_fast_weights(mode, model_.config());
   mode_ = mode;
   dynamic_ = dynamic;
   units_ = units_of(mode, dynamic);
@@ -436,7 +433,7 @@ EvalResult Evaluator::no_result(EvalMode mode) const {
 
 // Windows that stand alone begin at position 0; what goes on from window to window goes on in positions too.
 void check_positions(const ModelConfig& model, const ReadingPlan& plan, EvalMode mode, const Carry& carry,
-                     const DynamicEvaluationConfig& dynamic) {
+                     const DynamicEvaluationConfig& dynamic, const std::string& text) {
   const std::optional<int64_t> positions = positions_of(model);
   if (!positions) return;
   require<ConfigError>(plan.options().context <= *positions, "--context ", plan.options().context,
@@ -450,7 +447,7 @@ void check_positions(const ModelConfig& model, const ReadingPlan& plan, EvalMode
   const bool streams = reads_streams(traits, carry, dynamic);
   const int64_t length = streams ? plan.tokens() : longest;
   require<ConfigError>(length <= *positions, "--modes ", traits.name, ": a ", streams ? "stream" : "document",
-                       " of ", length, " tokens goes on beyond the ", *positions,
+                       text, " of ", length, " tokens goes on beyond the ", *positions,
                        " learned positions of this model. Leave the mode out.");
 }
 

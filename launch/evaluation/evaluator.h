@@ -108,9 +108,10 @@ class Evaluator {
   LanguageModel::InnerUse inner_use_;
 };
 
-// Throws ConfigError when the mode would read beyond the positions that the model has learned.
+// Throws ConfigError when the mode would read beyond the positions that the model has learned. `text` says
+// whose documents the plan reads: " of 'data/valid'".
 void check_positions(const ModelConfig& model, const ReadingPlan& plan, EvalMode mode, const Carry& carry,
-                     const DynamicEvaluationConfig& dynamic);
+                     const DynamicEvaluationConfig& dynamic, const std::string& text = "");
 
 // Squared-gradient statistics for the rms rule from `batches` batches of training windows, of the loss of
 // `pass`.

@@ -78,9 +78,29 @@ PreparedMode ModeSettings::prepare(EvalMode mode, const Carry& carry) {
   return prepared;
 }
 
-ModeSettings::Search ModeSettings::search() const {
-  if (!options_.tune_data.empty()) return Search::kAll;
-  return options_.dynamic_learning_rate ? Search::kNone : Search::kRate;
+ModeSettings::Search ModeSettings::search_of(const ComparisonOptions& options) {
+  if (!options.tune_data.empty()) return Search::kAll;
+  return options.dynamic_learning_rate ? Search::kNone : Search::kRate;
+}
+
+ReadingOptions ModeSettings::reading_of(const ComparisonOptions& options, Search search) {
+  ReadingOptions reading = options.eval.reading;
+  reading.max_documents = options.tune_documents;
+  reading.spread = true;
+  if (search != Search::kRate) return reading;
+  if (options.tune_documents == 0) reading.max_documents = kRateDocuments;
+  reading.max_predictions = kRateTokens;
+  return reading;
+}
+
+std::optional<ReadingOptions> tuning_reading(const ComparisonOptions& options, EvalMode mode) {
+  using Search = ModeSettings::Search;
+  const bool is_untrained = mode == EvalMode::kFastUntrained;
+  const Search search = is_untrained ? (options.untrained_step_size ? Search::kNone : Search::kAll)
+                        : traits_of(mode).adapts ? ModeSettings::search_of(options)
+                                                 : Search::kNone;
+  if (search == Search::kNone) return {};
+  return ModeSettings::reading_of(options, search);
 }
 
 // Nats per token on the tuning documents; infinite when the mode diverges.
@@ -89,12 +109,7 @@ double ModeSettings::tuning_loss(LanguageModel& model, EvalMode mode, const Dyna
   EvalOptions eval = options_.eval;
   eval.keep_tokens = false;
   eval.carry = carry_;
-  eval.reading.max_documents = options_.tune_documents;
-  eval.reading.spread = true;
-  if (search == Search::kRate) {
-    if (options_.tune_documents == 0) eval.reading.max_documents = kRateDocuments;
-    eval.reading.max_predictions = kRateTokens;
-  }
+  eval.reading = reading_of(options_, search);
   const double nats = Evaluator(model, *texts_.tune, eval, group_).run(mode, dynamic).nats_per_token();
   return std::isfinite(nats) ? nats : std::numeric_limits<double>::infinity();
 }
@@ -112,7 +127,7 @@ Tensor ModeSettings::mean_square(const std::string& rule, Pass pass) {
 
 PreparedMode ModeSettings::prepare_dynamic(EvalMode mode) {
   DynamicEvaluationConfig start = options_.dynamic;
-  start.rule = options_.dynamic_rule.value_or("rms");
+  start.rule = options_.dynamic_rule.value_or(texts_.train ? "rms" : "sgd");
   start.learning_rate = options_.dynamic_learning_rate.value_or(first_rate(start.rule));
   start.decay = options_.dynamic_decay.value_or(0.0);
   PreparedMode prepared;

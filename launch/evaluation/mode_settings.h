@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 
 #include "launch/evaluation/comparison.h"
@@ -18,6 +19,10 @@ struct PreparedMode {
   std::string failure;  // why there is nothing to run: every rate that was tried diverges. Empty: run it
 };
 
+// How the validation split is read on which a mode's settings are searched; nothing where none is. The
+// options' context is known.
+std::optional<ReadingOptions> tuning_reading(const ComparisonOptions& options, EvalMode mode);
+
 class ModeSettings {
  public:
   // All arguments outlive the object. The splits that the modes need are there (require_texts_of).
@@ -30,7 +35,10 @@ class ModeSettings {
 
  private:
   enum class Search { kNone, kRate, kAll };
-  Search search() const;
+  static Search search_of(const ComparisonOptions& options);
+  static ReadingOptions reading_of(const ComparisonOptions& options, Search search);
+  friend std::optional<ReadingOptions> tuning_reading(const ComparisonOptions& options, EvalMode mode);
+  Search search() const { return search_of(options_); }
   double tuning_loss(LanguageModel& model, EvalMode mode, const DynamicSetup& dynamic, Search search) const;
   Tensor mean_square(const std::string& rule, Pass pass);
   PreparedMode prepare_dynamic(EvalMode mode);

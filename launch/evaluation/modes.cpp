@@ -24,6 +24,13 @@ const ModeTraits& traits_of(EvalMode mode) {
   throw InternalError("unknown evaluation mode");
 }
 
+void require_fast_weights(EvalMode mode, const ModelConfig& model) {
+  require<ConfigError>(traits_of(mode).pass == Pass::kSlow || model.fast_weight.learns(), "--modes ",
+                       name_of(mode),
+                       ": this model has no fast weights (it was trained with "
+                       "model.fast_weight.update=none). Leave it out.");
+}
+
 EvalMode parse_eval_mode(const std::string& name) {
   for (const ModeTraits& traits : kModes)
     if (name == traits.name) return traits.mode;

@@ -35,6 +35,8 @@ inline bool learns_from_overlap(const ModeTraits& mode) {
 inline const char* name_of(EvalMode mode) {
   return traits_of(mode).name;
 }
+// Throws ConfigError when the mode reads with fast weights and such a model has none.
+void require_fast_weights(EvalMode mode, const ModelConfig& model);
 // Throws ConfigError that lists the modes.
 EvalMode parse_eval_mode(const std::string& name);
 // "slow, fast, ..."

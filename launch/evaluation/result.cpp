@@ -7,6 +7,8 @@
 #include <numeric>
 
 #include "core/base/error.h"
+#include "core/base/json_number.h"
+#include "core/base/median.h"
 #include "launch/evaluation/speed.h"
 
 namespace fwl {
@@ -78,10 +80,6 @@ std::string time_text(const EvalResult& r, const EvalResult& reference) {
   return format("%.2fx", time.ratio) +
          (std::isfinite(time.spread) ? format(" \u00b1 %.2f", time.spread) : "") +
          (time.is_disturbed ? " !" : "");
-}
-
-json number_or_null(double value) {
-  return std::isfinite(value) ? json(value) : json();
 }
 
 std::string change_text(const EvalResult& r, const EvalResult& reference) {

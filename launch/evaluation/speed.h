@@ -15,8 +15,6 @@ struct SpeedFigure {
   bool is_disturbed = false;                          // is_below_its_work()
 };
 
-// NaN for none.
-double median(std::vector<double> values);
 // How far the values lie from their median, as a standard deviation that outliers do not move (1.4826 times
 // the median of the distances); NaN for fewer than two.
 double spread_of(const std::vector<double>& values);

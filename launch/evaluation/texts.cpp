@@ -1,5 +1,7 @@
 #include "launch/evaluation/texts.h"
 
+#include <algorithm>
+
 #include "core/base/error.h"
 
 namespace fwl {
@@ -71,7 +73,9 @@ void require_texts_of(EvalMode mode, const ComparisonOptions& options, const Eva
                          "--modes fast-untrained searches its step size on a validation split, and '", beside,
                          "/valid' is none with text. Give --tune DIR/SPLIT, or --untrained-step-size.");
   if (!traits_of(mode).adapts) return;
-  const bool reads_statistics = options.dynamic_rule.value_or("rms") == "rms";
+  // --tune searches the rule too: sgd alone where there is no training text.
+  const std::string rule = options.dynamic_rule.value_or(options.tune_data.empty() ? "rms" : "sgd");
+  const bool reads_statistics = rule == "rms";
   require<ConfigError>(!reads_statistics || texts.train, "--modes ", name_of(mode),
                        ": the rms rule divides by gradient statistics of training text, and '", beside,
                        "/train' is no split with text. Give --train-data DIR/SPLIT, or --dynamic-rule sgd.");
@@ -79,6 +83,16 @@ void require_texts_of(EvalMode mode, const ComparisonOptions& options, const Eva
       options.dynamic_learning_rate || texts.tune, "--modes ", name_of(mode),
       ": its learning rate is chosen on a validation split (one that suits another model may diverge), and '",
       beside, "/valid' is none with text. Give --tune DIR/SPLIT, or --dynamic-learning-rate.");
+}
+
+std::string rules_left_out(const ComparisonOptions& options, const std::vector<EvalMode>& modes,
+                           const EvaluationTexts& texts) {
+  const bool adapts =
+      std::any_of(modes.begin(), modes.end(), [](EvalMode mode) { return traits_of(mode).adapts; });
+  if (!adapts || options.dynamic_rule || options.tune_data.empty() || texts.train) return "";
+  return cat(
+      "the rms rule is left out of the search: it divides by gradient statistics of training text, and '",
+      texts.data.path(), "/train' is no split with text. Give --train-data DIR/SPLIT to have it tried.");
 }
 
 }  // namespace fwl

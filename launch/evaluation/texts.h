@@ -24,4 +24,8 @@ EvaluationTexts open_texts(const ComparisonOptions& options, const LoadedModel& 
 // Throws ConfigError that says which option to give when a mode needs a split that is not there.
 void require_texts_of(EvalMode mode, const ComparisonOptions& options, const EvaluationTexts& texts);
 
+// What a search does without, in a sentence: the rms rule, where --tune has no training text. Empty: nothing.
+std::string rules_left_out(const ComparisonOptions& options, const std::vector<EvalMode>& modes,
+                           const EvaluationTexts& texts);
+
 }  // namespace fwl

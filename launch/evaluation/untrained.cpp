@@ -6,15 +6,19 @@
 
 namespace fwl {
 
-std::unique_ptr<LanguageModel> with_fast_weights(LanguageModel& control, at::ScalarType dtype) {
+void require_control(const ModelConfig& model) {
   require<ConfigError>(
-      !control.has_fast_weights(),
+      !model.fast_weight.learns(),
       "--modes fast-untrained: this model was trained with fast weights (the mode adds them "
       "to a control, model.fast_weight.update=none). Give a control, or leave the mode out.");
-  require<ConfigError>(control.config().fast_weight.has_block(),
+  require<ConfigError>(model.fast_weight.has_block(),
                        "--modes fast-untrained: this model has no layer that could be fast "
                        "(model.fast_weight.update is absent: an ordinary transformer). Give a control with "
                        "update none, or leave the mode out.");
+}
+
+std::unique_ptr<LanguageModel> with_fast_weights(LanguageModel& control, at::ScalarType dtype) {
+  require_control(control.config());
   ModelConfig config = control.config();
   config.fast_weight.update = "slow_gradient";
   config.fast_weight.step_size_space = "log";

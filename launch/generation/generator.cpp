@@ -3,9 +3,9 @@
 #include <ATen/CPUGeneratorImpl.h>
 
 #include <algorithm>
-#include <chrono>
 #include <limits>
 
+#include "core/base/clock.h"
 #include "core/base/error.h"
 #include "core/base/hash.h"
 #include "launch/generation/text_stream.h"
@@ -13,16 +13,6 @@
 
 namespace fwl {
 namespace {
-
-class Clock {
- public:
-  double seconds() const {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-  }
-
- private:
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-};
 
 Pass pass_of(Adapt adapt) {
   return adapt == Adapt::kOff ? Pass::kSlow : Pass::kFast;
@@ -79,22 +69,30 @@ void check_prompts(const ModelConfig& model, const std::vector<size_t>& prompt_t
   }
 }
 
+void check_adapt(const ModelConfig& model, Adapt adapt) {
+  require<ConfigError>(adapt == Adapt::kOff || model.fast_weight.learns(), "--adapt ", name_of(adapt),
+                       ": this model has no fast weights (model.fast_weight.update is none or absent: it is "
+                       "a static control). Use --adapt off.");
+}
+
+void check_state(FastState state, Adapt adapt) {
+  require<ConfigError>(state == FastState::kHeld || adapt == Adapt::kOff,
+                       "the state was read with --adapt off, so it holds no fast weights. Read the document "
+                       "again with --adapt ",
+                       name_of(adapt), ", or answer with --adapt off.");
+}
+
 Generator::Generator(const LanguageModel& model, const Tokenizer& tokenizer, GenerationOptions options)
     : model_(model), tokenizer_(tokenizer), options_(std::move(options)) {
-  require<ConfigError>(
-      options_.adapt == Adapt::kOff || model.has_fast_weights(), "--adapt ", name_of(options_.adapt),
-      ": this model has no fast weights (model.fast_weight.update is none or absent: it is static "
-      "control). Use --adapt off.");
+  check_adapt(model.config(), options_.adapt);
   require<ConfigError>(options_.sampling.top_p > 0, "--top-p must be above 0 (no token would be left).");
 }
 
 // A new sequence and what it has to read; the last input predicts.
 std::vector<DecoderInput> Generator::begin(Decoder& decoder, const std::optional<ReadingState>& before,
                                            const std::vector<int32_t>& tokens) const {
-  require<ConfigError>(!before.has_value() || before->has_fast_weights || options_.adapt == Adapt::kOff,
-                       "the state was read with --adapt off, so it holds no fast weights. Read the document "
-                       "again with --adapt ",
-                       name_of(options_.adapt), ", or answer with --adapt off.");
+  if (before.has_value())
+    check_state(before->has_fast_weights ? FastState::kHeld : FastState::kAbsent, options_.adapt);
   const int64_t sequence = before.has_value() ? decoder.add_sequence(before->state) : decoder.add_sequence();
   std::vector<DecoderInput> inputs = {
       {sequence, before.has_value() ? before->last_token : tokenizer_.document_start()}};
@@ -105,7 +103,7 @@ std::vector<DecoderInput> Generator::begin(Decoder& decoder, const std::optional
 }
 
 ReadingState Generator::read(const std::optional<ReadingState>& before, const std::vector<int32_t>& tokens) {
-  const Clock clock;
+  const double start = now_s();
   Decoder decoder(model_, pass_of(options_.adapt));
   std::vector<DecoderInput> inputs = begin(decoder, before, tokens);
   const DecoderInput last = inputs.back();
@@ -113,7 +111,7 @@ ReadingState Generator::read(const std::optional<ReadingState>& before, const st
   decoder.read(inputs);
   if (!inputs.empty()) decoder.settle(last.sequence, last.token);
   cost_.tokens_read += static_cast<int64_t>(inputs.size());
-  cost_.reading_s += clock.seconds();
+  cost_.reading_s += now_s() - start;
   cost_.memory_bytes = decoder.memory_bytes();
   return {decoder.state(last.sequence), last.token, options_.adapt != Adapt::kOff};
 }
@@ -165,12 +163,12 @@ std::vector<Continuation> Generator::run(const std::optional<ReadingState>& befo
     for (const Text& text : texts) listener(text.prompt, "", true);
     return results;
   }
-  const Clock reading;
+  const double reading = now_s();
   Tensor logits_pv = decoder.read(inputs);
   cost_.tokens_read += static_cast<int64_t>(inputs.size());
-  cost_.reading_s += reading.seconds();
+  cost_.reading_s += now_s() - reading;
   cost_.memory_bytes = decoder.memory_bytes();
-  const Clock drawing;
+  const double drawing = now_s();
   while (!texts.empty()) {
     inputs.clear();
     std::vector<Text> alive;
@@ -197,7 +195,7 @@ std::vector<Continuation> Generator::run(const std::optional<ReadingState>& befo
     texts = std::move(alive);
     if (!inputs.empty()) logits_pv = decoder.read(inputs);
   }
-  cost_.drawing_s += drawing.seconds();
+  cost_.drawing_s += now_s() - drawing;
   return results;
 }
 

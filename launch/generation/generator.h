@@ -56,6 +56,12 @@ struct GenerationCost {
 // weights.
 void check_prompts(const ModelConfig& model, const std::vector<size_t>& prompt_tokens, int64_t before);
 
+// Throws ConfigError when a model without fast weights is to adapt.
+void check_adapt(const ModelConfig& model, Adapt adapt);
+// Throws ConfigError when a state that holds no fast weights is to go on with them.
+enum class FastState { kAbsent, kHeld };
+void check_state(FastState state, Adapt adapt);
+
 class Generator {
  public:
   // Model and tokenizer outlive it. Throws ConfigError for an option that the model does not have.

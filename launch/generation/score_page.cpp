@@ -1,14 +1,10 @@
 #include "launch/generation/score_page.h"
 
-#include <unistd.h>
-
 #include <array>
 #include <cmath>
-#include <cstdio>
-#include <filesystem>
+#include <fstream>
 
 #include "core/base/error.h"
-#include "core/base/file.h"
 #include "data/utf8.h"
 #include "launch/generation/text_stream.h"
 #include "launch/report/page.h"
@@ -94,6 +90,14 @@ std::string summary(const ScoreTotals& t) {
                                gain < 0 ? "lost " : "gained ", fixed(std::abs(gain), 4), " nats a token."));
 }
 
+void copy_to(NewFile& file, const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  std::vector<char> buffer(size_t{1} << 16);
+  while (in.read(buffer.data(), static_cast<std::streamsize>(buffer.size())) || in.gcount() > 0)
+    file.write({buffer.data(), static_cast<size_t>(in.gcount())});
+  require<UnavailableError>(in.eof(), "'", path, "' cannot be read again. Check the disk.");
+}
+
 }  // namespace
 
 int gain_level(double gain) {
@@ -102,18 +106,7 @@ int gain_level(double gain) {
   return gain < 0 ? -level : level;
 }
 
-ScorePage::ScorePage(const std::string& path) : path_(path), body_path_(cat(path, ".body-", getpid())) {
-  body_.open(body_path_, std::ios::binary);
-  require<DataError>(body_.good(), path,
-                     ": cannot be written (its folder is missing or read-only). Choose "
-                     "another file.");
-}
-
-ScorePage::~ScorePage() {
-  std::error_code ignored;
-  std::filesystem::remove(body_path_, ignored);
-  std::filesystem::remove(path_ + ".tmp", ignored);
-}
+ScorePage::ScorePage(const std::string& path) : page_(path), body_(path) {}
 
 // Tokens of one character (bytes of UTF-8) are shown together.
 void ScorePage::write_group() {
@@ -124,8 +117,8 @@ void ScorePage::write_group() {
     title += (title.empty() ? "" : "\n") + tooltip(t);
     gain += t.gain();
   }
-  body_ << "<span" << class_of(gain_level(gain)) << " title=\"" << escape_html(title) << "\">"
-        << shown_text(bytes) << "</span>";
+  body_.write(cat("<span", class_of(gain_level(gain)), " title=\"", escape_html(title), "\">",
+                  shown_text(bytes), "</span>"));
   group_.clear();
 }
 
@@ -139,20 +132,16 @@ void ScorePage::add(const ScoredToken& token) {
 
 void ScorePage::finish(const std::string& title, const std::string& about, const ScoreTotals& totals) {
   if (!group_.empty()) write_group();
-  body_.close();
+  body_.flush();
   const std::string mark = "<!-- text -->";
   std::string page = html_page(title, cat("<p>", escape_html(about), "</p>\n", legend(), summary(totals),
                                           "<div class=\"text\">", mark, "</div>\n"));
   page.insert(page.find("</head>"), cat("<style>", kStyle, "</style>\n"));
   const size_t at = page.find(mark);
-  std::ofstream out(path_ + ".tmp", std::ios::binary);
-  out << page.substr(0, at) << std::ifstream(body_path_, std::ios::binary).rdbuf()
-      << page.substr(at + mark.size());
-  out.close();
-  require<DataError>(
-      !body_.fail() && !out.fail() && std::rename((path_ + ".tmp").c_str(), path_.c_str()) == 0, path_,
-      ": cannot be written (disk full, or the folder is read-only). Choose another file.");
-  sync_path(path_);
+  page_.write(std::string_view(page).substr(0, at));
+  copy_to(page_, body_.temporary());
+  page_.write(std::string_view(page).substr(at + mark.size()));
+  page_.publish();
 }
 
 }  // namespace fwl

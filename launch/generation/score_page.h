@@ -2,10 +2,10 @@
 // dark. Written as the tokens come: memory does not grow with the text.
 #pragma once
 
-#include <fstream>
 #include <string>
 #include <vector>
 
+#include "core/base/new_file.h"
 #include "launch/generation/scorer.h"
 
 namespace fwl {
@@ -14,15 +14,13 @@ class ScorePage {
  public:
   // `path` appears when the page is whole. Throws DataError.
   explicit ScorePage(const std::string& path);
-  ~ScorePage();  // removes what is unfinished
   void add(const ScoredToken& token);
   // `title` and `about` (a sentence) are plain text.
   void finish(const std::string& title, const std::string& about, const ScoreTotals& totals);
 
  private:
   void write_group();
-  std::string path_, body_path_;
-  std::ofstream body_;
+  NewFile page_, body_;  // the text comes before the totals that stand above it: `body_` is not published
   std::vector<ScoredToken> group_;  // tokens whose bytes are one character together
 };
 

@@ -49,6 +49,12 @@ int64_t TextTokens::count_up_to(int64_t most) {
   return total();
 }
 
+bool TextTokens::is_empty() {
+  while (ready_.empty() && encode_piece()) {
+  }
+  return ready_.empty();
+}
+
 bool TextTokens::encode_piece() {
   while (!ended_ && held_.size() <= kPieceBytes) fill();
   if (held_.empty()) return false;
@@ -106,7 +112,6 @@ ScoreTotals score_text(const LanguageModel& model, const Tokenizer& tokenizer, T
     last = tokens.back();
   }
   totals.bytes = text.bytes_read();
-  require<DataError>(totals.tokens > 0, "the text is empty (there is no token to score). Give another file.");
   return totals;
 }
 

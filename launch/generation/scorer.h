@@ -41,6 +41,8 @@ class TextTokens {
   // Reads the text to its end and returns its number of tokens; where there are more than `most`, none is
   // left to read. Memory does not grow beyond that.
   int64_t count_up_to(int64_t most);
+  // Whether no token is left. Reads as far as the next one.
+  bool is_empty();
 
  private:
   bool encode_piece();
@@ -59,7 +61,7 @@ void check_length(const ModelConfig& model, TextTokens& text, const ScoreOptions
 
 // Reads `text` to its end and visits every token in order, once, scored before any update that uses it. The
 // document-start token stands before the first and is not scored. Without carry, full attention and fast
-// weights reach back to the window's start. Throws DataError for an empty text.
+// weights reach back to the window's start.
 ScoreTotals score_text(const LanguageModel& model, const Tokenizer& tokenizer, TextTokens& text,
                        const ScoreOptions& options, const std::function<void(const ScoredToken&)>& visit);
 

@@ -1,19 +1,14 @@
 #include "launch/generation/state_file.h"
 
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <cstdio>
-#include <filesystem>
 
 #include "checkpoints/checksum.h"
 #include "core/base/config.h"
 #include "core/base/error.h"
-#include "core/base/file.h"
 #include "core/base/hash.h"
 #include "core/base/hdf5.h"
-#include "core/base/system_error.h"
+#include "core/base/hex.h"
+#include "core/base/new_file.h"
 #include "launch/carried_state.h"
 
 namespace fwl {
@@ -69,7 +64,7 @@ void write_file(const std::string& path, const ReadingState& reading, uint64_t i
   file.set_attribute("position", reading.state.position);
   file.set_attribute("last_token", reading.last_token);
   file.set_attribute("fast_weights", int64_t{reading.has_fast_weights});
-  file.set_attribute("model", hash_text(identity));
+  file.set_attribute("model", to_hex(identity));
   file.set_attribute("checksum",
                      checksum_text(checksum_of_state(tensors, reading.state.position, reading.last_token,
                                                      reading.has_fast_weights, identity)));
@@ -88,7 +83,18 @@ Hdf5File open_state(const std::string& path) {
   return file;
 }
 
+// The first tensor that holds a NaN or an infinity; empty for none.
+std::string nonfinite_name(const NamedTensors& tensors) {
+  for (const auto& [name, t] : tensors)
+    if (!t.isfinite().all().item<bool>()) return name;
+  return "";
+}
+
 }  // namespace
+
+std::string nonfinite_part(const ReadingState& reading) {
+  return nonfinite_name(to_named(reading.state));
+}
 
 uint64_t identity_of(const LanguageModel& model, const Tokenizer& tokenizer) {
   ModelConfig config = model.config();
@@ -101,23 +107,18 @@ uint64_t identity_of(const LanguageModel& model, const Tokenizer& tokenizer) {
 }
 
 void write_state(const std::string& path, const ReadingState& reading, uint64_t identity) {
-  const std::string temporary = cat(path, ".tmp-", getpid());
-  try {
-    write_file(temporary, reading, identity);
-    const int error = std::rename(temporary.c_str(), path.c_str()) == 0 ? 0 : errno;
-    require<DataError>(error == 0, path, ": cannot be replaced: ", system_words(error),
-                       ". Choose another file.");
-  } catch (...) {
-    std::error_code ignored;
-    std::filesystem::remove(temporary, ignored);
-    throw;
-  }
-  const std::filesystem::path folder = std::filesystem::path(path).parent_path();
-  sync_path(folder.empty() ? "." : folder.string());
+  const std::string broken = nonfinite_part(reading);
+  require<CheckFailed>(broken.empty(), path, ": the state after reading is not finite (", broken,
+                       "; what follows it would be no text, and nothing was written). Try --adapt off, or "
+                       "another checkpoint.");
+  NewFile file(path);
+  write_file(file.temporary(), reading, identity);
+  file.publish();
 }
 
-int64_t position_of_state(const std::string& path) {
-  return open_state(path).integer_attribute("position");
+StateHead head_of_state(const std::string& path) {
+  const Hdf5File file = open_state(path);
+  return {file.integer_attribute("position"), file.integer_attribute("fast_weights") != 0};
 }
 
 ReadingState read_state(const std::string& path, uint64_t identity, at::Device device,
@@ -125,8 +126,8 @@ ReadingState read_state(const std::string& path, uint64_t identity, at::Device d
   const Hdf5File file = open_state(path);
   const uint64_t model = parse_hash(file.string_attribute("model"), path);
   require<ConfigError>(model == identity, path,
-                       ": was made with another model (weights, config or tokenizer: ", hash_text(model),
-                       ", here ", hash_text(identity),
+                       ": was made with another model (weights, config or tokenizer: ", to_hex(model),
+                       ", here ", to_hex(identity),
                        "; its numbers mean nothing here). Read the document again with this model.");
   NamedTensors tensors;
   for (const std::string& dataset : file.datasets()) {
@@ -144,6 +145,9 @@ ReadingState read_state(const std::string& path, uint64_t identity, at::Device d
       checksum_of_state(tensors, position, reading.last_token, reading.has_fast_weights, identity);
   require<DataError>(checksum_text(sum) == file.string_attribute("checksum"), path,
                      ": its checksum does not match (the file is damaged). Read the document again.");
+  const std::string broken = nonfinite_name(tensors);
+  require<DataError>(broken.empty(), path, ": its numbers are not finite (", broken,
+                     "; what follows it would be no text). Read the document again.");
   reading.state = from_named(tensors, position, device, compute);
   return reading;
 }

@@ -11,13 +11,20 @@ namespace fwl {
 // Of the model's config, its weights and its tokenizer: a state means something to that model alone.
 uint64_t identity_of(const LanguageModel& model, const Tokenizer& tokenizer);
 
-// Writes to a temporary name and renames. Throws DataError.
+// The first tensor of the state that holds a NaN or an infinity; empty for none.
+std::string nonfinite_part(const ReadingState& reading);
+// `path` appears when it is whole (core/base/new_file.h). Throws DataError, and CheckFailed for a state that
+// is not finite.
 void write_state(const std::string& path, const ReadingState& reading, uint64_t identity);
-// The position that a state goes on from, of its header alone: known before any weights are read. Throws
-// DataError for a file that is no state.
-int64_t position_of_state(const std::string& path);
-// `device` and `compute`: as in from_named(). Throws DataError for a damaged or foreign file, ConfigError for
-// another model's.
+// What a state's header says: known before any weights are read.
+struct StateHead {
+  int64_t position = 0;  // that it goes on from
+  bool has_fast_weights = false;
+};
+// Throws DataError for a file that is no state.
+StateHead head_of_state(const std::string& path);
+// `device` and `compute`: as in from_named(). Throws DataError for a file that is damaged, foreign or not
+// finite, ConfigError for another model's.
 ReadingState read_state(const std::string& path, uint64_t identity, at::Device device,
                         at::ScalarType compute);
 

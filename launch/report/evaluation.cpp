@@ -66,7 +66,7 @@ void add_file(EvalRow& row, const json& file) {
   row.tokenizer = tokenizer_of(file);
   row.text = text_of(file, "text_hash");
   const auto ranks = file.find("ranks");
-  row.machine = cat(text_of(file, "device"), " ",
+  row.machine = cat(text_of(file, "host"), " ", text_of(file, "device"), " ",
                     ranks != file.end() && ranks->is_number_integer() ? ranks->get<int64_t>() : 1);
 }
 
@@ -106,6 +106,7 @@ EvalRow read_row(const std::string& label, const std::string& mode, const json& 
   row.file = path;
   row.nats_per_token = required_number(values, "nats_per_token", where);
   row.tokens = required_number(values, "tokens", where);
+  row.bytes = optional_number(values, "bytes", where);
   row.perplexity = optional_number(values, "perplexity", where);
   row.bits_per_byte = optional_number(values, "bits_per_byte", where);
   row.tokens_per_s = optional_number(values, "tokens_per_s", where);
@@ -226,8 +227,13 @@ bool is_paired_with(const EvalRow& row, const EvalRow& base) {
 
 namespace {
 
+double seconds_per_byte(const EvalRow& row) {
+  return row.tokens / row.tokens_per_s / row.bytes;
+}
+
 // In turns with the baseline's own static pass, where the file has that; else by the speeds of two processes.
-void compare_times(EvalRow& row, const EvalRow& base) {
+// Only figures of one process say that something else was in the way.
+void compare_times(EvalRow& row, const EvalRow& base, bool per_byte) {
   if (row.file == base.file && std::isfinite(row.relative_time / base.relative_time)) {
     row.time_to_baseline = row.relative_time / base.relative_time;
     row.time_spread = row.relative_time_spread / base.relative_time;
@@ -235,12 +241,13 @@ void compare_times(EvalRow& row, const EvalRow& base) {
     row.time_to_baseline = row.relative_time;
     row.time_spread = row.relative_time_spread;
   } else {
-    row.time_to_baseline = base.tokens_per_s / row.tokens_per_s;
+    row.time_to_baseline =
+        per_byte ? seconds_per_byte(row) / seconds_per_byte(base) : base.tokens_per_s / row.tokens_per_s;
     row.time_is_apart = row.file != base.file && std::isfinite(row.time_to_baseline);
   }
-  row.is_disturbed =
-      is_below_its_work(row.relative_time, row.relative_time_spread, row.relative_flops) ||
-      is_below_its_work(row.time_to_baseline, row.time_spread, row.flops_per_token / base.flops_per_token);
+  row.is_disturbed = is_below_its_work(row.relative_time, row.relative_time_spread, row.relative_flops) ||
+                     (!row.time_is_apart && is_below_its_work(row.time_to_baseline, row.time_spread,
+                                                              row.flops_per_token / base.flops_per_token));
 }
 
 std::string list_of_labels(const std::vector<EvalRow>& rows,
@@ -251,32 +258,34 @@ std::string list_of_labels(const std::vector<EvalRow>& rows,
   return list;
 }
 
-bool all_same(const std::vector<EvalRow>& rows, std::string EvalRow::*member) {
-  return std::all_of(rows.begin(), rows.end(),
-                     [&](const EvalRow& row) { return row.*member == rows.front().*member; });
+LabelledTokenizers tokenizers_of(const std::vector<EvalRow>& rows) {
+  LabelledTokenizers list;
+  for (const EvalRow& row : rows) list.emplace_back(row.label, row.tokenizer);
+  return list;
 }
 
-std::string tokenizer_caution(const std::vector<EvalRow>& rows) {
-  if (all_same(rows, &EvalRow::tokenizer)) return "";
+// "byte 0123 (a; b), sentencepiece 4567 (c)": which labels have which tokenizer.
+std::string list_of(const LabelledTokenizers& tokenizers) {
   std::map<std::string, std::string> labels;
-  for (const EvalRow& row : rows) {
-    std::string& list = labels[row.tokenizer.empty() ? "not recorded" : row.tokenizer];
-    list += (list.empty() ? "" : "; ") + row.label;
+  for (const auto& [label, tokenizer] : tokenizers) {
+    std::string& list = labels[tokenizer.empty() ? "not recorded" : tokenizer];
+    list += (list.empty() ? "" : "; ") + label;
   }
   std::string list;
   for (const auto& [tokenizer, names] : labels)
     list += cat(list.empty() ? "" : ", ", tokenizer, " (", names, ")");
-  if (!has_several_tokenizers(rows)) return cat("Caution: rows whose tokenizer is not known: ", list, ".");
-  return cat(
-      "Caution: the rows are of several tokenizers, whose nats per token and perplexities do not compare: ",
-      list, ". The change is that of bits per byte.");
+  return list;
 }
 
 std::string text_caution(const std::vector<EvalRow>& rows) {
-  const bool same_tokens = std::all_of(rows.begin(), rows.end(),
-                                       [&](const EvalRow& row) { return row.tokens == rows.front().tokens; });
-  if (!same_tokens && !has_several_tokenizers(rows))
-    return "Caution: the rows were measured on different numbers of tokens and do not compare.";
+  const bool several = has_several_tokenizers(rows);
+  const auto is_as_long = [&](const EvalRow& row) {
+    if (several && (std::isnan(row.bytes) || std::isnan(rows.front().bytes))) return true;  // not recorded
+    return several ? row.bytes == rows.front().bytes : row.tokens == rows.front().tokens;
+  };
+  if (!std::all_of(rows.begin(), rows.end(), is_as_long))
+    return cat("Caution: the rows were measured on different numbers of ", several ? "bytes" : "tokens",
+               " and do not compare.");
   // Two tokenizers give one text two hashes.
   std::map<std::string, std::string> texts;
   for (const EvalRow& row : rows)
@@ -291,11 +300,45 @@ bool EvalRow::is_finite() const {
   return std::isfinite(nats_per_token);
 }
 
+std::string tokenizer_caution(const std::string& what, const LabelledTokenizers& tokenizers,
+                              const std::string& consequence) {
+  std::set<std::string> all, known;
+  for (const auto& [label, tokenizer] : tokenizers) {
+    all.insert(tokenizer);
+    if (!tokenizer.empty()) known.insert(tokenizer);
+  }
+  if (all.size() < 2) return "";
+  if (known.size() < 2)
+    return cat("Caution: ", what, " whose tokenizer is not known: ", list_of(tokenizers), ".");
+  return cat("Caution: the ", what,
+             " are of several tokenizers, whose losses per token do not compare: ", list_of(tokenizers), ". ",
+             consequence);
+}
+
 bool has_several_tokenizers(const std::vector<EvalRow>& rows) {
   std::set<std::string> known;
   for (const EvalRow& row : rows)
     if (!row.tokenizer.empty()) known.insert(row.tokenizer);
   return known.size() > 1;
+}
+
+void require_comparable(const std::vector<EvalRow>& rows) {
+  if (!has_several_tokenizers(rows)) return;
+  for (const EvalRow& row : rows)
+    require<DataError>(
+        !row.is_finite() || std::isfinite(row.bits_per_byte), row.label,
+        " has no bits per byte, and the rows are of several tokenizers, whose losses per token "
+        "do not compare: ",
+        list_of(tokenizers_of(rows)),
+        ". Evaluate again with this version of fwl, or report on each by itself.");
+}
+
+std::string loss_unit(const std::vector<EvalRow>& rows) {
+  return has_several_tokenizers(rows) ? "bits per byte" : "nats per token";
+}
+
+std::string time_unit(const std::vector<EvalRow>& rows) {
+  return has_several_tokenizers(rows) ? "byte" : "token";
 }
 
 double loss_of(const EvalRow& row, const std::vector<EvalRow>& rows) {
@@ -313,7 +356,7 @@ void compare_with_baseline(std::vector<EvalRow>& rows) {
   for (EvalRow& row : rows) {
     const EvalRow& base = rows.front();
     row.change_percent = 100 * (loss_of(row, rows) / loss_of(base, rows) - 1);
-    compare_times(row, base);
+    compare_times(row, base, has_several_tokenizers(rows));
     if (&row == &base || !is_paired_with(row, base)) continue;
     row.change_low = row.own_change_low;
     row.change_high = row.own_change_high;
@@ -326,7 +369,7 @@ std::vector<std::string> cautions_of(const std::vector<EvalRow>& rows) {
   const auto add = [&](const std::string& text) {
     if (!text.empty()) cautions.push_back(text);
   };
-  add(tokenizer_caution(rows));
+  add(tokenizer_caution("rows", tokenizers_of(rows), "Change and time are those per byte."));
   add(text_caution(rows));
   const std::string broken = list_of_labels(rows, [](const EvalRow& row) { return !row.is_finite(); });
   if (!broken.empty()) add(cat("Caution: the loss of ", broken, " is not finite."));
@@ -349,7 +392,7 @@ TextTable evaluation_table(const std::vector<EvalRow>& rows) {
   if (intervals) table.header.push_back("95 % interval");
   table.header.insert(table.header.end(), {"perplexity", "bits/byte"});
   if (words) table.header.push_back("per word");
-  table.header.insert(table.header.end(), {"tokens/s", "time"});
+  table.header.insert(table.header.end(), {"tokens/s", has_several_tokenizers(rows) ? "time/byte" : "time"});
   if (flops) table.header.push_back("FLOPs");
   table.header.push_back("peak memory");
   for (const EvalRow& row : rows) {

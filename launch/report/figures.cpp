@@ -272,10 +272,11 @@ std::vector<Chart> progress_charts(const std::vector<LoggedRun>& runs) {
 std::optional<Chart> speed_quality_chart(const std::vector<EvalRow>& rows) {
   if (rows.size() < 2) return {};
   const std::string& base = rows.front().label;
-  Chart chart{"Speed against quality",
-              cat("Improvement in nats per token over time per token, both against ", base),
-              {cat("time per token, times that of ", base)},
-              {"improvement of nats per token, %"}};
+  Chart chart{
+      "Speed against quality",
+      cat("Improvement in ", loss_unit(rows), " over time per ", time_unit(rows), ", both against ", base),
+      {cat("time per ", time_unit(rows), ", times that of ", base)},
+      {cat("improvement of ", loss_unit(rows), ", %")}};
   chart.kind = ChartKind::kScatter;
   for (size_t i = 0; i < rows.size(); ++i) {
     const EvalRow& row = rows[i];

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "core/base/error.h"
+#include "core/base/path.h"
 
 namespace fwl {
 
@@ -15,7 +16,7 @@ Labelled split_label(const std::string& argument) {
   if (at == std::string::npos) return {"", argument};
   require<ConfigError>(at > 0, "'", argument,
                        "' has an empty label (rows and curves are told apart by it). Write LABEL=PATH.");
-  return {argument.substr(0, at), argument.substr(at + 1)};
+  return {argument.substr(0, at), expand_home(argument.substr(at + 1))};
 }
 
 std::string name_of_path(const std::string& path) {
@@ -45,10 +46,6 @@ std::string optional_text(const json& object, const std::string& key, const std:
   require<DataError>(found->is_string(), where, " has ", found->dump(), " for '", key,
                      "' (a text is needed). Write the file again with this version of fwl.");
   return found->get<std::string>();
-}
-
-json number_or_null(double value) {
-  return std::isfinite(value) ? json(value) : json(nullptr);
 }
 
 }  // namespace fwl

@@ -26,7 +26,4 @@ double required_number(const nlohmann::json& object, const std::string& key, con
 std::string optional_text(const nlohmann::json& object, const std::string& key, const std::string& otherwise,
                           const std::string& where);
 
-// null for what is not finite.
-nlohmann::json number_or_null(double value);
-
 }  // namespace fwl

@@ -4,14 +4,15 @@
 #include <cmath>
 #include <filesystem>
 #include <limits>
-#include <map>
 #include <nlohmann/json.hpp>
 
 #include "checkpoints/checkpoint.h"
 #include "core/base/error.h"
 #include "core/base/file.h"
 #include "core/base/hash.h"
+#include "core/base/hex.h"
 #include "core/base/json.h"
+#include "core/base/json_number.h"
 #include "launch/report/reading.h"
 #include "launch/report/tables.h"
 
@@ -83,9 +84,9 @@ std::string summary(const std::vector<EvalRow>& rows) {
   const EvalRow& best = best_of(rows);
   if (!best.is_finite()) return "No row has a finite loss.";
   if (&best == &rows.front()) return cat("No row is better than the baseline, ", rows.front().label, ".");
-  return cat("Lowest loss on held-out text: ", best.label, " with ", fixed(loss_of(best, rows), 4),
-             has_several_tokenizers(rows) ? " bits per byte, " : " nats per token, ",
-             signed_percent(best.change_percent), " against ", rows.front().label, ".");
+  return cat("Lowest loss on held-out text: ", best.label, " with ", fixed(loss_of(best, rows), 4), " ",
+             loss_unit(rows), ", ", signed_percent(best.change_percent), " against ", rows.front().label,
+             ".");
 }
 
 std::vector<Card> cards(const Report& report) {
@@ -98,11 +99,10 @@ std::vector<Card> cards(const Report& report) {
             ? cat("95 %: ", fixed(best.change_low, 2), " to ", fixed(best.change_high, 2), " %")
             : cat("against ", base.label);
     if (&best != &base) found.push_back({best.label, signed_percent(best.change_percent), interval});
-    found.push_back({has_several_tokenizers(report.rows) ? "bits per byte" : "nats per token",
-                     fixed(loss_of(best, report.rows), 3),
+    found.push_back({loss_unit(report.rows), fixed(loss_of(best, report.rows), 3),
                      cat("baseline ", fixed(loss_of(base, report.rows), 3))});
     if (&best != &base && std::isfinite(best.time_to_baseline) && !best.is_disturbed)
-      found.push_back({"time per token", fixed(best.time_to_baseline, 2) + "x",
+      found.push_back({"time per " + time_unit(report.rows), fixed(best.time_to_baseline, 2) + "x",
                        best.time_is_apart ? "of the baseline's, measured apart" : "of the baseline's"});
     found.push_back({"held-out tokens", short_number(base.tokens), "each scored once"});
   }
@@ -117,9 +117,9 @@ std::vector<Card> cards(const Report& report) {
 
 std::string evaluation_note(const std::vector<EvalRow>& rows) {
   std::string note = cat("Held-out text, ", short_number(rows.front().tokens),
-                         " tokens, every token predicted from those before it.",
-                         " Change: ", has_several_tokenizers(rows) ? "bits per byte" : "nats per token",
-                         " against the first row; less is better. Time per token relative to the first row; "
+                         " tokens, every token predicted from those before it.", " Change: ", loss_unit(rows),
+                         " against the first row; less is better. Time per ", time_unit(rows),
+                         " relative to the first row; "
                          "\u00b1: spread over the turns that modes took.");
   if (std::any_of(rows.begin(), rows.end(), [](const EvalRow& row) { return std::isfinite(row.change_low); }))
     note += " Intervals: of the paired difference, over documents.";
@@ -144,17 +144,9 @@ std::string breakdown_html(const std::vector<Chart>& charts, const Report& repor
 
 // Losses per token of several tokenizers do not compare.
 std::string run_caution(const std::vector<LoggedRun>& runs) {
-  std::map<std::string, std::string> labels;
-  for (const LoggedRun& run : runs) {
-    std::string& list = labels[run.tokenizer.empty() ? "not recorded" : run.tokenizer];
-    list += (list.empty() ? "" : "; ") + run.label;
-  }
-  if (labels.size() < 2) return "";
-  std::string list;
-  for (const auto& [tokenizer, names] : labels)
-    list += cat(list.empty() ? "" : ", ", tokenizer, " (", names, ")");
-  return cat("Caution: the runs are of several tokenizers, whose losses per token do not compare: ", list,
-             ". Gaps are shown between runs of one tokenizer alone.");
+  LabelledTokenizers tokenizers;
+  for (const LoggedRun& run : runs) tokenizers.emplace_back(run.label, run.tokenizer);
+  return tokenizer_caution("runs", tokenizers, "Gaps are shown between runs of one tokenizer alone.");
 }
 
 std::string learning_html(const Report& report) {
@@ -193,7 +185,7 @@ std::vector<Section> sections_of(const Report& report) {
 std::string tokenizer_of_run(const std::string& folder) {
   try {
     const CheckpointInfo info = read_checkpoint_info(find_checkpoint(folder));
-    return cat(info.tokenizer_kind, " ", hash_text(hash_bytes(info.tokenizer_bytes)));
+    return cat(info.tokenizer_kind, " ", to_hex(hash_bytes(info.tokenizer_bytes)));
   } catch (const Error&) {
     return "";
   }

@@ -7,6 +7,7 @@
 #include "core/base/error.h"
 #include "core/base/file.h"
 #include "core/base/json.h"
+#include "core/base/median.h"
 #include "launch/report/reading.h"
 
 namespace fwl {
@@ -53,13 +54,6 @@ std::map<int64_t, LogPoint> parse_log(const std::string& content, const std::str
     points.insert_or_assign(point.step, std::move(point));
   }
   return points;
-}
-
-double median(std::vector<double> values) {
-  if (values.empty()) return kNaN;
-  const auto middle = values.begin() + static_cast<int64_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
 }
 
 }  // namespace

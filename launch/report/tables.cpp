@@ -4,6 +4,7 @@
 #include <cmath>
 #include <set>
 
+#include "core/base/json_number.h"
 #include "launch/report/reading.h"
 
 namespace fwl {

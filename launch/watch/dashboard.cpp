@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "core/base/error.h"
+#include "core/base/median.h"
 #include "launch/report/page.h"
 
 namespace fwl {
@@ -45,14 +46,6 @@ std::string cut(const std::string& text, size_t width) {
 std::string padded(const std::string& text, size_t width) {
   const size_t have = characters(text);
   return have >= width ? text : text + std::string(width - have, ' ');
-}
-
-double median(std::vector<double> values) {
-  values.erase(std::remove_if(values.begin(), values.end(), [](double v) { return !std::isfinite(v); }),
-               values.end());
-  if (values.empty()) return kNaN;
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
 }
 
 std::vector<double> column(const std::vector<LogPoint>& points, const std::string& name) {

@@ -280,6 +280,17 @@ done <<'TABLE'
 2|a file of a data set|"$fwl" data check plain --json plain/train/shard-00000.h5
 2|checkpoint|"$fwl" export run --out run/checkpoints/step-0000001
 2|data set|"$fwl" export run --out plain
+2|a folder of a data set|"$fwl" export run --out plain/train
+2|a folder of a data set|"$fwl" export run --out plain/train/new
+2|a folder of a data set|"${tok[@]}" x.txt --out plain/train
+2|a folder of a checkpoint|"${tok[@]}" x.txt --out run/checkpoints/new
+2|a folder of a data set|"$fwl" data text dov --out plain/train/new
+2|a folder of a checkpoint|"$fwl" data text dov --out run/checkpoints/step-0000001
+2|a folder of a data set|"$fwl" import-gpt2 none --out plain
+2|a folder of a checkpoint|"$fwl" import-gpt2 none --out run/checkpoints/new
+2|cannot be a folder|"$fwl" data text dov --out x.txt
+2|cannot be a folder|"${tok[@]}" x.txt --out x.txt/deep
+2|is empty|"$fwl" data check plain --json ''
 3|does not exist|"$fwl" data check plain --json none/x.json
 3|is no regular file|"$fwl" data check plain --json text
 TABLE
@@ -301,6 +312,10 @@ if command -v mpirun >which.txt; then
   echo new >B/s/00.txt
   quietly both more; diff -r serial more >/dev/null || fail "a file that rank 0 does not list changed the data set"
   echo "ok: rank 0's list is everybody's"
+  for option in --valid --test; do
+    refused 2 "cannot read standard input" mpi -n 2 "${tok[@]}" A/s $option - --mpi --out stdin
+    [[ ! -e stdin ]] || fail "$option -: something was written"
+  done
   for f in B/s/*.txt; do [[ $f == B/s/00.txt ]] || rm "$f"; done
   refused 3 "is not as rank 0 has listed it" both less
   [[ ! -e less/manifest.json ]] || fail "a data set was published"

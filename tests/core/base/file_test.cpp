@@ -2,10 +2,12 @@
 
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <filesystem>
 
 #include "core/base/error.h"
+#include "core/base/new_file.h"
 #include "tests/support/temporary_folder.h"
 
 namespace fwl {
@@ -39,6 +41,32 @@ TEST(PublishFile, SaysWhichFolderIsMissing) {
   } catch (const DataError& error) {
     EXPECT_NE(std::string(error.what()).find("/none/a"), std::string::npos) << error.what();
   }
+}
+
+TEST(NewFile, IsWholeOrNotThereAndTouchesNothingElse) {
+  const TemporaryFolder folder;
+  const std::string path = folder.path() + "/a", beside = cat(path, ".tmp-", ::getpid());
+  write_text(beside, "somebody's");
+  {
+    NewFile file(path);
+    file.write("half");
+    file.flush();
+    EXPECT_EQ(read_file(file.temporary(), "file"), "half");
+    EXPECT_FALSE(std::filesystem::exists(path));
+  }
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), {}), 1);
+  const std::string much(200'000, 'x');
+  NewFile file(path), second(path);
+  file.write("a");
+  file.write(much);
+  file.write("z");
+  second.write("second");
+  file.publish();
+  EXPECT_EQ(read_file(path, "file"), "a" + much + "z");
+  second.publish();
+  EXPECT_EQ(read_file(path, "file"), "second");
+  EXPECT_EQ(read_file(beside, "file"), "somebody's");
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), {}), 2);
 }
 
 }  // namespace
