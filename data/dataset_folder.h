@@ -13,7 +13,8 @@ inline constexpr const char* kLockName = "journal.lock";
 
 // A data set that will replace another is built in a folder of that name with this behind it.
 inline constexpr const char* kUnfinishedEnding = ".unfinished";
-// Where the file system cannot exchange two folders in one step, the old one has this behind its name for a moment.
+// Where the file system cannot exchange two folders in one step, the old one has this behind its name for a
+// moment.
 inline constexpr const char* kAsideEnding = ".replaced";
 
 // One writer at a time: held while a data set is written, dropped by the kernel with the process. Makes the

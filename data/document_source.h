@@ -11,7 +11,7 @@ struct DocumentFile {
   std::string path;  // to open it
   std::string name;  // relative to the folder that was given, or the file's own name
   int64_t bytes = 0;
-  int64_t time = 0;   // of its last change, in ns
+  int64_t time = 0;        // of its last change, in ns
   std::string split = {};  // that all of its documents go to; empty: decided by their names
   uint64_t device = 0, inode = 0;
 };

@@ -1,6 +1,6 @@
-// How far a group of sources has been tokenized: a JSON file beside the shards, published after every shard, that
-// goes when the data set is whole. A killed build goes on from it, and one whose sources were repaired keeps
-// the shards whose documents are still the same.
+// How far a group of sources has been tokenized: a JSON file beside the shards, published after every shard,
+// that goes when the data set is whole. A killed build goes on from it, and one whose sources were repaired
+// keeps the shards whose documents are still the same.
 #pragma once
 
 #include <cstdint>

@@ -4,8 +4,10 @@
 namespace fwl {
 
 std::unique_ptr<ByteSource> open_xz(std::unique_ptr<ByteSource>, const std::string& path) {
-  throw UnavailableError(cat("'", path, "' is xz data, which this build does not read (liblzma-dev was not there when "
-                             "it was built). Unpack the file first, or install liblzma-dev and build again."));
+  throw UnavailableError(
+      cat("'", path,
+          "' is xz data, which this build does not read (liblzma-dev was not there when "
+          "it was built). Unpack the file first, or install liblzma-dev and build again."));
 }
 
 }  // namespace fwl

@@ -99,8 +99,7 @@ StepTraffic predicted_traffic(const RunConfig& c, const MeshShape& shape, int da
   for (int64_t done = 0; done < rows; done += micro) {
     const int64_t part = std::min(micro, rows - done);
     traffic.attention += attention_step_bytes(c, sequence_rank, shape.sequence, part);
-    if (c.model.fast_weight.learns())
-      traffic.state += state_bytes(c, sequence_rank, shape.sequence, part);
+    if (c.model.fast_weight.learns()) traffic.state += state_bytes(c, sequence_rank, shape.sequence, part);
   }
   return traffic;
 }

@@ -20,8 +20,8 @@ class BoundedWait {
       : timeout_s_(timeout_s), rest_(rest), watchdog_(watchdog), otherwise_(otherwise) {}
 
   // Call it after each poll that found nothing. Throws CommError when the time is over, or when a member of
-  // the operation's group is gone for certain, or stopped and the group's own time is over (`timeout_s` may be
-  // longer, for those that are busy with a disk), with a message that names the operation and who has not
+  // the operation's group is gone for certain, or stopped and the group's own time is over (`timeout_s` may
+  // be longer, for those that are busy with a disk), with a message that names the operation and who has not
   // arrived. The later a rank comes in its group, the longer it leaves that to those before it
   // (Watchdog::patience_s).
   void rest(const Operation& operation);

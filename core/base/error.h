@@ -38,11 +38,10 @@ struct ConfigError : Error {
 struct DataError : Error {
   explicit DataError(const std::string& m) : Error(ExitCode::kData, m) {}
 };
-// What was asked for cannot be had now, or not by this user: too many open files, no memory, an I/O error, a stale
-// handle, a time-out, no permission, a filter plugin that is not installed, a file that is not there. It says nothing
-// about the content, so it never counts as damage and is never passed over; names what, the system's own words, and
-// what to do.
-// No DataError on purpose: whoever passes over damage catches that.
+// What was asked for cannot be had now, or not by this user: too many open files, no memory, an I/O error, a
+// stale handle, a time-out, no permission, a filter plugin that is not installed, a file that is not there.
+// It says nothing about the content, so it never counts as damage and is never passed over; names what, the
+// system's own words, and what to do. No DataError on purpose: whoever passes over damage catches that.
 struct UnavailableError : Error {
   explicit UnavailableError(const std::string& m) : Error(ExitCode::kData, m) {}
 };

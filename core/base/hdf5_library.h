@@ -1,5 +1,5 @@
-// HDF5's C library as core/base/hdf5*.cpp use it, the only files that include this one: identifiers that close
-// themselves, its settings, its lock, its error texts and types.
+// HDF5's C library as core/base/hdf5*.cpp use it, the only files that include this one: identifiers that
+// close themselves, its settings, its lock, its error texts and types.
 #pragma once
 
 #include <hdf5.h>

@@ -62,7 +62,7 @@ class Hdf5OpenFile {
   std::string place_of_link() const;
   SystemError cannot_open(int error) const;
 
-  mutable std::optional<Identity> identity_;               // of kRead, since it was first opened
+  mutable std::optional<Identity> identity_;                // of kRead, since it was first opened
   mutable std::list<const Hdf5OpenFile*>::iterator place_;  // in readers(), while `file` is open
 };
 

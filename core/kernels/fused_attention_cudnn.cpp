@@ -200,7 +200,7 @@ bool has_fused_attention(const Tensor& q_bhte, const Tensor& k_bhte, const Tenso
     return x.stride(3) == 1 && reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 16 == 0;
   };
   const FusedAttentionShape shape{q_bhte.is_cuda() && q_bhte.scalar_type() == at::kBFloat16, q_bhte.size(3),
-                             q_bhte.size(2), k_bhte.size(2)};
+                                  q_bhte.size(2), k_bhte.size(2)};
   if (refusal_of_fused_attention(shape) || !lies_well(q_bhte) || !lies_well(k_bhte) || !lies_well(v_bhte))
     return false;
   const bool gradient = wants_gradient(q_bhte, k_bhte, v_bhte);

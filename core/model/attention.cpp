@@ -111,7 +111,7 @@ Tensor causal_attention(const Tensor& q_bhte, const Tensor& k_bhte, const Tensor
   const Tensor k = within_reach(k_bhte), v = within_reach(v_bhte);
   if (has_fused_attention(q_bhte, k, v, window)) return fused_attention(q_bhte, k, v, window);
   const FusedAttentionShape shape{q_bhte.is_cuda() && q_bhte.scalar_type() == at::kBFloat16, q_bhte.size(3),
-                             queries, keys};
+                                  queries, keys};
   switch (attention_kernel(shape, window)) {
     case AttentionKernel::kSquare:
       return square_attention(q_bhte, k, v);

@@ -47,7 +47,8 @@ struct DoctorReport {
 // cannot be reached at all, ConfigError for an impossible launch.
 DoctorReport run_doctor(const DoctorOptions& options);
 
-// `fwl doctor --quick --config CONFIG --set SETTING...`: prints the table. Throws CheckFailed, ConfigError, CommError.
+// `fwl doctor --quick --config CONFIG --set SETTING...`: prints the table. Throws CheckFailed, ConfigError,
+// CommError.
 void check_before_start(const std::string& config, const std::vector<std::string>& settings);
 
 nlohmann::json to_json(const DoctorReport& report);

@@ -99,7 +99,7 @@ const WorkRates& rate_doubts() {
 }
 
 const WorkRates& h200_rates() {
-  static const WorkRates rates = {1.4632e-3, 3.0530e-3, 3.4754e-3, 4.7814e-3, 0.73753e-3,
+  static const WorkRates rates = {1.4632e-3, 3.0530e-3, 3.4754e-3,  4.7814e-3, 0.73753e-3,
                                   16.139e-3, 4.0000e-3, 0.90114e-3, 0.34552e-3};
   return rates;
 }
