@@ -49,7 +49,7 @@ Trainer::Trainer(RunConfig config, ConfigChanges changes)
       config_.run_dir + "/checkpoints", Retention{config_.checkpoints.keep, config_.checkpoints.keep_every},
       config_.checkpoints.asynchronous ? Checkpointer::Mode::kAsynchronous : Checkpointer::Mode::kSynchronous,
       mesh_->host(), checkpoint_bytes(), config_.checkpoints.timeout_s);
-  if (config_.train.save_every > 0) checkpointer_->reserve(owned_blocks());
+  if (config_.train.save_every > 0) checkpointer_->reserve(owned_weights());
   log_info(cat("training ", step_->model().parameters().count(), " parameters on ", place.size,
                " rank(s), layout ", shape.to_string(), " (data x sequence), ", device_.str(), ", ",
                config_.train.dtype, ", gradients over ", mesh_->world().name(),
