@@ -19,8 +19,9 @@ mpi .*[0-9]+\.[0-9]+.*
 hdf5 1\.[0-9.]+
 T
 [[ $(wc -l <"$work/version") == 8 ]] || fail "--version has not eight lines: $(cat "$work/version")"
-if commit=$(git -C "$source" rev-parse --short=12 HEAD 2>/dev/null) && [[ $(git -C "$source" rev-parse --show-toplevel) == "$source" ]]; then
-  grep -q "^commit $commit" "$work/version" || fail "the commit is $commit, not $(grep ^commit "$work/version")"
+if [[ $(git -C "$source" rev-parse --show-toplevel 2>/dev/null) == "$source" ]]; then
+  commit=$(sed -n 's/^commit \([0-9a-f]*\).*/\1/p' "$work/version")  # of the last build, which may be behind
+  git -C "$source" merge-base --is-ancestor "${commit:-none}" HEAD || fail "'$commit' is no commit that these sources come from"
 fi
 echo "ok: fwl --version"
 
