@@ -73,4 +73,4 @@ if command -v zsh >/dev/null; then
 else
   echo "ok: bash (no zsh here)"
 fi
-refused 2 "SHELL" "$fwl" completion fish
+refused 2 "fish not in" "$fwl" completion fish
