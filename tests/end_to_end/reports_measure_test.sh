@@ -108,12 +108,12 @@ ends 0 "mode" e a --data data/test --modes slow,carried --carry stream --streams
 not_said "no effect" "options that have one"
 while IFS='|' read -r text options; do
   # shellcheck disable=SC2086
-  ends 0 "$text" "$fwl" generate runs/a --device cpu --prompt a --max-tokens 2 $options
+  ends 0 "$text" "$fwl" generate runs/a --device cpu --prompt a --max-tokens $options
 done <<'TABLE'
---top-k has no effect|--temperature 0 --top-k 3
---seed has no effect|--temperature 0 --seed 3
-all texts of a prompt are the same|--temperature 0 --samples 2
---stop has no effect|--max-tokens 0 --stop b
+--top-k has no effect|2 --temperature 0 --top-k 3
+--seed has no effect|2 --temperature 0 --seed 3
+all texts of a prompt are the same|2 --temperature 0 --samples 2
+--stop has no effect|0 --stop b
 TABLE
 
 echo "== the rate is chosen on the validation split; times in turns, with their spread"

@@ -120,9 +120,9 @@ if command -v setpriv >/dev/null && [[ $(id -u) == 0 ]]; then
   echo 1 | tee hidden/h.txt seen/s.txt sets/a/x.txt sets/b/x.txt late/1.txt late/2.txt >/dev/null
   ln -s "$work/hidden/h.txt" seen/link.txt; chmod 700 hidden sets/b; chmod 000 late/2.txt
   if nobody test -x "$fwl"; then
-    while read -r source words; do
-      refused 3 "Permission denied" nobody "${tok[@]}" "$source" --out free/out; says "$words" "$source"
-      not_said "leads to nothing" "$source"; [[ ! -e free/out ]] || fail "$source: work was begun"
+    while read -r path words; do
+      refused 3 "Permission denied" nobody "${tok[@]}" "$path" --out free/out; says "$words" "$path"
+      not_said "leads to nothing" "$path"; [[ ! -e free/out ]] || fail "$path: work was begun"
     done <<'ROWS'
 seen seen/link.txt
 sets/*/x.txt sets/b
