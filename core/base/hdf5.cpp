@@ -269,7 +269,9 @@ void Hdf5File::close() {
   {
     const auto lock = library_lock();
     handles_->require_written(H5Fflush(handles_->file.get(), H5F_SCOPE_GLOBAL) >= 0, "");
-    handles_->release();
+    handles_->open.clear();
+    // It writes once more: that the file is whole.
+    handles_->require_written(H5Fclose(handles_->file.take()) >= 0, "");
   }
   sync_path(handles_->path);  // seconds for a large file: other threads' reads do not wait for it
 }
