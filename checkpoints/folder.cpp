@@ -16,6 +16,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kWritingPrefix = ".writing-";
+constexpr const char* kRemovedPrefix = ".writing-removed-";
 constexpr const char* kStepPrefix = "step-";
 constexpr const char* kAsidePrefix = "aside-";
 
@@ -94,15 +95,18 @@ std::string find_checkpoint(const std::string& path) {
 
 void remove_old(const std::string& checkpoints_dir, Retention retention) {
   const auto all = list_checkpoints(checkpoints_dir);
-  on_files_of(checkpoints_dir, [&] {
-    for (size_t i = static_cast<size_t>(retention.newest); retention.newest > 0 && i < all.size(); ++i) {
-      const int64_t step = step_of_name(name_of(all[i]));
-      if (retention.every > 0 && step % retention.every == 0) continue;
-      const std::string going = cat(checkpoints_dir, "/", kWritingPrefix, "removed-", name_of(all[i]));
-      fs::rename(all[i], going);
-      fs::remove_all(going);
-    }
-  });
+  std::string problem;
+  for (size_t i = static_cast<size_t>(retention.newest); retention.newest > 0 && i < all.size(); ++i) {
+    const int64_t step = step_of_name(name_of(all[i]));
+    if (retention.every > 0 && step % retention.every == 0) continue;
+    const std::string going = cat(checkpoints_dir, "/", kRemovedPrefix, name_of(all[i]));
+    std::error_code error;
+    fs::rename(all[i], going, error);
+    if (!error) fs::remove_all(going, error);
+    if (error && problem.empty()) problem = cat("'", all[i], "' cannot be removed: ", error.message());
+  }
+  require<DataError>(problem.empty(), problem,
+                     " (it takes room). Check the folder's permissions and the disk.");
 }
 
 std::string aside_name_of(const std::string& step_dir) {
@@ -138,7 +142,13 @@ std::string writing_dir_of(const std::string& checkpoints_dir, int64_t step) {
 
 void remove_unfinished(const std::string& checkpoints_dir) {
   on_files_of(checkpoints_dir, [&] {
-    for (const std::string& dir : list_unfinished(checkpoints_dir)) fs::remove_all(dir);
+    for (const std::string& dir : list_unfinished(checkpoints_dir)) {
+      std::error_code error;
+      fs::remove_all(dir, error);
+      // What is going hinders nobody: a reader may hold its files (on NFS they stay until it ends).
+      if (error && name_of(dir).rfind(kRemovedPrefix, 0) != 0)
+        throw fs::filesystem_error("removing", dir, error);
+    }
   });
 }
 

@@ -10,6 +10,7 @@
 #include "core/base/error.h"
 #include "core/base/file.h"
 #include "core/base/hash.h"
+#include "core/base/log.h"
 #include "parallel/software.h"
 
 namespace fwl {
@@ -119,8 +120,13 @@ std::string publish_checkpoint(const std::string& checkpoints_dir, const Checkpo
     rename_into_place(from, target);
     sync_path(checkpoints_dir);
     publish_file(checkpoints_dir + "/latest", name + "\n");
-    remove_old(checkpoints_dir, retention);
   });
+  // The new one is whole, whatever becomes of the old ones.
+  try {
+    remove_old(checkpoints_dir, retention);
+  } catch (const Error& error) {
+    log_warn(cat("'", target, "' is written, but an old one stays: ", error.what()));
+  }
   return target;
 }
 

@@ -1,7 +1,6 @@
 #include "data/document_source.h"
 
 #include <dirent.h>
-#include <fcntl.h>
 #include <fnmatch.h>
 #include <glob.h>
 #include <sys/stat.h>
@@ -111,7 +110,7 @@ class Finder {
   void add_file(const std::string& path, const std::string& name, const struct stat& status, bool by_link) {
     if (!filter_.accepts(name)) return;
     // Said before the first file is read, not when its turn comes.
-    const int error = ::faccessat(AT_FDCWD, path.c_str(), R_OK, AT_EACCESS) == 0 ? 0 : errno;
+    const int error = ::access(path.c_str(), R_OK) == 0 ? 0 : errno;
     if (error != 0) throw SystemError(error, cat("document '", path, "' cannot be opened"));
     const auto [place, is_new] = found_.try_emplace(identity_of(status), path);
     if (!is_new && by_link) {

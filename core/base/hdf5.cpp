@@ -173,10 +173,12 @@ template <typename T>
 void Hdf5File::write(const std::string& dataset, const std::vector<int64_t>& shape, const T* data,
                      Hdf5Layout layout) {
   const auto lock = library_lock();
-  const DatasetHandle handle = handles_->create_dataset(dataset, native_type<T>(), shape, layout);
+  DatasetHandle handle = handles_->create_dataset(dataset, native_type<T>(), shape, layout);
   if (product(shape) == 0) return;
   handles_->require_written(
       H5Dwrite(handle.get(), native_type<T>(), H5S_ALL, H5S_ALL, H5P_DEFAULT, data) >= 0, dataset);
+  // Its chunks go to the file now.
+  handles_->require_written(H5Dclose(handle.take()) >= 0, dataset);
 }
 
 template <typename T>
@@ -269,7 +271,9 @@ void Hdf5File::close() {
   {
     const auto lock = library_lock();
     handles_->require_written(H5Fflush(handles_->file.get(), H5F_SCOPE_GLOBAL) >= 0, "");
-    handles_->release();
+    handles_->open.clear();
+    // It writes once more: that the file is whole.
+    handles_->require_written(H5Fclose(handles_->file.take()) >= 0, "");
   }
   sync_path(handles_->path);  // seconds for a large file: other threads' reads do not wait for it
 }

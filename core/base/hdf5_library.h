@@ -31,6 +31,8 @@ class Handle {
   void reset() {
     if (id_ >= 0) Close(std::exchange(id_, -1));
   }
+  // For who closes it and looks whether that succeeds.
+  hid_t take() { return std::exchange(id_, -1); }
 
  private:
   hid_t id_ = -1;

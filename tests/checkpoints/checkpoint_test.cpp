@@ -210,6 +210,22 @@ TEST(Checkpoint, OldOnesGoAfterTheNewOneIsThereExceptThoseToKeep) {
   EXPECT_EQ(left, (std::vector<std::string>{"step-0000050", "step-0000040", "step-0000020"}));
 }
 
+// Where an old one cannot go, say since a reader holds its files on NFS, the new one is saved all the same.
+TEST(Checkpoint, ANewOneIsWholeWhateverBecomesOfTheOldOnes) {
+  TemporaryFolder folder;
+  SavedModel run(1);
+  for (const int64_t step : {10, 20}) run.save(folder.path(), step);
+  write_part(prepare_checkpoint(folder.path(), 30), 0, run.blocks(0, 1));
+  write_text(folder / ".writing-removed-step-0000010/x", "in the way");
+  testing::internal::CaptureStderr();
+  const std::string saved = publish_checkpoint(folder.path(), SavedModel::info_at(30), {1, 0});
+  EXPECT_NE(testing::internal::GetCapturedStderr().find("cannot be removed"), std::string::npos);
+  verify(saved);
+  EXPECT_EQ(list_checkpoints(folder.path()), (std::vector<std::string>{saved, folder / "step-0000010"}));
+  EXPECT_EQ(run.save(folder.path(), 40, {1, 0}), find_checkpoint(folder.path()));
+  EXPECT_EQ(list_checkpoints(folder.path()).size(), 1u) << "tried again";
+}
+
 // Resumed from step 20 since the later ones are damaged or unwanted: they must not push out the new ones.
 TEST(Checkpoint, LaterStepsGoAsideWhenTheRunWentOnFromBeforeThem) {
   TemporaryFolder folder;

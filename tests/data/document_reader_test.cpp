@@ -317,7 +317,7 @@ TEST_F(DocumentReaderTest, BadJsonLinesNameFileAndLine) {
         std::string("{\"text\": \"a\""), std::string("{\"text\": \"\xFF"), std::string("\xFF"),
         std::string("\\"),
         // What would be lost without a word: all behind a zero byte, and the first of two texts.
-        std::string("{\"text\":\"a\"}\0{\"text\":\"b\"}", 27), std::string("{\"text\":\"a\"}\0", 13),
+        std::string("{\"text\":\"a\"}\0{\"text\":\"b\"}", 25), std::string("{\"text\":\"a\"}\0", 13),
         std::string("{\"text\":\"a\",\"text\":\"b\"}"),
         std::string("{\"text\":\"a\",\"n\":NaN,\"text\":\"\xFF\"}")}) {
     const std::string message =

@@ -131,6 +131,22 @@ done <<'ROWS'
 3|fsync:ENOSPC:out.set/train/|No space left on device
 3|fsync:EDQUOT:out.set/manifest.json|Disk quota exceeded
 ROWS
+# The last write of a shard is made when it is closed; the first number that no write has ends the search.
+torn() { # N: a build whose N-th write of a shard fails
+  rm -rf torn.set
+  with_fault FWL_FAULT=write:EIO:/shard- FWL_FAULT_FROM="$1" FWL_FAULT_COUNT=1 "$fwl" tokenize text/0000.txt --tokenizer byte --out torn.set
+}
+low=1 high=64
+expect_code 3 "a shard's first write fails" torn $low
+while ((high - low > 1)); do
+  middle=$(((low + high) / 2)) code=0
+  torn $middle >"$work/out" 2>&1 || code=$?
+  [[ $code == 0 || $code == 3 ]] || fail "write $middle of a shard: exit code $code"
+  [[ $code == 0 || ! -e torn.set/manifest.json ]] || fail "write $middle of a shard: a data set was published"
+  if [[ $code == 0 ]]; then high=$middle; else low=$middle; fi
+done
+quietly torn "$high"
+expect_code 0 "no write of a shard that fails goes unnoticed ($low of them)" "$fwl" data check torn.set
 for when in true false; do
   expect_code 3 "a full disk, asynchronous=$when" with_fault FWL_FAULT=write:ENOSPC:rank-0 ./train full-$when path=data train.steps=4 train.save_every=2 checkpoints.asynchronous=$when
   says 'No space left on device' full

@@ -135,7 +135,7 @@ ROWS
 fi
 
 # ---- a standard input that does not wait
-(sleep 4; echo late) | python3 -c 'import os, sys; os.set_blocking(0, False); os.execvp(sys.argv[1], sys.argv[1:])' \
+(sleep 3; echo late) | python3 -c 'import os, sys; os.set_blocking(0, False); os.execvp(sys.argv[1], sys.argv[1:])' \
   "${tok[@]}" - --out unwaited >out 2>&1 || fail "standard input without waiting: $(cat out)"
 
 # ---- names that cannot be written back, and a data set among its sources whose name is a pattern

@@ -280,7 +280,7 @@ TEST_F(Hdf5Test, NoRoomIsMadeForWhatTheFileCannotHold) {
   replace(kRows, uint64_t{1} << 39);
   write_text(path(), content);
   const Hdf5File in = Hdf5File::open(path(), "test file");
-  EXPECT_NE(message_of<DataError>([&] { in.read<int64_t>("values"); }).find("claims"), std::string::npos);
+  EXPECT_THROW(in.read<int64_t>("values"), DataError);
 }
 
 TEST_F(Hdf5Test, CompressesOnlyWhenAsked) {
