@@ -10,7 +10,6 @@
 #include "core/base/error.h"
 #include "core/base/file.h"
 #include "core/base/log.h"
-#include "core/base/threads.h"
 #include "launch/batches.h"
 #include "launch/data_facts.h"
 #include "launch/interval_times.h"
