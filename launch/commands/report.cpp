@@ -33,11 +33,13 @@ std::filesystem::path stem_of(const std::string& html_path) {
 
 struct Output {
   std::string path, content;
-  std::string first_line;  // of a table, by which one of a report is known
+  std::string first_column;  // of a table, by which one of a report is known
 };
 
-// What lies beside the page, its tables and the JSON: named after it, not by the user.
+// What lies beside the page, its tables and the JSON: named after it, not by the user. Nothing without a
+// page.
 std::vector<Output> files_beside(const Report& report, const ReportOptions& options) {
+  if (options.html_path.empty()) return {};
   const std::string stem = stem_of(options.html_path).string();
   std::vector<Output> files;
   for (const DataTable& table : data_tables(report)) {
@@ -49,9 +51,9 @@ std::vector<Output> files_beside(const Report& report, const ReportOptions& opti
 }
 
 // The tables first, so that a page never points to what is not there.
-void write_page(const Report& report, const ReportOptions& options) {
+void write_page(const Report& report, const ReportOptions& options, const std::vector<Output>& beside) {
   std::vector<std::string> names;
-  for (const Output& file : files_beside(report, options)) {
+  for (const Output& file : beside) {
     publish_file(file.path, file.content);
     names.push_back(std::filesystem::path(file.path).filename().string());
   }
@@ -62,7 +64,7 @@ void write_page(const Report& report, const ReportOptions& options) {
 bool is_of_a_report(const Output& file) {
   try {
     const std::string content = read_file(file.path, "file beside the page");
-    if (!file.first_line.empty()) return content.starts_with(file.first_line + ",");
+    if (!file.first_column.empty()) return content.starts_with(file.first_column + ",");
     const nlohmann::json there = parse_json(content);
     return there.is_object() && there.contains("evaluation") && there.contains("gaps");
   } catch (const Error&) {
@@ -71,9 +73,8 @@ bool is_of_a_report(const Output& file) {
 }
 
 // `--out e.html` writes e.json too, which may be an evaluation, or part of something else.
-void keep_files_beside(const Report& report, const ReportOptions& options) {
-  if (options.html_path.empty()) return;
-  for (const Output& file : files_beside(report, options)) {
+void keep_files_beside(const ReportOptions& options, const std::vector<Output>& beside) {
+  for (const Output& file : beside) {
     require_output_file(file.path);
     require<ConfigError>(!std::filesystem::exists(file.path) || is_of_a_report(file), "--out ",
                          options.html_path, " would replace '", file.path,
@@ -81,23 +82,14 @@ void keep_files_beside(const Report& report, const ReportOptions& options) {
   }
 }
 
-// Everything that is written.
-std::vector<std::string> outputs_of(const Report& report, const ReportOptions& options) {
-  std::vector<std::string> outputs;
-  if (!options.json_path.empty()) outputs.push_back(options.json_path);
-  if (options.html_path.empty()) return outputs;
-  outputs.push_back(options.html_path);
-  for (const Output& file : files_beside(report, options)) outputs.push_back(file.path);
-  return outputs;
-}
-
 // The JSON beside `--out e.html` is e.json, which may be what the report is made of.
-void keep_inputs(const Report& report, const ReportOptions& options) {
+void keep_inputs(const Report& report, const ReportOptions& options, const std::vector<Output>& beside) {
   std::vector<std::string> inputs;
   for (const EvalRow& row : report.rows) inputs.push_back(row.file);
   for (const std::string& input : options.inputs) inputs.push_back(split_label(input).value);
-  for (const std::string& output : outputs_of(report, options))
-    require_no_input("a file of the report", output, inputs);
+  std::vector<std::string> outputs = {options.html_path, options.json_path};
+  for (const Output& file : beside) outputs.push_back(file.path);
+  for (const std::string& output : outputs) require_no_input("a file of the report", output, inputs);
 }
 
 void make_report(const ReportOptions& options) {
@@ -110,11 +102,12 @@ void make_report(const ReportOptions& options) {
   for (const auto& input : options.inputs) add_input(report, input);
   compare_with_baseline(report.rows);
   require_comparable(report.rows);
-  keep_inputs(report, options);
-  keep_files_beside(report, options);
+  const std::vector<Output> beside = files_beside(report, options);
+  keep_inputs(report, options, beside);
+  keep_files_beside(options, beside);
   if (!report.rows.empty()) std::fputs(plain_table(evaluation_table(report.rows)).c_str(), stdout);
   for (const std::string& caution : cautions_of(report)) std::printf("%s\n", caution.c_str());
-  if (!options.html_path.empty()) write_page(report, options);
+  if (!options.html_path.empty()) write_page(report, options, beside);
   write_json(options.json_path, report_json(report));
 }
 
@@ -129,7 +122,7 @@ void add_report_command(CLI::App& app) {
           "inputs", options->inputs,
           "run folders, results of `fwl eval --json` (all their modes), files with 'scaling' or 'plan'; "
           "each PATH or LABEL=PATH. The first run is what gaps are measured against, the first mode the "
-          "baseline")
+          "baseline. Modes of several tokenizers are compared by bits per byte")
       ->type_name("RUN_OR_EVAL");
   command
       ->add_option("--eval", options->evaluations,
