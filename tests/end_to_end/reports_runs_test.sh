@@ -84,6 +84,7 @@ quietly T run.dir=runs/fork train.steps=12 train.resume=$b train.seed=7 data.pat
 echo "== a server that rests at the start is no wrong config (kind 1)"
 if [[ -e $injection ]]; then
   while read -r code fault; do
+    rm -rf runs/e
     expect_code "$code" "$fault" env LD_PRELOAD="$injection" FWL_FAULT="$fault" \
       "$fwl" train "$source/launch/configs/tiny.yaml" --set data.path=data --set train.device=cpu --set run.dir=runs/e/run
     [[ ! -e runs/e/run/log.jsonl ]] || fail "$fault: a run has begun"
