@@ -222,8 +222,8 @@ TEST(Checkpoint, ANewOneIsWholeWhateverBecomesOfTheOldOnes) {
   EXPECT_NE(testing::internal::GetCapturedStderr().find("cannot be removed"), std::string::npos);
   verify(saved);
   EXPECT_EQ(list_checkpoints(folder.path()), (std::vector<std::string>{saved, folder / "step-0000010"}));
-  EXPECT_EQ(run.save(folder.path(), 40, {1, 0}), find_checkpoint(folder.path()));
-  EXPECT_EQ(list_checkpoints(folder.path()).size(), 1u) << "tried again";
+  const std::string next = run.save(folder.path(), 40, {1, 0});
+  EXPECT_EQ(list_checkpoints(folder.path()), std::vector<std::string>{next}) << "tried again";
 }
 
 // Resumed from step 20 since the later ones are damaged or unwanted: they must not push out the new ones.
