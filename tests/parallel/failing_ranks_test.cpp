@@ -234,7 +234,7 @@ TEST(FailingRanks, AStoppedRankEndsAWaitForTheOwnDisk) {
   EXPECT_NE(end.output.find("is stopped (SIGSTOP or a debugger)"), std::string::npos) << end.output;
 }
 
-// Each wait's message names the setting that bounds it.
+// Each wait's message names the setting that bounds it. (MPI's set-up, too, must fit into the session's.)
 TEST(FailingRanks, AreToldWhichSettingAllowsMoreTime) {
   struct Row {
     const char* scenario;
@@ -244,7 +244,7 @@ TEST(FailingRanks, AreToldWhichSettingAllowsMoreTime) {
   for (const Row& row : {
            Row{"LateForABarrier", "", "raise parallel.timeout_s when they only needed more time"},
            Row{"LateForADisk", "", "raise checkpoints.timeout_s when they only needed more time"},
-           Row{"LateForTheSessionsEnd", "-x FWL_SESSION_TIMEOUT_S=1",
+           Row{"LateForTheSessionsEnd", "-x FWL_SESSION_TIMEOUT_S=8",
                "raise FWL_SESSION_TIMEOUT_S when they only needed more time"},
            Row{"LateForANewGroup", "", "parallel.timeout_s allows more seconds"},
        }) {
