@@ -45,7 +45,7 @@ j = load("bench.json")
 assert j["finite"] and isinstance(j["speed_is_reliable"], bool)
 for name, m in j["modes"].items():
     assert m["flops_per_token"] > 0 and m["time_is_disturbed"] == (m["relative_time"] + (m["relative_time_spread"] or 0) < 0.9 * m["relative_flops"]), (name, m)
-assert j["modes"]["slow"]["relative_flops"] == 1 and j["modes"]["fast"]["relative_flops"] > 1 and j["modes"]["dynamic"]["relative_flops"] == 3
+assert j["modes"]["slow"]["relative_flops"] == 1 and j["modes"]["fast"]["relative_flops"] > 1 and abs(j["modes"]["dynamic"]["relative_flops"] - 3) < 1e-6
 ' "FLOPs of bench eval"
 
 echo "== a whole data set is no split; links, dots and slashes (R8, R31)"
