@@ -173,10 +173,10 @@ fails() {
   recovers "always-$1"
   row "$3" "1, all" "training went on, the old checkpoint whole, same weights after"
 }
-fails write "write:EIO:.writing-" "write fails (injected EIO)"
-fails fsync "fsync:EIO:.writing-" "fsync fails (injected EIO)"
+fails write "write:EIO:.writing-step-" "write fails (injected EIO)"
+fails fsync "fsync:EIO:.writing-step-" "fsync fails (injected EIO)"
 fails rename "rename:EIO:/checkpoints/step-" "rename fails (injected EIO)"
-fails readonly "mkdir:EROFS:.writing-" "checkpoints folder read-only (injected EROFS)"
+fails readonly "mkdir:EROFS:.writing-step-" "checkpoints folder read-only (injected EROFS)"
 
 echo "== (e) two jobs on one folder"
 start_in_background 4 shared train.steps=100000 train.save_every=0
