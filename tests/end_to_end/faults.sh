@@ -44,7 +44,7 @@ expect 0 "undisturbed, 4 ranks"
 lasts_ms=$((($(date +%s%N) - begun) / 1000000))
 
 echo "== (a) $kills kills"
-is_saving() { compgen -G "$work/$1/checkpoints/.writing-*" >/dev/null; } # RUN
+is_saving() { compgen -G "$work/$1/checkpoints/.writing-step-*" >/dev/null; } # RUN
 wait_for_saving() { # RUN SAVES: until that many checkpoints are complete and one more is being written
   local i
   for ((i = 0; i < 2000; i++)); do
@@ -65,7 +65,7 @@ while ((done_kills < kills || done_saving < kills_while_saving)); do
   ((++tries <= 3 * kills)) || fail "only $done_saving kills while saving in $tries tries"
   run=killed-$tries who=$([[ $((tries % 2)) == 0 ]] && echo one || echo all)
   if ((tries % 4 < 2)); then # slow writes make the moments of saving longer
-    preload=$injection environment="FWL_FAULT_SLOW_PART=.writing- FWL_FAULT_SLOW_US=2000" start_in_background 4 "$run" "${settings[@]}"
+    preload=$injection environment="FWL_FAULT_SLOW_PART=.writing-step- FWL_FAULT_SLOW_US=2000" start_in_background 4 "$run" "${settings[@]}"
     wait_for_saving "$run" $(($(random_below 4)))
     sleep "0.$(printf '%03d' "$(random_below 200)")"
   else

@@ -204,9 +204,9 @@ if wanted begun; then
 fi
 if wanted stopped; then
   # Rank 0's disk is slow when its peer stops: the job's end must not wait for the disk.
-  preload=$injection environment="FWL_FAULT_RANK=0 FWL_FAULT_SLOW_PART=.writing- FWL_FAULT_SLOW_US=3000000" \
+  preload=$injection environment="FWL_FAULT_RANK=0 FWL_FAULT_SLOW_PART=.writing-step- FWL_FAULT_SLOW_US=3000000" \
     start_in_background 2 stopped train.steps=100000 train.save_every=1 parallel.timeout_s=2
-  wait_until "a save" compgen -G "$work/stopped/checkpoints/.writing-*" >/dev/null
+  wait_until "a save" compgen -G "$work/stopped/checkpoints/.writing-step-*" >/dev/null
   kill -STOP "$(rank_process 1)"
   begun=$SECONDS
   code=0
