@@ -298,12 +298,12 @@ to() {
   shift
   code=0
   case $where in
-    full) timeout 60 "$@" >/dev/full 2>out || code=$? ;;
-    closed) timeout 60 "$@" >&- 2>out || code=$? ;;
+    full) timeout 60 "$@" >/dev/full 2>out </dev/null || code=$? ;;
+    closed) timeout 60 "$@" >&- 2>out </dev/null || code=$? ;;
     pipe)
       exec 7> >(:)
       wait $!
-      timeout 60 "$@" >&7 2>out || code=$?
+      timeout 60 "$@" >&7 2>out </dev/null || code=$?
       exec 7>&-
       ;;
   esac
@@ -326,7 +326,7 @@ train $tiny --print-config
 inspect shown
 inspect shown --verify
 data check data
-plan $tiny
+plan $tiny --gpus 2
 watch shown --once
 score shown text/0000.txt --device cpu
 generate shown --prompt a --max-tokens 3 --device cpu
