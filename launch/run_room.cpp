@@ -144,7 +144,7 @@ void require_shared(const std::string& checkpoints_dir, Communicator& group) {
   });
   on_all_ranks(group, [&] {
     if (group.rank() == 0) return;
-    const std::string who = cat("rank ", group.rank(), " on host ", host_name());
+    const std::string who = cat("host ", host_name());  // on_all_ranks names the rank
     require_seen(probe.path(), word, who, checkpoints_dir);
     ProbeFile own(cat(probe.path(), ".", group.rank()));
     if (const int error = own.write(word); error != 0)

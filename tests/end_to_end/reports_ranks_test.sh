@@ -59,7 +59,7 @@ if wanted eval-data; then
 fi
 if wanted run-dir; then
   two_folders "${train[@]}" --set data.path="$work/data" --set run.dir=runs/local
-  ended 2 30 'rank 1 on host .* does not see what rank 0 writes' "train: run.dir is a folder of each host's own"
+  ended 2 30 'rank 1: host .* does not see what rank 0 writes' "train: run.dir is a folder of each host's own"
 fi
 if wanted checkpoint; then
   # The same path and step, other weights.
